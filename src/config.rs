@@ -1,0 +1,199 @@
+//! What an operator can set: every field is a flag, an `LVMED_*` variable and a documented default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the server keeps things and how it listens.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Address to listen on. Anything but loopback needs an API key to exist first.
+    #[arg(long, env = "LVMED_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    #[command(flatten)]
+    pub storage: Storage,
+
+    /// Worker processes started beside the server; 0 when workers run elsewhere.
+    #[arg(long, env = "LVMED_WORKERS", default_value_t = 1)]
+    pub workers: u32,
+
+    /// Seconds that running requests and workers are given to finish after SIGTERM.
+    #[arg(long, env = "LVMED_SHUTDOWN_SECONDS", default_value_t = 20)]
+    pub shutdown_seconds: u64,
+
+    #[command(flatten)]
+    pub compute: Compute,
+
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Where rows, blobs and secrets live.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Storage {
+    /// Folder of the blob store, the built-in Postgres cluster and the server's secret.
+    #[arg(long, env = "LVMED_DATA", default_value = "lvmed-data")]
+    pub data: PathBuf,
+
+    /// Postgres to use; without it a built-in cluster is run inside the data folder.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Folder of the Postgres server binaries (`initdb`, `postgres`) for the built-in cluster.
+    #[arg(long, env = "LVMED_PG_BIN")]
+    pub pg_bin: Option<PathBuf>,
+
+    /// Connections kept to Postgres.
+    #[arg(long, env = "LVMED_DATABASE_CONNECTIONS", default_value_t = 10)]
+    pub database_connections: u32,
+}
+
+/// What computes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Compute {
+    /// ONNX Runtime's shared library.
+    #[arg(long, env = "ORT_DYLIB_PATH")]
+    pub onnx_runtime: Option<PathBuf>,
+
+    /// Device for inference: `cpu` or `cuda`.
+    #[arg(long, env = "LVMED_DEVICE", value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+
+    /// Compute threads of a worker and of a loaded model; 0 means one for each core.
+    #[arg(long, env = "LVMED_THREADS", default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl Compute {
+    /// The number of threads to use, cores counted when it is not set.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+}
+
+/// Where a network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first CUDA device; an error when there is none.
+    Cuda,
+}
+
+/// Every external size, with a safe default. An error that enforces one names it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Limits {
+    /// Largest upload, in bytes.
+    #[arg(long, env = "LVMED_LIMIT_UPLOAD_BYTES", default_value_t = 20 << 30)]
+    pub upload_bytes: u64,
+
+    /// Largest JSON body, in bytes.
+    #[arg(long, env = "LVMED_LIMIT_JSON_BYTES", default_value_t = 1 << 20)]
+    pub json_bytes: usize,
+
+    /// Largest image sent to a prediction, in bytes.
+    #[arg(long, env = "LVMED_LIMIT_PREDICT_BYTES", default_value_t = 256 << 20)]
+    pub predict_bytes: usize,
+
+    /// Most entries of a ZIP archive.
+    #[arg(long, env = "LVMED_LIMIT_ARCHIVE_ENTRIES", default_value_t = 200_000)]
+    pub archive_entries: u64,
+
+    /// Largest entry of a ZIP archive once inflated, in bytes.
+    #[arg(long, env = "LVMED_LIMIT_ENTRY_BYTES", default_value_t = 1 << 30)]
+    pub entry_bytes: u64,
+
+    /// All entries of a ZIP archive once inflated, in bytes.
+    #[arg(long, env = "LVMED_LIMIT_ARCHIVE_BYTES", default_value_t = 40 << 30)]
+    pub archive_bytes: u64,
+
+    /// Inflated bytes over packed bytes of one entry, counted past its first 10 MiB.
+    #[arg(long, env = "LVMED_LIMIT_ARCHIVE_RATIO", default_value_t = 200)]
+    pub archive_ratio: u64,
+
+    /// Pixels of one picture.
+    #[arg(long, env = "LVMED_LIMIT_PIXELS", default_value_t = 64 << 20)]
+    pub pixels: u64,
+
+    /// Frames of one DICOM object.
+    #[arg(long, env = "LVMED_LIMIT_FRAMES", default_value_t = 4096)]
+    pub frames: u32,
+
+    /// Decoded bytes of all frames of one file.
+    #[arg(long, env = "LVMED_LIMIT_DECODED_BYTES", default_value_t = 2 << 30)]
+    pub decoded_bytes: u64,
+
+    /// Nested DICOM sequences.
+    #[arg(long, env = "LVMED_LIMIT_DICOM_DEPTH", default_value_t = 32)]
+    pub dicom_depth: u32,
+
+    /// DICOM data elements of one file.
+    #[arg(long, env = "LVMED_LIMIT_DICOM_ELEMENTS", default_value_t = 100_000)]
+    pub dicom_elements: u64,
+
+    /// Rows of `labels.csv`.
+    #[arg(long, env = "LVMED_LIMIT_LABEL_ROWS", default_value_t = 1_000_000)]
+    pub label_rows: u64,
+
+    /// Classes of one dataset.
+    #[arg(long, env = "LVMED_LIMIT_CLASSES", default_value_t = 1000)]
+    pub classes: u64,
+
+    /// Predictions that may wait for one model before callers get 429.
+    #[arg(long, env = "LVMED_LIMIT_PREDICT_QUEUE", default_value_t = 32)]
+    pub predict_queue: usize,
+
+    /// Networks kept loaded; the one used longest ago makes room.
+    #[arg(long, env = "LVMED_LIMIT_LOADED_NETWORKS", default_value_t = 4)]
+    pub loaded_networks: usize,
+
+    /// Seconds that one prediction may take.
+    #[arg(long, env = "LVMED_LIMIT_PREDICT_SECONDS", default_value_t = 60)]
+    pub predict_seconds: u64,
+
+    /// Seconds between two parts of an upload before it is given up.
+    #[arg(long, env = "LVMED_LIMIT_UPLOAD_IDLE_SECONDS", default_value_t = 60)]
+    pub upload_idle_seconds: u64,
+
+    /// Uploads that are taken in at the same time before callers get 429.
+    #[arg(long, env = "LVMED_LIMIT_UPLOADS", default_value_t = 4)]
+    pub uploads: usize,
+
+    /// Runs that may be queued before callers get 429.
+    #[arg(long, env = "LVMED_LIMIT_QUEUED_RUNS", default_value_t = 1000)]
+    pub queued_runs: u64,
+
+    /// Event streams open at the same time before callers get 429.
+    #[arg(long, env = "LVMED_LIMIT_EVENT_STREAMS", default_value_t = 256)]
+    pub event_streams: usize,
+
+    /// Bytes that must stay free on the data folder's disk for an upload to be taken.
+    #[arg(long, env = "LVMED_LIMIT_FREE_BYTES", default_value_t = 512 << 20)]
+    pub free_bytes: u64,
+}
+
+impl Limits {
+    /// Time that one prediction may take.
+    pub fn predict_timeout(&self) -> Duration {
+        Duration::from_secs(self.predict_seconds)
+    }
+}
+
+impl Default for Limits {
+    /// The defaults of the command line, whatever the environment says.
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        let command = <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.get_matches_from(["limits"]);
+        <Limits as clap::FromArgMatches>::from_arg_matches(&matches)
+            .expect("every limit has a default that parses")
+    }
+}

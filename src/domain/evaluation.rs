@@ -1,0 +1,46 @@
+//! What an evaluation on held-out images says, every number with its interval.
+
+use serde::{Deserialize, Serialize};
+
+/// A metric with its patient-level bootstrap 95 % percentile interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Estimate {
+    /// The value on the test split.
+    pub value: f64,
+    /// 2.5th percentile over resampled patients.
+    pub low: f64,
+    /// 97.5th percentile over resampled patients.
+    pub high: f64,
+}
+
+/// The evaluation of a model on the test split of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Evaluation {
+    /// Class labels, in the order of the confusion matrix and of the model's outputs.
+    pub labels: Vec<String>,
+    /// Test images.
+    pub images: u64,
+    /// Test patients, the units of the bootstrap.
+    pub patients: u64,
+    /// Share of images whose most probable class is the true one.
+    pub accuracy: Estimate,
+    /// Mean over classes of recall.
+    pub balanced_accuracy: Estimate,
+    /// Mean over classes of the one-vs-rest area under the ROC curve, ties counted half.
+    /// Absent when no class has both positive and negative test images.
+    pub macro_auroc: Option<Estimate>,
+    /// Mean over classes of one-vs-rest average precision.
+    pub macro_auprc: Option<Estimate>,
+    /// Mean over classes of the F1 score.
+    pub macro_f1: Estimate,
+    /// Multi-class Brier score: mean squared distance of the probabilities from the one-hot truth, 0 to 2.
+    pub brier: Estimate,
+    /// Expected calibration error of the top class over 15 equal-width bins.
+    pub ece: Estimate,
+    /// `confusion[truth][predicted]`, counts of images.
+    pub confusion: Vec<Vec<u64>>,
+    /// Bootstrap resamples behind the intervals.
+    pub resamples: u32,
+    /// What a reader must know: a class missing from the test split, few patients, ….
+    pub notices: Vec<String>,
+}

@@ -1,0 +1,19 @@
+//! The product's vocabulary: plain data and its invariants, with no HTTP, SQL or tensors.
+
+pub mod backbone;
+pub mod dataset;
+pub mod digest;
+pub mod evaluation;
+pub mod ids;
+pub mod image;
+pub mod model;
+pub mod name;
+pub mod role;
+pub mod run;
+pub mod split;
+
+pub use backbone::{Architecture, Backbone, Preprocessing};
+pub use digest::Sha256;
+pub use ids::{BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, VersionId, WorkerId};
+pub use role::Role;
+pub use split::Split;

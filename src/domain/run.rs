@@ -1,0 +1,337 @@
+//! Runs: what is asked, how far it is, and how it ended.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::evaluation::Evaluation;
+use super::ids::{BackboneId, ModelId, RunId, VersionId};
+
+/// A word that is none of the allowed ones.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not a known {what}")]
+pub struct UnknownWord {
+    what: &'static str,
+    text: String,
+}
+
+impl UnknownWord {
+    /// `text` is not a `what`.
+    pub fn new(what: &'static str, text: &str) -> Self {
+        Self { what, text: text.chars().take(80).collect() }
+    }
+}
+
+/// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Waiting for a worker.
+    Queued,
+    /// Held by a worker.
+    Running,
+    /// Finished; what it published is there.
+    Succeeded,
+    /// Ended by an error that another attempt would not mend, or out of attempts.
+    Failed,
+    /// Ended because somebody asked.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// The word used in JSON and SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the run has ended for good.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| UnknownWord::new("run status", text))
+    }
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A linear classifier on frozen features: seconds, and the right first choice.
+    Probe,
+    /// Every layer of the backbone and the head.
+    Full,
+}
+
+impl Method {
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// The full recipe of a fine-tuning run; stored with it, so that the run can be repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Finetune {
+    /// The frozen dataset version to learn from.
+    pub dataset_version: VersionId,
+    /// The backbone to start from.
+    pub backbone: BackboneId,
+    /// What is trained.
+    pub method: Method,
+    /// Training images per class; all of them when absent.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub shots: Option<u32>,
+    /// Seed of every random choice of the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Name of the published model; made from the dataset's and the backbone's when absent.
+    #[serde(default)]
+    pub name: Option<super::name::Name>,
+    /// Settings of the `full` method; ignored by `probe`.
+    #[serde(default)]
+    pub full: FullSettings,
+}
+
+/// Settings of full fine-tuning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FullSettings {
+    /// Passes over the training images, at most.
+    #[schema(minimum = 1, maximum = 1000)]
+    pub epochs: u32,
+    /// Images in a step.
+    #[schema(minimum = 1, maximum = 1024)]
+    pub batch_size: u32,
+    /// Peak learning rate of AdamW.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    pub learning_rate: f64,
+    /// Decoupled weight decay of AdamW.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub weight_decay: f64,
+    /// Share of all steps that warm the learning rate up.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub warmup: f64,
+    /// Epochs without a better validation loss before stopping.
+    #[schema(minimum = 1, maximum = 1000)]
+    pub patience: u32,
+    /// Mirrors training images left to right with probability one half.
+    pub flip: bool,
+}
+
+impl Default for FullSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 20,
+            batch_size: 16,
+            learning_rate: 1e-4,
+            weight_decay: 1e-2,
+            warmup: 0.1,
+            patience: 5,
+            flip: true,
+        }
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{pointer}: {value} is outside {range}")]
+pub struct OutOfRange {
+    /// JSON pointer of the setting.
+    pub pointer: &'static str,
+    /// What was given.
+    pub value: f64,
+    /// What is allowed.
+    pub range: &'static str,
+}
+
+impl Finetune {
+    /// Checks the ranges; every violation is listed.
+    pub fn validate(&self) -> Vec<OutOfRange> {
+        let full = &self.full;
+        let checks = [
+            ("/shots", self.shots.map_or(1.0, f64::from), 1.0, 1e6, "1 to 1000000"),
+            ("/full/epochs", f64::from(full.epochs), 1.0, 1000.0, "1 to 1000"),
+            ("/full/batch_size", f64::from(full.batch_size), 1.0, 1024.0, "1 to 1024"),
+            ("/full/learning_rate", full.learning_rate, 1e-9, 1.0, "1e-9 to 1"),
+            ("/full/weight_decay", full.weight_decay, 0.0, 1.0, "0 to 1"),
+            ("/full/warmup", full.warmup, 0.0, 1.0, "0 to 1"),
+            ("/full/patience", f64::from(full.patience), 1.0, 1000.0, "1 to 1000"),
+        ];
+        checks
+            .into_iter()
+            .filter(|(_, value, low, high, _)| !(low..=high).contains(&value))
+            .map(|(pointer, value, _, _, range)| OutOfRange { pointer, value, range })
+            .collect()
+    }
+}
+
+/// One piece of long work, by kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Spec {
+    /// Few-shot fine-tuning of a backbone on a dataset version.
+    Finetune(Finetune),
+}
+
+impl Spec {
+    /// The kind as a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Finetune(_) => "finetune",
+        }
+    }
+}
+
+/// How far a run is. Polling the run gives the same facts as its events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Progress {
+    /// What is being done now, for people to read: `computing features`, `training`, ….
+    pub stage: String,
+    /// Units done of the stage.
+    pub done: u64,
+    /// Units of the stage.
+    pub total: u64,
+    /// Share of the whole run, 0 to 1.
+    pub fraction: f64,
+    /// Seconds to the end of the run, estimated from its pace so far.
+    pub eta_seconds: Option<f64>,
+    /// Epoch of full fine-tuning, from 1.
+    pub epoch: Option<u32>,
+    /// Newest training loss.
+    pub loss: Option<f64>,
+    /// Images a second.
+    pub images_per_second: Option<f64>,
+}
+
+/// What a run needs to be repeated, beside its spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Provenance {
+    /// Digest of the dataset version.
+    pub dataset_digest: super::Sha256,
+    /// SHA-256 of the backbone's weights.
+    pub backbone_sha256: super::Sha256,
+    /// Version of the program.
+    pub code_version: String,
+    /// Compute threads of the worker; recorded when a worker takes the run.
+    pub threads: Option<u32>,
+}
+
+/// A run as it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Run {
+    /// Identifier.
+    pub id: RunId,
+    /// What was asked, defaults filled in.
+    pub spec: Spec,
+    /// What it takes to repeat it.
+    pub provenance: Provenance,
+    /// Where it is in its life.
+    pub status: Status,
+    /// How far it is.
+    pub progress: Progress,
+    /// Runs that a worker will take before this one; present while queued.
+    pub queue_position: Option<u64>,
+    /// Attempts so far; a worker that dies costs one.
+    pub attempt: u32,
+    /// Attempts allowed.
+    pub max_attempts: u32,
+    /// Whether somebody asked for it to stop.
+    pub cancel_requested: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The evaluation on the test split, once finished.
+    pub evaluation: Option<Evaluation>,
+    /// The model that it published, once finished.
+    pub model: Option<ModelId>,
+    /// When it was queued.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When a worker first took it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// One line of a run's life; also what `GET /api/v1/runs/{id}/events` streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Event {
+    /// Counts up from 1 within the run; the `id:` of the event stream.
+    pub sequence: i64,
+    /// When it happened.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum EventBody {
+    /// The run changed status.
+    Status {
+        /// The new status.
+        status: Status,
+        /// Why, where there is a reason.
+        detail: Option<String>,
+    },
+    /// The run moved on.
+    Progress {
+        /// How far it is.
+        progress: Progress,
+    },
+    /// One point of a metric's curve.
+    Metric {
+        /// Name of the series: `train_loss`, `validation_loss`, `validation_accuracy`, ….
+        name: String,
+        /// Where on the curve: step or epoch.
+        step: u64,
+        /// The value.
+        value: f64,
+    },
+    /// Something worth reading.
+    Log {
+        /// The line; never holds patient data.
+        message: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! The HTTP surface: routes, callers, problems, events, OpenAPI and the page.

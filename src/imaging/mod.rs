@@ -1,0 +1,1 @@
+//! Bytes into pictures: sniffing, decoding, de-identification, archives, windowing, preparation.

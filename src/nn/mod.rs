@@ -1,0 +1,1 @@
+//! Differentiable layers, networks, optimisers and weights on candle.

@@ -1,0 +1,1 @@
+//! Writing ONNX files: the messages we need, and the export of each architecture.

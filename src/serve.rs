@@ -1,0 +1,1 @@
+//! `lvmed serve`: starts everything in order and stops it in reverse.

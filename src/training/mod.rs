@@ -1,0 +1,1 @@
+//! Fine-tuning, evaluation and publishing, as plain synchronous code.

@@ -1,0 +1,1 @@
+//! `lvmed worker`: claims runs, executes them, beats.
