@@ -11,6 +11,7 @@ pub struct Config {
     #[arg(long, env = "LVMED_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// Where rows, blobs and secrets live.
     #[command(flatten)]
     pub storage: Storage,
 
@@ -22,9 +23,11 @@ pub struct Config {
     #[arg(long, env = "LVMED_SHUTDOWN_SECONDS", default_value_t = 20)]
     pub shutdown_seconds: u64,
 
+    /// What computes.
     #[command(flatten)]
     pub compute: Compute,
 
+    /// Every external size.
     #[command(flatten)]
     pub limits: Limits,
 }
@@ -191,9 +194,23 @@ impl Default for Limits {
             #[command(flatten)]
             limits: Limits,
         }
-        let command = <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+        let command =
+            <Line as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
         let matches = command.get_matches_from(["limits"]);
         <Limits as clap::FromArgMatches>::from_arg_matches(&matches)
             .expect("every limit has a default that parses")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+
+    #[test]
+    fn every_limit_has_a_default_whatever_the_environment_says() {
+        let limits = Limits::default();
+
+        assert_eq!(limits.upload_bytes, 20 << 30);
+        assert_eq!(limits.predict_queue, 32);
     }
 }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod imaging;
+pub mod import;
 pub mod inference;
 pub mod nn;
 pub mod onnx;

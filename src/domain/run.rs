@@ -25,9 +25,7 @@ impl UnknownWord {
 }
 
 /// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waiting for a worker.

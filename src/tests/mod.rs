@@ -1,0 +1,4 @@
+//! Integration tests: the product seen from outside, one file an area.
+
+mod layering;
+mod split;
