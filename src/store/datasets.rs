@@ -1,0 +1,169 @@
+//! Rows of datasets and of the files that uploads could not take.
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+
+use super::StoreError;
+use super::row::{count, is_taken, json, name};
+use crate::domain::dataset::{Dataset, RejectedFile};
+use crate::domain::name::Name;
+use crate::domain::{DatasetId, ImageId};
+
+/// A dataset with its counts, as one row gives it.
+struct Found(Dataset);
+
+impl FromRow<'_, PgRow> for Found {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self(Dataset {
+            id: DatasetId(row.try_get("id")?),
+            name: name(row, "name")?,
+            images: count(row, "images")?,
+            patients: count(row, "patients")?,
+            classes: json(row, "classes")?,
+            rejected: count(row, "rejected")?,
+            created_at: row.try_get("created_at")?,
+        }))
+    }
+}
+
+/// Creates a dataset; the name must be free.
+pub async fn create(pool: &PgPool, name: &Name) -> Result<Dataset, StoreError> {
+    let id = DatasetId::new();
+    let made = sqlx::query("insert into datasets (id, name) values ($1, $2)")
+        .bind(id.0)
+        .bind(name.as_str())
+        .execute(pool)
+        .await;
+    match made {
+        Err(error) if is_taken(&error) => Err(StoreError::NameTaken(name.to_string())),
+        Err(error) => Err(error.into()),
+        Ok(_) => one(pool, id).await?.ok_or(StoreError::Database(sqlx::Error::RowNotFound)),
+    }
+}
+
+/// The dataset of this id, unless it was deleted.
+pub async fn one(pool: &PgPool, id: DatasetId) -> Result<Option<Dataset>, StoreError> {
+    let found: Option<Found> = sqlx::query_as(
+        "select d.id, d.name, d.created_at,
+             (select count(*) from images i
+              where i.dataset_id = d.id and i.deleted_at is null) as images,
+             (select count(distinct patient_key) from images i
+              where i.dataset_id = d.id and i.deleted_at is null) as patients,
+             (select count(*) from rejected_files r where r.dataset_id = d.id) as rejected,
+             (select coalesce(jsonb_object_agg(label, number), '{}') from
+                  (select label, count(*) as number from images i
+                   where i.dataset_id = d.id and i.deleted_at is null and label is not null
+                   group by label) as counts) as classes
+         from datasets d where d.id = $1 and d.deleted_at is null",
+    )
+    .bind(id.0)
+    .fetch_optional(pool)
+    .await?;
+    Ok(found.map(|found| found.0))
+}
+
+/// All datasets, oldest first.
+pub async fn list(pool: &PgPool) -> Result<Vec<Dataset>, StoreError> {
+    let found: Vec<Found> = sqlx::query_as(
+        "with counted as
+             (select dataset_id, count(*) as images, count(distinct patient_key) as patients
+              from images where deleted_at is null group by dataset_id),
+         labelled as
+             (select dataset_id, jsonb_object_agg(label, number) as classes from
+                  (select dataset_id, label, count(*) as number from images
+                   where deleted_at is null and label is not null
+                   group by dataset_id, label) as counts
+              group by dataset_id),
+         refused as
+             (select dataset_id, count(*) as rejected from rejected_files group by dataset_id)
+         select d.id, d.name, d.created_at, coalesce(images, 0) as images,
+             coalesce(patients, 0) as patients, coalesce(rejected, 0) as rejected,
+             coalesce(classes, '{}') as classes
+         from datasets d
+         left join counted c on c.dataset_id = d.id
+         left join labelled l on l.dataset_id = d.id
+         left join refused r on r.dataset_id = d.id
+         where d.deleted_at is null order by d.id",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(found.into_iter().map(|found| found.0).collect())
+}
+
+/// Deletes a dataset that no unfinished run needs; whether there was one. What finished runs
+/// learnt from stays on record.
+pub async fn delete(pool: &PgPool, id: DatasetId) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let waiting: i64 = sqlx::query(
+        "select count(*) as waiting from runs r
+         join dataset_versions v on v.id = r.dataset_version_id
+         where v.dataset_id = $1 and r.status in ('queued', 'running')",
+    )
+    .bind(id.0)
+    .fetch_one(&mut *transaction)
+    .await?
+    .try_get("waiting")?;
+    if waiting > 0 {
+        return Err(StoreError::InUse {
+            what: "the dataset",
+            by: format!("{waiting} queued or running run(s)"),
+        });
+    }
+    let done =
+        sqlx::query("update datasets set deleted_at = now() where id = $1 and deleted_at is null")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+    sqlx::query(
+        "update images set deleted_at = now() where dataset_id = $1 and deleted_at is null",
+    )
+    .bind(id.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Records what an upload could not take.
+pub async fn reject(
+    pool: &PgPool,
+    id: DatasetId,
+    rejected: &[RejectedFile],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into rejected_files (dataset_id, file, reason)
+         select $1, file, reason
+         from jsonb_to_recordset($2) as rejected (file text, reason text)",
+    )
+    .bind(id.0)
+    .bind(Json(rejected))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The files that uploads to a dataset could not take, newest last, at most `limit`.
+pub async fn rejected(
+    pool: &PgPool,
+    id: DatasetId,
+    limit: u32,
+) -> Result<Vec<RejectedFile>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select file, reason from rejected_files where dataset_id = $1 order by id limit $2",
+    )
+    .bind(id.0)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(file, reason)| RejectedFile { file, reason }).collect())
+}
+
+/// Deletes one image of a dataset; whether there was one.
+pub async fn delete_image(pool: &PgPool, id: ImageId) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("update images set deleted_at = now() where id = $1 and deleted_at is null")
+            .bind(id.0)
+            .execute(pool)
+            .await?;
+    Ok(done.rows_affected() > 0)
+}

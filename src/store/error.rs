@@ -1,0 +1,67 @@
+//! What can go wrong between the program and what it stores.
+
+use crate::domain::Sha256;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres could not be asked, or refused.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database schema could not be migrated: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The blob store failed.
+    #[error("the blob store failed: {0}")]
+    Blobs(object_store::Error),
+    /// No room is left where blobs are kept.
+    #[error("the disk of the data folder is full")]
+    Full,
+    /// A blob that a row refers to is not there.
+    #[error("blob {0} is missing from the blob store")]
+    MissingBlob(Sha256),
+    /// A file could not be read or written.
+    #[error("{0}")]
+    Io(std::io::Error),
+    /// The thing is in use and cannot be removed.
+    #[error("{what} is used by {by}")]
+    InUse {
+        /// What was to be removed.
+        what: &'static str,
+        /// What uses it.
+        by: String,
+    },
+    /// Another thing has the name already.
+    #[error("the name {0:?} is already taken")]
+    NameTaken(String),
+    /// The run was taken over by another worker, or has ended.
+    #[error("the lease of the run was lost")]
+    LeaseLost,
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<object_store::Error> for StoreError {
+    fn from(error: object_store::Error) -> Self {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(cause) = source {
+            if let Some(io) = cause.downcast_ref::<std::io::Error>()
+                && matches!(
+                    io.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                )
+            {
+                return Self::Full;
+            }
+            source = cause.source();
+        }
+        Self::Blobs(error)
+    }
+}

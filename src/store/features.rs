@@ -1,0 +1,69 @@
+//! Cached features: what a backbone made of an image, computed once.
+
+use std::collections::HashMap;
+
+use sqlx::{PgPool, Row};
+
+use super::StoreError;
+use super::row::{parsed, small};
+use crate::domain::Sha256;
+
+/// Which features: those of one backbone under one preprocessing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extractor {
+    /// SHA-256 of the backbone's weights.
+    pub backbone: Sha256,
+    /// Digest of the preprocessing.
+    pub preprocessing: Sha256,
+}
+
+/// The cached vectors of the named blobs, by blob and frame.
+pub async fn get(
+    pool: &PgPool,
+    extractor: &Extractor,
+    blobs: &[Sha256],
+) -> Result<HashMap<(Sha256, u32), Vec<f32>>, StoreError> {
+    let names: Vec<String> = blobs.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query(
+        "select blob, frame, vector from features
+         where backbone_sha256 = $1 and preprocessing = $2 and blob = any($3)",
+    )
+    .bind(extractor.backbone.to_string())
+    .bind(extractor.preprocessing.to_string())
+    .bind(names)
+    .fetch_all(pool)
+    .await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let bytes: Vec<u8> = row.try_get("vector")?;
+        let vector = bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        found.insert((parsed(row, "blob")?, small(row, "frame")?), vector);
+    }
+    Ok(found)
+}
+
+/// Caches a vector; one that is there already stays.
+pub async fn put(
+    pool: &PgPool,
+    extractor: &Extractor,
+    blob: &Sha256,
+    frame: u32,
+    vector: &[f32],
+) -> Result<(), StoreError> {
+    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    sqlx::query(
+        "insert into features (backbone_sha256, preprocessing, blob, frame, vector)
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
+    )
+    .bind(extractor.backbone.to_string())
+    .bind(extractor.preprocessing.to_string())
+    .bind(blob.to_string())
+    .bind(frame as i32)
+    .bind(bytes)
+    .execute(pool)
+    .await?;
+    Ok(())
+}

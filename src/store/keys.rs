@@ -1,0 +1,147 @@
+//! API keys: shown once, stored as a hash.
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde::Serialize;
+use sha2::{Digest, Sha256 as Hasher};
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+use time::OffsetDateTime;
+
+use super::StoreError;
+use super::row::{name, parsed};
+use crate::domain::name::Name;
+use crate::domain::{KeyId, Role};
+
+/// The start of every key, so that a leaked one is recognised.
+pub const PREFIX: &str = "lvmed_";
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 43 digits of base 62 hold over 256 bits.
+const KEY_DIGITS: usize = 43;
+
+/// A key as it is shown: everything but the key.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Key {
+    /// Identifier.
+    pub id: KeyId,
+    /// Whom or what it is for.
+    pub name: Name,
+    /// What it allows.
+    pub role: Role,
+    /// Its first characters, to tell keys apart.
+    pub prefix: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it was last used, to the minute.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+impl FromRow<'_, PgRow> for Key {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: KeyId(row.try_get("id")?),
+            name: name(row, "name")?,
+            role: parsed(row, "role")?,
+            prefix: row.try_get("prefix")?,
+            created_at: row.try_get("created_at")?,
+            last_used_at: row.try_get("last_used_at")?,
+        })
+    }
+}
+
+/// Makes a key; the text of it is returned here and nowhere else.
+pub async fn create(pool: &PgPool, name: &Name, role: Role) -> Result<(Key, String), StoreError> {
+    let text = generate()?;
+    let key: Key = sqlx::query_as(
+        "insert into api_keys (id, name, role, prefix, hash) values ($1, $2, $3, $4, $5)
+         returning *",
+    )
+    .bind(KeyId::new().0)
+    .bind(name.as_str())
+    .bind(role.as_str())
+    .bind(&text[..PREFIX.len() + 6])
+    .bind(hash(&text))
+    .fetch_one(pool)
+    .await?;
+    Ok((key, text))
+}
+
+/// The key that `text` is, unless it was revoked.
+pub async fn verify(pool: &PgPool, text: &str) -> Result<Option<Key>, StoreError> {
+    // The look-up is by hash: its timing tells nothing about how much of a guess was right.
+    let key: Option<Key> =
+        sqlx::query_as("select * from api_keys where hash = $1 and revoked_at is null")
+            .bind(hash(text))
+            .fetch_optional(pool)
+            .await?;
+    if let Some(key) = &key {
+        sqlx::query(
+            "update api_keys set last_used_at = now()
+             where id = $1 and (last_used_at is null or last_used_at < now() - interval '1 minute')",
+        )
+        .bind(key.id.0)
+        .execute(pool)
+        .await?;
+    }
+    Ok(key)
+}
+
+/// Whether any key was ever made; from then on every caller needs one.
+pub async fn any(pool: &PgPool) -> Result<bool, StoreError> {
+    let row = sqlx::query("select exists (select 1 from api_keys) as any").fetch_one(pool).await?;
+    Ok(row.try_get("any")?)
+}
+
+/// All keys that are not revoked, oldest first.
+pub async fn list(pool: &PgPool) -> Result<Vec<Key>, StoreError> {
+    Ok(sqlx::query_as("select * from api_keys where revoked_at is null order by id")
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Revokes a key; whether there was one.
+pub async fn revoke(pool: &PgPool, id: KeyId) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("update api_keys set revoked_at = now() where id = $1 and revoked_at is null")
+            .bind(id.0)
+            .execute(pool)
+            .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+fn hash(text: &str) -> Vec<u8> {
+    Hasher::digest(text.as_bytes()).to_vec()
+}
+
+fn generate() -> Result<String, StoreError> {
+    let mut text = String::from(PREFIX);
+    while text.len() < PREFIX.len() + KEY_DIGITS {
+        let mut bytes = [0; 64];
+        OsRng.try_fill_bytes(&mut bytes).map_err(|error| {
+            StoreError::Io(std::io::Error::other(format!("no randomness: {error}")))
+        })?;
+        // 248 is the largest multiple of 62 in a byte: digits above it would not be uniform.
+        let fair = bytes.iter().filter(|byte| **byte < 248);
+        text.extend(fair.map(|byte| char::from(DIGITS[usize::from(byte % 62)])));
+    }
+    text.truncate(PREFIX.len() + KEY_DIGITS);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEY_DIGITS, PREFIX, generate};
+
+    #[test]
+    fn keys_are_long_plain_and_never_alike() {
+        let (one, other) = (generate().expect("a key"), generate().expect("a key"));
+
+        assert_eq!(one.len(), PREFIX.len() + KEY_DIGITS);
+        assert!(
+            one.strip_prefix(PREFIX)
+                .is_some_and(|rest| { rest.chars().all(|digit| digit.is_ascii_alphanumeric()) })
+        );
+        assert_ne!(one, other);
+    }
+}

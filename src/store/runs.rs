@@ -1,0 +1,191 @@
+//! Rows of runs as they are created, shown and cancelled.
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+
+use super::StoreError;
+use super::events::append;
+use super::row::{json, parsed, small};
+use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
+use crate::domain::{BackboneId, ModelId, RunId, VersionId};
+
+/// What every query of runs selects.
+const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id,
+         case when r.status = 'queued' then
+             (select count(*) from runs q
+              where q.status = 'queued' and (q.created_at, q.id) < (r.created_at, r.id))
+         end as queue_position
+     from runs r left join models m on m.run_id = r.id and m.deleted_at is null ";
+
+/// A run as its row gives it.
+struct Found(Run);
+
+impl FromRow<'_, PgRow> for Found {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let evaluation: Option<Json<_>> = row.try_get("evaluation")?;
+        let cancel: Option<time::OffsetDateTime> = row.try_get("cancel_requested_at")?;
+        let position: Option<i64> = row.try_get("queue_position")?;
+        Ok(Self(Run {
+            id: RunId(row.try_get("id")?),
+            spec: json(row, "spec")?,
+            provenance: json(row, "provenance")?,
+            status: parsed(row, "status_word")?,
+            progress: json(row, "progress")?,
+            queue_position: position.map(|position| position.unsigned_abs()),
+            attempt: small(row, "attempt")?,
+            max_attempts: small(row, "max_attempts")?,
+            cancel_requested: cancel.is_some(),
+            error: row.try_get("error")?,
+            evaluation: evaluation.map(|evaluation| evaluation.0),
+            model: row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId),
+            created_at: row.try_get("created_at")?,
+            started_at: row.try_get("started_at")?,
+            finished_at: row.try_get("finished_at")?,
+        }))
+    }
+}
+
+/// A run to be queued.
+#[derive(Debug, Clone)]
+pub struct NewRun<'a> {
+    /// What is asked.
+    pub spec: &'a Spec,
+    /// What it takes to repeat it.
+    pub provenance: &'a Provenance,
+    /// The version it learns from.
+    pub dataset_version: VersionId,
+    /// The backbone it starts from.
+    pub backbone: BackboneId,
+    /// The caller's key: asking twice with one key queues one run.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// Queues a run; with a key that was used before, the run that it made then.
+pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> {
+    let id = RunId::new();
+    let mut transaction = pool.begin().await?;
+    let made = sqlx::query(
+        "insert into runs
+             (id, kind, spec, provenance, dataset_version_id, backbone_id, idempotency_key)
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (idempotency_key) do nothing",
+    )
+    .bind(id.0)
+    .bind(run.spec.kind())
+    .bind(Json(run.spec))
+    .bind(Json(run.provenance))
+    .bind(run.dataset_version.0)
+    .bind(run.backbone.0)
+    .bind(run.idempotency_key)
+    .execute(&mut *transaction)
+    .await?;
+    if made.rows_affected() == 0 {
+        drop(transaction);
+        let before: (uuid::Uuid,) =
+            sqlx::query_as("select id from runs where idempotency_key = $1")
+                .bind(run.idempotency_key)
+                .fetch_one(pool)
+                .await?;
+        return existing(pool, RunId(before.0)).await;
+    }
+    append(&mut transaction, id, &EventBody::Status { status: Status::Queued, detail: None })
+        .await?;
+    transaction.commit().await?;
+    existing(pool, id).await
+}
+
+/// The run of this id.
+pub async fn one(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError> {
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query.push("where r.id = ").push_bind(id.0);
+    let found: Option<Found> = query.build_query_as().fetch_optional(pool).await?;
+    Ok(found.map(|found| found.0))
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only runs in this status.
+    pub status: Option<Status>,
+    /// Only runs older than this one.
+    pub before: Option<RunId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Runs, newest first.
+pub async fn list(pool: &PgPool, page: &Page) -> Result<Vec<Run>, StoreError> {
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query
+        .push("where (")
+        .push_bind(page.status.map(Status::as_str))
+        .push("::run_status is null or r.status = ")
+        .push_bind(page.status.map(Status::as_str))
+        .push("::run_status) and (")
+        .push_bind(page.before.map(|before| before.0))
+        .push("::uuid is null or r.id < ")
+        .push_bind(page.before.map(|before| before.0))
+        .push(") order by r.id desc limit ")
+        .push_bind(i64::from(page.limit));
+    let found: Vec<Found> = query.build_query_as().fetch_all(pool).await?;
+    Ok(found.into_iter().map(|found| found.0).collect())
+}
+
+/// How many runs wait for a worker.
+pub async fn queued(pool: &PgPool) -> Result<u64, StoreError> {
+    let row = sqlx::query("select count(*) as queued from runs where status = 'queued'")
+        .fetch_one(pool)
+        .await?;
+    Ok(super::row::count(&row, "queued")?)
+}
+
+/// Asks a run to stop: a queued one is cancelled at once, a running one at its worker's next beat.
+/// The run as it is now.
+pub async fn cancel(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let cancelled = sqlx::query(
+        "update runs set status = 'cancelled', cancel_requested_at = now(), finished_at = now()
+         where id = $1 and status = 'queued'",
+    )
+    .bind(id.0)
+    .execute(&mut *transaction)
+    .await?;
+    if cancelled.rows_affected() > 0 {
+        let detail = Some("cancelled while it was queued".to_owned());
+        append(&mut transaction, id, &EventBody::Status { status: Status::Cancelled, detail })
+            .await?;
+    } else {
+        sqlx::query(
+            "update runs set cancel_requested_at = coalesce(cancel_requested_at, now())
+             where id = $1 and status = 'running'",
+        )
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    one(pool, id).await
+}
+
+/// Queues a failed or cancelled run again, with fresh attempts and its checkpoint kept; whether it
+/// was in a state to be.
+pub async fn retry(pool: &PgPool, id: RunId) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let done = sqlx::query(
+        "update runs set status = 'queued', max_attempts = attempt + 3, run_after = now(),
+             cancel_requested_at = null, finished_at = null, error = null
+         where id = $1 and status in ('failed', 'cancelled')",
+    )
+    .bind(id.0)
+    .execute(&mut *transaction)
+    .await?;
+    if done.rows_affected() > 0 {
+        let detail = Some("queued again".to_owned());
+        append(&mut transaction, id, &EventBody::Status { status: Status::Queued, detail }).await?;
+    }
+    transaction.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn existing(pool: &PgPool, id: RunId) -> Result<Run, StoreError> {
+    one(pool, id).await?.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+}

@@ -1,0 +1,243 @@
+//! A real `lvmed serve` with its worker and its own database, for tests of the whole.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+/// The longest that anything in these tests is waited for.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A running server; dropped, it is killed and its folder removed.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) http: Client,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a server on a free port, with the built-in cluster in a folder of its own.
+    pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    /// Starts a server on a folder that may hold an earlier server's data.
+    pub(crate) fn start_in(folder: tempfile::TempDir) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lvmed"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"))
+            .env_remove("DATABASE_URL")
+            .env("LVMED_LEASE_SECONDS", "3")
+            .env("LVMED_THREADS", "2")
+            .env("LVMED_LIMIT_FREE_BYTES", "1000000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = Arc::new(Mutex::new(None));
+        for stream in [
+            Box::new(child.stdout.take().expect("piped")) as Box<dyn std::io::Read + Send>,
+            Box::new(child.stderr.take().expect("piped")),
+        ] {
+            let (log, address) = (Arc::clone(&log), Arc::clone(&address));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if let Some((_, rest)) = line.split_once("listening on http://") {
+                        let host: String =
+                            rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+                        *address.lock().expect("not poisoned") = Some(format!("http://{host}"));
+                    }
+                    log.lock().expect("not poisoned").push_str(&(line + "\n"));
+                }
+            });
+        }
+        let started = Instant::now();
+        let address = loop {
+            if let Some(address) = address.lock().expect("not poisoned").clone() {
+                break address;
+            }
+            let gone = child.try_wait().expect("the child is ours");
+            assert!(
+                gone.is_none() && started.elapsed() < PATIENCE,
+                "the server did not start: {gone:?}\n{}",
+                log.lock().expect("not poisoned")
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        Self { address, folder, http: Client::new(), child, log }
+    }
+
+    /// Everything the server and its workers have written to their logs.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.address))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.expect(self.request(Method::GET, path), StatusCode::OK).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value, status: StatusCode) -> Value {
+        self.expect(self.request(Method::POST, path).json(body), status).await
+    }
+
+    /// Sends a request and insists on the status; the answer's JSON.
+    pub(crate) async fn expect(&self, request: RequestBuilder, status: StatusCode) -> Value {
+        let response = request.send().await.expect("the server answers");
+        let found = response.status();
+        let text = response.text().await.expect("a whole answer");
+        assert_eq!(found, status, "{text}\n{}", self.log());
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Imports a backbone of random weights, made by the program itself.
+    pub(crate) async fn random_backbone(&self, architecture: &str, size: u32) -> Value {
+        let file = self.folder.path().join(format!("{architecture}.safetensors"));
+        let made = Command::new(env!("CARGO_BIN_EXE_lvmed"))
+            .args(["backbone", "random", "--architecture", architecture, "--seed", "1", "--out"])
+            .arg(&file)
+            .output()
+            .expect("the program runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let form = reqwest::multipart::Form::new()
+            .text("name", format!("random {architecture}"))
+            .text("source_url", "https://example.org/weights")
+            .text("license", "none: random weights")
+            .text("size", size.to_string())
+            .part("file", reqwest::multipart::Part::bytes(std::fs::read(&file).expect("written")));
+        let request = self.request(Method::POST, "/api/v1/backbones").multipart(form);
+        self.expect(request, StatusCode::CREATED).await
+    }
+
+    /// Creates a dataset and uploads an archive to it; the dataset's id.
+    pub(crate) async fn dataset(&self, name: &str, archive: Vec<u8>) -> String {
+        let created =
+            self.post("/api/v1/datasets", &json!({ "name": name }), StatusCode::CREATED).await;
+        let id = created["id"].as_str().expect("an id").to_owned();
+        let path = format!("/api/v1/datasets/{id}/uploads?file=images.zip");
+        self.expect(self.request(Method::POST, &path).body(archive), StatusCode::OK).await;
+        id
+    }
+
+    /// Freezes a dataset; the version's id.
+    pub(crate) async fn freeze(&self, dataset: &str) -> String {
+        let path = format!("/api/v1/datasets/{dataset}/versions");
+        let version = self.post(&path, &json!({}), StatusCode::CREATED).await;
+        version["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Queues a run; its id.
+    pub(crate) async fn queue(&self, spec: &Value) -> String {
+        let run = self.post("/api/v1/runs", spec, StatusCode::ACCEPTED).await;
+        run["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Polls a run until `reached` says so.
+    pub(crate) async fn wait(&self, run: &str, reached: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let found = self.get(&format!("/api/v1/runs/{run}")).await;
+            if reached(&found) {
+                return found;
+            }
+            let status = found["status"].as_str().unwrap_or_default().to_owned();
+            let over = matches!(status.as_str(), "succeeded" | "failed" | "cancelled");
+            assert!(
+                !over && started.elapsed() < PATIENCE,
+                "not reached: {found:#}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for a run to succeed; the run.
+    pub(crate) async fn succeed(&self, run: &str) -> Value {
+        self.wait(run, |run| run["status"] == "succeeded").await
+    }
+
+    /// Downloads an artifact of a model.
+    pub(crate) async fn artifact(&self, model: &str, name: &str) -> reqwest::Response {
+        let path = format!("/api/v1/models/{model}/artifacts/{name}");
+        let response = self.request(Method::GET, &path).send().await.expect("the server answers");
+        assert_eq!(response.status(), StatusCode::OK);
+        response
+    }
+
+    /// SHA-256 of a published model's weights.
+    pub(crate) async fn weights_digest(&self, run: &Value) -> String {
+        let model = self.get(&format!("/api/v1/models/{}", run["model"].as_str().expect("a model"))).await;
+        let artifacts = model["artifacts"].as_array().expect("artifacts").iter();
+        let weights = artifacts.filter(|artifact| artifact["name"] == "model.safetensors");
+        weights.map(|weights| weights["sha256"].as_str().expect("a digest").to_owned()).collect()
+    }
+
+    /// The process ids of the workers.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let parent = self.child.id();
+        let processes = std::fs::read_dir("/proc").expect("a /proc").flatten();
+        processes
+            .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|process| is_worker_of(*process, parent))
+            .collect()
+    }
+
+    /// Kills every worker with SIGKILL, as the kernel does when memory runs out.
+    pub(crate) fn kill_workers(&self) {
+        let workers = self.workers();
+        assert!(!workers.is_empty(), "no worker is running\n{}", self.log());
+        workers.into_iter().for_each(|worker| signal(worker, "KILL"));
+    }
+
+    /// Kills the server itself with SIGKILL and gives back its folder, data and all.
+    pub(crate) fn kill(mut self) -> tempfile::TempDir {
+        signal(self.child.id(), "KILL");
+        self.child.wait().expect("the child is ours");
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        std::mem::replace(&mut self.folder, empty)
+    }
+
+    /// Asks the server to stop and waits until it has; whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
+        signal(self.child.id(), "TERM");
+        self.child.wait().expect("the child is ours").success()
+    }
+
+    /// The server's data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            signal(self.child.id(), "TERM");
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "no signal reached {process}");
+}
+
+fn is_worker_of(process: u32, parent: u32) -> bool {
+    let folder = Path::new("/proc").join(process.to_string());
+    let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
+    let line = std::fs::read_to_string(folder.join("cmdline")).unwrap_or_default();
+    status.lines().any(|line| line == format!("PPid:\t{parent}"))
+        && line.split('\0').nth(1) == Some("worker")
+}
