@@ -31,7 +31,7 @@ impl FromRow<'_, PgRow> for Found {
             provenance: json(row, "provenance")?,
             status: parsed(row, "status_word")?,
             progress: json(row, "progress")?,
-            queue_position: position.map(|position| position.unsigned_abs()),
+            queue_position: position.map(i64::unsigned_abs),
             attempt: small(row, "attempt")?,
             max_attempts: small(row, "max_attempts")?,
             cancel_requested: cancel.is_some(),

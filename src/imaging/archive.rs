@@ -1,0 +1,203 @@
+//! ZIP archives from strangers: counted while they inflate, names never used as paths.
+
+use std::fs::File;
+use std::io::Read;
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use crate::config::Limits;
+
+/// The ratio limit leaves the first bytes of an entry alone: small text packs well.
+const RATIO_GRACE_BYTES: u64 = 10 << 20;
+
+/// Why a whole archive is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The central directory cannot be read.
+    #[error("is not a readable ZIP archive: {0}")]
+    NotAZip(String),
+    /// There is nothing in it.
+    #[error("the archive holds no files")]
+    Empty,
+    /// More entries than allowed.
+    #[error("the archive has {found} entries; the limit is {max} (LVMED_LIMIT_ARCHIVE_ENTRIES)")]
+    TooManyEntries {
+        /// Entries found.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// Entries share bytes, as only bombs do.
+    #[error("entries of the archive overlap; it was made to do harm and is refused")]
+    Overlapping,
+    /// Two entries have one name.
+    #[error("two entries of the archive have the same name; which one is meant is unclear")]
+    DuplicateNames,
+    /// All entries together inflate to more than allowed.
+    #[error("the archive inflates to more than {max} bytes (LVMED_LIMIT_ARCHIVE_BYTES)")]
+    TooLarge {
+        /// The limit.
+        max: u64,
+    },
+}
+
+/// Why one entry is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EntryError {
+    /// The name would leave the archive's own folder.
+    #[error("its name would lead outside of the archive (`..`, an absolute path or a drive)")]
+    Escapes,
+    /// The name is not text.
+    #[error("its name is not valid text")]
+    BadName,
+    /// A link instead of a file.
+    #[error("it is a symbolic link")]
+    Link,
+    /// A password would be needed.
+    #[error("it is encrypted; upload the archive without a password")]
+    Encrypted,
+    /// An archive in an archive.
+    #[error("it is an archive inside the archive; unpack it first")]
+    Nested,
+    /// Larger than allowed.
+    #[error("it inflates to more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)")]
+    TooLarge {
+        /// The limit.
+        max: u64,
+    },
+    /// Packed more tightly than any picture.
+    #[error("it inflates to more than {max} times its packed size (LVMED_LIMIT_ARCHIVE_RATIO)")]
+    Ratio {
+        /// The limit.
+        max: u64,
+    },
+    /// The packed data is damaged.
+    #[error("it cannot be unpacked: {0}")]
+    Damaged(String),
+}
+
+/// An archive whose directory was checked.
+pub struct Archive<'a> {
+    zip: ZipArchive<File>,
+    limits: &'a Limits,
+    inflated: u64,
+}
+
+/// The name of an entry, and whether it can be used.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name as it can be shown.
+    pub name: String,
+    /// Whether the entry may be read.
+    pub usable: Result<(), EntryError>,
+}
+
+impl<'a> Archive<'a> {
+    /// Opens an archive and checks its directory.
+    pub fn open(file: File, limits: &'a Limits) -> Result<Self, ArchiveError> {
+        let unreadable = |error: ZipError| ArchiveError::NotAZip(error.to_string());
+        let mut zip = ZipArchive::new(file).map_err(unreadable)?;
+        let (found, max) = (zip.len() as u64, limits.archive_entries);
+        if found > max {
+            return Err(ArchiveError::TooManyEntries { found, max });
+        }
+        if zip.has_overlapping_entries().map_err(unreadable)? {
+            return Err(ArchiveError::Overlapping);
+        }
+        if zip.has_duplicate_names() {
+            return Err(ArchiveError::DuplicateNames);
+        }
+        Ok(Self { zip, limits, inflated: 0 })
+    }
+
+    /// How many entries there are, folders included.
+    pub fn len(&self) -> usize {
+        self.zip.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What entry `index` is; `None` for a folder.
+    pub fn entry(&mut self, index: usize) -> Option<Entry> {
+        let file = match self.zip.by_index_raw(index) {
+            Ok(file) => file,
+            Err(error) => {
+                let usable = Err(EntryError::Damaged(error.to_string()));
+                return Some(Entry { name: format!("entry {index}"), usable });
+            }
+        };
+        if file.is_dir() {
+            return None;
+        }
+        let raw = file.name_raw().to_vec();
+        let name: String = String::from_utf8_lossy(&raw)
+            .chars()
+            .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+            .take(500)
+            .collect();
+        let usable = if raw.contains(&0) {
+            Err(EntryError::BadName)
+        } else if escapes(&name) || file.enclosed_name().is_none() {
+            Err(EntryError::Escapes)
+        } else if file.is_symlink() {
+            Err(EntryError::Link)
+        } else if file.encrypted() {
+            Err(EntryError::Encrypted)
+        } else {
+            Ok(())
+        };
+        Some(Entry { name, usable })
+    }
+
+    /// Inflates entry `index`, counting instead of trusting what the headers say.
+    pub fn read(&mut self, index: usize) -> Result<Result<Vec<u8>, EntryError>, ArchiveError> {
+        let (limits, inflated) = (self.limits, self.inflated);
+        let total_left = limits.archive_bytes.saturating_sub(inflated);
+        let mut entry = match self.zip.by_index(index) {
+            Ok(entry) => entry,
+            Err(ZipError::UnsupportedArchive(reason)) if reason.contains("assword") => {
+                return Ok(Err(EntryError::Encrypted));
+            }
+            Err(error) => return Ok(Err(EntryError::Damaged(error.to_string()))),
+        };
+        let packed = entry.compressed_size().max(1);
+        let by_ratio = packed.saturating_mul(limits.archive_ratio).max(RATIO_GRACE_BYTES);
+        let cap = limits.entry_bytes.min(by_ratio).min(total_left);
+        let mut bytes = Vec::new();
+        let read = entry.by_ref().take(cap + 1).read_to_end(&mut bytes);
+        drop(entry);
+        self.inflated += bytes.len() as u64;
+        if let Err(error) = read {
+            return Ok(Err(EntryError::Damaged(error.to_string())));
+        }
+        if bytes.len() as u64 <= cap {
+            return Ok(if is_archive(&bytes) { Err(EntryError::Nested) } else { Ok(bytes) });
+        }
+        if cap == total_left {
+            return Err(ArchiveError::TooLarge { max: limits.archive_bytes });
+        }
+        Ok(Err(if cap == limits.entry_bytes {
+            EntryError::TooLarge { max: limits.entry_bytes }
+        } else {
+            EntryError::Ratio { max: limits.archive_ratio }
+        }))
+    }
+}
+
+/// Whether a name leads out of the folder it is unpacked in, on any system.
+fn escapes(name: &str) -> bool {
+    let name = name.replace('\\', "/");
+    let drive = name.as_bytes().get(1) == Some(&b':');
+    name.starts_with('/') || drive || name.split('/').any(|part| part == "..")
+}
+
+/// ZIP, gzip, 7z, RAR, bzip2 and xz by their first bytes.
+fn is_archive(bytes: &[u8]) -> bool {
+    let starts: [&[u8]; 6] =
+        [b"PK\x03\x04", b"\x1f\x8b", b"7z\xBC\xAF\x27\x1C", b"Rar!", b"BZh", b"\xFD7zXZ"];
+    starts.iter().any(|start| bytes.starts_with(start))
+}

@@ -1,0 +1,85 @@
+//! Why a file gives no picture. No message ever quotes what the file says of a patient.
+
+/// Why a file gives no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagingError {
+    /// Neither PNG nor JPEG nor DICOM, whatever its name says.
+    #[error("is not a PNG, JPEG or DICOM file (a DICOM file has DICM at byte 128)")]
+    UnknownFormat,
+    /// The file has no content.
+    #[error("is empty")]
+    Empty,
+    /// A PNG or JPEG that does not decode.
+    #[error("cannot be decoded as {format}: {reason}")]
+    Raster {
+        /// `PNG` or `JPEG`.
+        format: &'static str,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// More pixels than allowed.
+    #[error("has {width}x{height} pixels; the limit is {max} pixels (LVMED_LIMIT_PIXELS)")]
+    TooManyPixels {
+        /// Width.
+        width: u64,
+        /// Height.
+        height: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// More frames than allowed.
+    #[error("has {found} frames; the limit is {max} (LVMED_LIMIT_FRAMES)")]
+    TooManyFrames {
+        /// Frames declared.
+        found: u64,
+        /// The limit.
+        max: u32,
+    },
+    /// Would take too much memory once decoded.
+    #[error("decodes to {found} bytes; the limit is {max} (LVMED_LIMIT_DECODED_BYTES)")]
+    TooManyBytes {
+        /// Bytes it would take.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// No such frame.
+    #[error("has {frames} frame(s); frame {frame} does not exist")]
+    NoSuchFrame {
+        /// Frame asked for, from 0.
+        frame: u32,
+        /// Frames there are.
+        frames: u32,
+    },
+    /// The DICOM structure is broken or hostile.
+    #[error("is a broken DICOM file: {0}")]
+    BrokenDicom(String),
+    /// Nested too deeply or split into too many elements.
+    #[error("has {what} beyond the limit of {max} ({setting})")]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        max: u64,
+        /// The setting that raises it.
+        setting: &'static str,
+    },
+    /// A DICOM object without pixels: a report, a plan, a waveform.
+    #[error("is a DICOM object without pixel data")]
+    NoPixels,
+    /// Compressed in a way that is not decoded here.
+    #[error("uses transfer syntax {0}, which this server does not decode")]
+    TransferSyntax(String),
+    /// A colour model or bit depth that is not understood.
+    #[error("has pixels that are not supported: {0}")]
+    Unsupported(String),
+    /// The pixel data does not decode.
+    #[error("has pixel data that cannot be decoded: {0}")]
+    PixelData(String),
+    /// The decoder failed in a way that it should not.
+    #[error("made the decoder fail; the file is probably damaged")]
+    DecoderFailed,
+    /// The picture cannot be brought to the wanted size.
+    #[error("cannot be resized: {0}")]
+    Resize(String),
+}

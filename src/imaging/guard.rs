@@ -1,0 +1,75 @@
+//! Opening untrusted DICOM bytes: walked first, inflated under a cap, parsed on a deep stack.
+
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use dicom_object::DefaultDicomObject;
+use flate2::read::DeflateDecoder;
+
+use super::ImagingError;
+use super::walk::{DEFLATED, EXPLICIT_LITTLE, check, layout};
+use crate::config::Limits;
+
+/// Room for the parser's recursion at the deepest nesting that the walk lets through.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Parses a DICOM file and hands the object to `work`, on a thread with a deep stack. A panic of
+/// the parser or of a decoder is an error like any other.
+pub(super) fn with_object<T: Send>(
+    bytes: &[u8],
+    limits: &Limits,
+    work: impl FnOnce(DefaultDicomObject) -> Result<T, ImagingError> + Send,
+) -> Result<T, ImagingError> {
+    let found = layout(bytes)?;
+    let inflated;
+    let (bytes, found) = if found.transfer_syntax == DEFLATED {
+        inflated = inflate(bytes, &found, limits)?;
+        (inflated.as_slice(), layout(&inflated)?)
+    } else {
+        (bytes, found)
+    };
+    check(bytes, &found, limits)?;
+    let parse = || {
+        let object = dicom_object::from_reader(bytes)
+            .map_err(|error| ImagingError::BrokenDicom(first_line(&error)))?;
+        work(object)
+    };
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("decode".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || {
+                catch_unwind(AssertUnwindSafe(parse)).unwrap_or(Err(ImagingError::DecoderFailed))
+            })
+            .map_err(|_| ImagingError::DecoderFailed)?
+            .join()
+            .unwrap_or(Err(ImagingError::DecoderFailed))
+    })
+}
+
+/// The same file with its data set inflated and its transfer syntax named so.
+fn inflate(
+    bytes: &[u8],
+    layout: &super::walk::Layout,
+    limits: &Limits,
+) -> Result<Vec<u8>, ImagingError> {
+    let max = limits.decoded_bytes;
+    let mut file = bytes[..layout.data_set].to_vec();
+    // Both names have room in the element: the shorter one is padded with NUL (PS3.5 9.1).
+    let value = &mut file[layout.transfer_syntax_value.clone()];
+    value.fill(0);
+    value[..EXPLICIT_LITTLE.len()].copy_from_slice(EXPLICIT_LITTLE.as_bytes());
+    let before = file.len() as u64;
+    DeflateDecoder::new(&bytes[layout.data_set..])
+        .take(max + 1)
+        .read_to_end(&mut file)
+        .map_err(|_| ImagingError::BrokenDicom("its data set does not inflate".to_owned()))?;
+    let found = file.len() as u64 - before;
+    if found > max { Err(ImagingError::TooManyBytes { found, max }) } else { Ok(file) }
+}
+
+/// The outermost message of an error: inner ones may quote values.
+pub(super) fn first_line(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().chars().take(160).collect()
+}
