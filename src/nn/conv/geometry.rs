@@ -1,0 +1,179 @@
+//! The sizes of a convolution, and the unfolding of an image into columns and back.
+
+use std::ops::Range;
+
+use candle_core::{Result, Shape, WithDType, bail};
+
+/// Bytes of unfolded columns that are worked on at a time: half of a usual second-level cache, the
+/// rest being for the weight and the output.
+const TILE_BYTES: usize = 512 << 10;
+
+/// The sizes of a convolution.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::nn) struct Geometry {
+    pub(in crate::nn) images: usize,
+    pub(in crate::nn) channels: usize,
+    pub(in crate::nn) height: usize,
+    pub(in crate::nn) width: usize,
+    pub(in crate::nn) outputs: usize,
+    pub(in crate::nn) kernel_height: usize,
+    pub(in crate::nn) kernel_width: usize,
+    pub(in crate::nn) stride: usize,
+    pub(in crate::nn) padding: usize,
+    pub(in crate::nn) out_height: usize,
+    pub(in crate::nn) out_width: usize,
+}
+
+impl Geometry {
+    /// The sizes of `x` `[N, C, H, W]` under `weight` `[O, C, kh, kw]`.
+    pub(in crate::nn) fn of(
+        (images, channels, height, width): (usize, usize, usize, usize),
+        (outputs, expected, kernel_height, kernel_width): (usize, usize, usize, usize),
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        if channels != expected {
+            bail!("a convolution over {expected} channels was given {channels}");
+        }
+        let (padded_height, padded_width) = (height + 2 * padding, width + 2 * padding);
+        if stride == 0 || padded_height < kernel_height || padded_width < kernel_width {
+            bail!("a {kernel_height}x{kernel_width} kernel does not fit {height}x{width} pixels");
+        }
+        Ok(Self {
+            images,
+            channels,
+            height,
+            width,
+            outputs,
+            kernel_height,
+            kernel_width,
+            stride,
+            padding,
+            out_height: (padded_height - kernel_height) / stride + 1,
+            out_width: (padded_width - kernel_width) / stride + 1,
+        })
+    }
+
+    /// Values of one input image.
+    pub(in crate::nn) fn image(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Positions of the output.
+    pub(in crate::nn) fn positions(&self) -> usize {
+        self.out_height * self.out_width
+    }
+
+    /// Values of one output image.
+    pub(in crate::nn) fn output(&self) -> usize {
+        self.outputs * self.positions()
+    }
+
+    /// Inputs of one output: rows of the unfolded image.
+    pub(in crate::nn) fn taps(&self) -> usize {
+        self.channels * self.kernel_height * self.kernel_width
+    }
+
+    /// Whether an image is its own unfolding.
+    pub(in crate::nn) fn is_plain(&self) -> bool {
+        (self.kernel_height, self.kernel_width, self.stride, self.padding) == (1, 1, 1, 0)
+    }
+
+    pub(in crate::nn) fn output_shape(&self) -> Shape {
+        (self.images, self.outputs, self.out_height, self.out_width).into()
+    }
+
+    /// Ranges of output rows whose unfolding fits the cache, in order.
+    pub(super) fn tiles(&self, value_bytes: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let line = self.taps() * self.out_width * value_bytes;
+        let rows = if self.is_plain() { self.out_height } else { (TILE_BYTES / line).max(1) };
+        let height = self.out_height;
+        (0..height).step_by(rows).map(move |start| start..(start + rows).min(height))
+    }
+
+    /// The columns of the output whose input column lies inside the image, for a kernel offset.
+    fn inside(&self, offset: usize) -> Range<usize> {
+        let first = self.padding.saturating_sub(offset).div_ceil(self.stride);
+        let beyond = (self.width + self.padding).saturating_sub(offset).div_ceil(self.stride);
+        let end = beyond.min(self.out_width);
+        first.min(end)..end
+    }
+
+    /// The input row of an output row, if it lies inside the image.
+    fn input_row(&self, out_row: usize, offset: usize) -> Option<usize> {
+        let row = (out_row * self.stride + offset).checked_sub(self.padding)?;
+        (row < self.height).then_some(row)
+    }
+
+    /// Where in its plane the first value of an unfolded line lies.
+    fn line_start(&self, input_row: usize, inside: &Range<usize>, offset: usize) -> usize {
+        input_row * self.width + inside.start * self.stride + offset - self.padding
+    }
+
+    /// Each row of the unfolding: its plane and its offsets in the kernel.
+    fn each_tap(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (channels, height, width) = (self.channels, self.kernel_height, self.kernel_width);
+        (0..channels).flat_map(move |channel| {
+            (0..height).flat_map(move |row| (0..width).map(move |column| (channel, row, column)))
+        })
+    }
+
+    /// Unfolds some output rows of an image: `columns` becomes `[taps, rows * out_width]`.
+    pub(super) fn unfold<T: WithDType>(
+        &self,
+        image: &[T],
+        rows: &Range<usize>,
+        columns: &mut Vec<T>,
+    ) {
+        let count = rows.len() * self.out_width;
+        columns.resize(self.taps() * count, T::zero());
+        let plane_size = self.height * self.width;
+        for ((channel, row, column), target) in self.each_tap().zip(columns.chunks_exact_mut(count))
+        {
+            let plane = &image[channel * plane_size..][..plane_size];
+            let inside = self.inside(column);
+            for (out_row, line) in rows.clone().zip(target.chunks_exact_mut(self.out_width)) {
+                let Some(input_row) = self.input_row(out_row, row) else {
+                    line.fill(T::zero());
+                    continue;
+                };
+                line[..inside.start].fill(T::zero());
+                line[inside.end..].fill(T::zero());
+                if inside.is_empty() {
+                    continue;
+                }
+                let source = &plane[self.line_start(input_row, &inside, column)..];
+                if self.stride == 1 {
+                    line[inside.clone()].copy_from_slice(&source[..inside.len()]);
+                } else {
+                    let source = source.iter().step_by(self.stride);
+                    line[inside.clone()].iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+
+    /// Adds the columns of some output rows back onto the image that they were unfolded from.
+    pub(super) fn fold<T: WithDType>(&self, columns: &[T], rows: &Range<usize>, image: &mut [T]) {
+        let count = rows.len() * self.out_width;
+        let plane_size = self.height * self.width;
+        for ((channel, row, column), source) in self.each_tap().zip(columns.chunks_exact(count)) {
+            let plane = &mut image[channel * plane_size..][..plane_size];
+            let inside = self.inside(column);
+            if inside.is_empty() {
+                continue;
+            }
+            for (out_row, line) in rows.clone().zip(source.chunks_exact(self.out_width)) {
+                let Some(input_row) = self.input_row(out_row, row) else { continue };
+                let target = &mut plane[self.line_start(input_row, &inside, column)..];
+                let line = &line[inside.clone()];
+                if self.stride == 1 {
+                    target.iter_mut().zip(line).for_each(|(to, from)| *to += *from);
+                } else {
+                    let target = target.iter_mut().step_by(self.stride);
+                    target.zip(line).for_each(|(to, from)| *to += *from);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! A network's parameters by name: what is trained, and what only follows (running statistics).
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+
+use super::Tensors;
+
+/// Endings of tensors that are never trained.
+const FOLLOWING: [&str; 2] = ["running_mean", "running_var"];
+
+/// Named parameters in the order of their names.
+#[derive(Debug, Clone)]
+pub struct Params {
+    all: std::collections::BTreeMap<String, Var>,
+}
+
+impl Params {
+    /// Parameters that start from `tensors`, as `dtype` on `device`.
+    pub fn new(tensors: &Tensors, dtype: DType, device: &Device) -> Result<Self> {
+        let variable = |(name, tensor): (&String, &Tensor)| -> Result<(String, Var)> {
+            let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
+            Ok((name.clone(), Var::from_tensor(&tensor)?))
+        };
+        Ok(Self { all: tensors.iter().map(variable).collect::<Result<_>>()? })
+    }
+
+    /// The parameter of this name.
+    pub fn get(&self, name: &str) -> Result<&Var> {
+        match self.all.get(name) {
+            Some(found) => Ok(found),
+            None => bail!("the weights have no tensor {name}"),
+        }
+    }
+
+    /// What is trained, in the order of the names.
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
+        let all = self.all.iter().map(|(name, variable)| (name.as_str(), variable));
+        all.filter(|(name, _)| !FOLLOWING.iter().any(|ending| name.ends_with(ending)))
+    }
+
+    /// A copy of every value, running statistics included, on the CPU.
+    pub fn snapshot(&self) -> Result<Tensors> {
+        let copy = |(name, variable): (&String, &Var)| -> Result<(String, Tensor)> {
+            Ok((name.clone(), variable.as_tensor().to_device(&Device::Cpu)?.copy()?.detach()))
+        };
+        self.all.iter().map(copy).collect()
+    }
+
+    /// Sets every value from a snapshot.
+    pub fn restore(&self, snapshot: &Tensors) -> Result<()> {
+        for (name, variable) in &self.all {
+            let Some(tensor) = snapshot.get(name) else {
+                bail!("the snapshot has no tensor {name}");
+            };
+            variable.set(&tensor.to_dtype(variable.dtype())?.to_device(variable.device())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Weights in files: read from checkpoints of strangers, written as safetensors.
+
+mod names;
+mod random;
+mod read;
+mod safetensors;
+
+use std::path::PathBuf;
+
+pub use names::expected;
+pub use random::{normal, random};
+pub use read::{Imported, ReadOptions, read};
+pub use safetensors::{load, load_bytes, metadata_of, to_bytes, write};
+
+/// Why weights cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Neither safetensors nor a torch zip checkpoint.
+    #[error(
+        "the file is neither a safetensors file nor a torch checkpoint (.pth, .pt or .torch as \
+         written by PyTorch 1.6 or newer)"
+    )]
+    NotACheckpoint,
+    /// A pickle from before PyTorch 1.6, which only running it could read.
+    #[error(
+        "the file is a legacy PyTorch checkpoint (before 1.6), which cannot be read without \
+         running code; load it in PyTorch once and save it again with torch.save or safetensors"
+    )]
+    LegacyPickle,
+    /// A checkpoint that cannot be read.
+    #[error("the checkpoint cannot be read: {0}")]
+    Unreadable(String),
+    /// The tensors fit no known architecture.
+    #[error(
+        "the checkpoint fits none of the known architectures (resnet18, resnet34, resnet50, \
+         resnet101, resnet152); it holds {count} tensors, such as {sample}"
+    )]
+    UnknownArchitecture {
+        /// Tensors in the file.
+        count: usize,
+        /// Some of their names.
+        sample: String,
+    },
+    /// Names or shapes differ from the architecture's; all differences are listed.
+    #[error("{}", describe(.architecture, .missing, .unexpected, .wrong_shape))]
+    Mismatch {
+        /// The architecture compared with.
+        architecture: &'static str,
+        /// Tensors that the architecture has and the file has not.
+        missing: Vec<String>,
+        /// Tensors that the file has and the architecture has not.
+        unexpected: Vec<String>,
+        /// Name, expected shape, shape found.
+        wrong_shape: Vec<(String, Vec<usize>, Vec<usize>)>,
+    },
+    /// A value that no training produces on purpose.
+    #[error("tensor {0} holds values that are not finite")]
+    NonFinite(String),
+    /// A tensor could not be handled.
+    #[error("a tensor could not be handled: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn describe(
+    architecture: &str,
+    missing: &[String],
+    unexpected: &[String],
+    wrong_shape: &[(String, Vec<usize>, Vec<usize>)],
+) -> String {
+    let mut lines = vec![format!("the checkpoint does not fit {architecture}")];
+    lines.extend(missing.iter().map(|name| format!("missing: {name}")));
+    lines.extend(unexpected.iter().map(|name| format!("unexpected: {name}")));
+    lines.extend(wrong_shape.iter().map(|(name, expected, found)| {
+        format!("wrong shape: {name} is {found:?}, expected {expected:?}")
+    }));
+    lines.join("\n")
+}
