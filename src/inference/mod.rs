@@ -1,1 +1,11 @@
-//! ONNX Runtime sessions, and the queues in front of them.
+//! Networks on ONNX Runtime: the library, one session each, and the registry of loaded ones.
+
+mod error;
+mod network;
+mod registry;
+mod runtime;
+
+pub use error::InferenceError;
+pub use network::{Network, Output};
+pub use registry::{Registry, Ticket};
+pub use runtime::Runtime;

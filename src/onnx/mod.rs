@@ -1,1 +1,28 @@
-//! Writing ONNX files: the messages we need, and the export of each architecture.
+//! ONNX files written from Rust: the messages, a graph builder, and the export of each architecture.
+
+mod export;
+mod graph;
+mod proto;
+
+pub use export::{Export, Head, INPUT, export};
+
+/// Outputs of an exported file: the embedding `[batch, D]`.
+pub const EMBEDDING: &str = "embedding";
+/// Outputs of an exported file: the last feature map `[batch, D, H / 32, W / 32]`.
+pub const FEATURE_MAP: &str = "feature_map";
+/// Outputs of an exported file with a head: class probabilities `[batch, K]`.
+pub const PROBABILITIES: &str = "probabilities";
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// The weights lack a tensor of the architecture.
+    #[error("the weights have no tensor {0}")]
+    MissingTensor(String),
+    /// A tensor could not be read.
+    #[error("a tensor could not be read: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// Protobuf allows two gigabytes.
+    #[error("the file would have {0} bytes; an ONNX file holds at most 2147483647")]
+    TooLarge(usize),
+}
