@@ -15,7 +15,7 @@ const RATIO_GRACE_BYTES: u64 = 10 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The central directory cannot be read.
-    #[error("is not a readable ZIP archive: {0}")]
+    #[error("the ZIP archive cannot be read ({0}); it is damaged or was cut short")]
     NotAZip(String),
     /// There is nothing in it.
     #[error("the archive holds no files")]

@@ -48,6 +48,9 @@ const KEPT: &[Tag] = &[
     tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
     tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
     tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
@@ -56,12 +59,127 @@ const KEPT: &[Tag] = &[
     tags::PIXEL_DATA,
 ];
 
-/// Code strings that are kept when they hold nothing but the standard's alphabet.
-const KEPT_CODES: &[Tag] =
-    &[tags::MODALITY, tags::PHOTOMETRIC_INTERPRETATION, tags::LOSSY_IMAGE_COMPRESSION];
+/// The defined terms of Modality (PS3.3 C.7.3.1.1.1).
+const MODALITIES: &[&str] = &[
+    "AR",
+    "ASMT",
+    "AU",
+    "BDUS",
+    "BI",
+    "BMD",
+    "CD",
+    "CF",
+    "CP",
+    "CR",
+    "CS",
+    "CT",
+    "CTPROTOCOL",
+    "DD",
+    "DF",
+    "DG",
+    "DM",
+    "DMS",
+    "DOC",
+    "DS",
+    "DX",
+    "EC",
+    "ECG",
+    "EEG",
+    "EMG",
+    "EOG",
+    "EPS",
+    "ES",
+    "FA",
+    "FID",
+    "FS",
+    "GM",
+    "HC",
+    "HD",
+    "IO",
+    "IOL",
+    "IVOCT",
+    "IVUS",
+    "KER",
+    "KO",
+    "LEN",
+    "LP",
+    "LS",
+    "M3D",
+    "MA",
+    "MG",
+    "MR",
+    "MS",
+    "NM",
+    "OAM",
+    "OCT",
+    "OP",
+    "OPM",
+    "OPR",
+    "OPT",
+    "OPTBSV",
+    "OPTENF",
+    "OPV",
+    "OSS",
+    "OT",
+    "PA",
+    "PLAN",
+    "POS",
+    "PR",
+    "PT",
+    "PX",
+    "REG",
+    "RESP",
+    "RF",
+    "RG",
+    "RTDOSE",
+    "RTIMAGE",
+    "RTINTENT",
+    "RTPLAN",
+    "RTRAD",
+    "RTRECORD",
+    "RTSEGANN",
+    "RTSTRUCT",
+    "RWV",
+    "SEG",
+    "SM",
+    "SMR",
+    "SR",
+    "SRF",
+    "ST",
+    "STAIN",
+    "TEXTUREMAP",
+    "TG",
+    "US",
+    "VA",
+    "VF",
+    "VIDD",
+    "XA",
+    "XC",
+];
+
+/// The colour models that decoding tells apart (PS3.3 C.7.6.3.1.2).
+const COLOUR_MODELS: &[&str] = &[
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+    "XYB",
+    "HSV",
+    "ARGB",
+    "CMYK",
+];
 
 /// Code strings that are kept when they hold one of these words.
 const KEPT_WORDS: &[(Tag, &[&str])] = &[
+    (tags::MODALITY, MODALITIES),
+    (tags::PHOTOMETRIC_INTERPRETATION, COLOUR_MODELS),
+    (tags::LOSSY_IMAGE_COMPRESSION, &["00", "01"]),
     (tags::LATERALITY, &["L", "R", "B", "U"]),
     (tags::IMAGE_LATERALITY, &["L", "R", "B", "U"]),
     (tags::VIEW_POSITION, &["AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "CC", "MLO"]),
@@ -94,10 +212,8 @@ pub(super) fn strip_dicom(object: &DefaultDicomObject) -> Result<Vec<u8>, Imagin
     for element in object.iter().filter_map(keep) {
         kept.put(element);
     }
-    for tag in KEPT_CODES {
-        if let Some(text) = code(object, *tag) {
-            kept.put(DataElement::new(*tag, VR::CS, PrimitiveValue::from(text)));
-        }
+    if let Some(pixels) = without_comments(&kept) {
+        kept.put(pixels);
     }
     for (tag, words) in KEPT_WORDS {
         if let Some(text) = code(object, *tag).filter(|text| words.contains(&text.as_str())) {
@@ -131,7 +247,9 @@ fn keep(element: &dicom_object::mem::InMemElement) -> Option<dicom_object::mem::
     if !KEPT.contains(&tag) {
         return None;
     }
-    let Some(items) = element.items() else { return Some(element.clone()) };
+    let Some(items) = element.items() else {
+        return holds_numbers(element).then(|| element.clone());
+    };
     let filtered: Vec<InMemDicomObject> = items
         .iter()
         .map(|item| {
@@ -147,6 +265,74 @@ fn keep(element: &dicom_object::mem::InMemElement) -> Option<dicom_object::mem::
         VR::SQ,
         Value::Sequence(dicom_core::value::DataSetSequence::from(filtered)),
     ))
+}
+
+/// The compressed pixels with every comment and application segment of their JPEG frames blanked:
+/// what they said is gone, and every offset still holds. `None` when there is nothing to blank.
+fn without_comments(object: &InMemDicomObject) -> Option<dicom_object::mem::InMemElement> {
+    let pixels = object.element_opt(tags::PIXEL_DATA).ok().flatten()?;
+    let fragments = pixels.value().fragments()?;
+    let offsets = pixels.value().offset_table().unwrap_or_default().to_vec();
+    let mut blanked = fragments.to_vec();
+    blanked.iter_mut().for_each(|fragment| blank_comments(fragment));
+    let value = dicom_core::value::PixelFragmentSequence::new(offsets, blanked);
+    Some(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::PixelSequence(value)))
+}
+
+/// Zeroes the comments and foreign application segments before the first scan of a JPEG.
+fn blank_comments(jpeg: &mut [u8]) {
+    if !jpeg.starts_with(&[0xFF, 0xD8]) {
+        return;
+    }
+    let mut at = 2;
+    while let Some(&[0xFF, marker, high, low]) = jpeg.get(at..at + 4) {
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+        let Some(content) = jpeg.get_mut(at + 4..end) else { return };
+        match marker {
+            0xDA | 0xD9 => return,
+            // JFIF, Adobe and the colour transform of JPEG-LS decide how pixels are read.
+            0xE0 if content.starts_with(b"JFIF") => {}
+            0xEE if content.starts_with(b"Adobe") => {}
+            0xE8 if content.starts_with(b"mrfx") => {}
+            0xE0..=0xEF | 0xFE => content.fill(0),
+            _ => {}
+        }
+        at = end;
+    }
+}
+
+/// Elements whose bytes are tables or pixels.
+const DATA: &[Tag] = &[
+    tags::PIXEL_DATA,
+    tags::LUT_DATA,
+    tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+];
+
+/// Whether an element holds what its tag is kept for. A writer may put a name into any tag, under
+/// any representation; text is kept only when it spells numbers.
+fn holds_numbers(element: &dicom_object::mem::InMemElement) -> bool {
+    match element.vr() {
+        VR::US | VR::SS | VR::UL | VR::SL | VR::UV | VR::SV | VR::FL | VR::FD | VR::AT => true,
+        VR::OB | VR::OW | VR::OL | VR::OF | VR::OD | VR::OV | VR::UN => {
+            DATA.contains(&element.header().tag)
+        }
+        VR::DS | VR::IS => element.to_str().is_ok_and(|text| {
+            text.trim_matches(['\0', ' '])
+                .chars()
+                .all(|c| c.is_ascii_digit() || "+-.eE\\ ".contains(c))
+        }),
+        _ => false,
+    }
+}
+
+/// A modality that the standard defines; anything else could be anything.
+pub(super) fn known_modality(text: &str) -> Option<&'static str> {
+    MODALITIES.iter().copied().find(|known| *known == text)
 }
 
 /// `2.25.` and 128 bits of the digest of the pixels (PS3.5 B.2).

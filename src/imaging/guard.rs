@@ -1,5 +1,6 @@
 //! Opening untrusted DICOM bytes: walked first, inflated under a cap, parsed on a deep stack.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +8,7 @@ use dicom_object::DefaultDicomObject;
 use flate2::read::DeflateDecoder;
 
 use super::ImagingError;
-use super::walk::{DEFLATED, EXPLICIT_LITTLE, check, layout};
+use super::walk::{DEFLATED, EXPLICIT_LITTLE, META_START, check, layout};
 use crate::config::Limits;
 
 /// Room for the parser's recursion at the deepest nesting that the walk lets through.
@@ -21,6 +22,7 @@ pub(super) fn with_object<T: Send>(
     work: impl FnOnce(DefaultDicomObject) -> Result<T, ImagingError> + Send,
 ) -> Result<T, ImagingError> {
     let found = layout(bytes)?;
+    let bytes = &*with_true_meta_length(bytes, found.data_set);
     let inflated;
     let (bytes, found) = if found.transfer_syntax == DEFLATED {
         inflated = inflate(bytes, &found, limits)?;
@@ -45,6 +47,22 @@ pub(super) fn with_object<T: Send>(
             .join()
             .unwrap_or(Err(ImagingError::DecoderFailed))
     })
+}
+
+/// The file with the length of its meta information as the walk found it. The parser believes that
+/// length: a wrong one would have it read from elsewhere than where the walk has checked.
+fn with_true_meta_length(bytes: &[u8], data_set: usize) -> Cow<'_, [u8]> {
+    /// (0002,0000), UL, four bytes (PS3.10 7.1): where its value lies.
+    const HEADER: &[u8] = &[2, 0, 0, 0, b'U', b'L', 4, 0];
+    const VALUE: std::ops::Range<usize> = META_START + 8..META_START + 12;
+    let is_told = bytes.get(META_START..VALUE.start) == Some(HEADER);
+    let found = u32::try_from(data_set.saturating_sub(VALUE.end)).unwrap_or(u32::MAX);
+    if !is_told || bytes.get(VALUE) == Some(found.to_le_bytes().as_slice()) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut mended = bytes.to_vec();
+    mended[VALUE].copy_from_slice(&found.to_le_bytes());
+    Cow::Owned(mended)
 }
 
 /// The same file with its data set inflated and its transfer syntax named so.

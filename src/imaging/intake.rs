@@ -8,6 +8,9 @@ use super::{ImagingError, dicom, raster, walk};
 use crate::config::Limits;
 use crate::domain::image::{Format, Window};
 
+/// Modalities of objects that are computed or drawn.
+const MADE: &[&str] = &["SEG", "RTDOSE", "RTSTRUCT", "RTSEGANN", "M3D", "REG"];
+
 /// What is recorded of each picture of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameFacts {
@@ -100,6 +103,13 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
         let burned = dicom::code(&object, dicom_dictionary_std::tags::BURNED_IN_ANNOTATION);
         if burned.as_deref() == Some("YES") {
             notices.push("it says that text is burned into its pixels; look at it".to_owned());
+        }
+        let modality = dicom::code(&object, dicom_dictionary_std::tags::MODALITY);
+        if let Some(made) = modality.filter(|modality| MADE.contains(&modality.as_str())) {
+            notices.push(format!(
+                "it is of modality {made}: made from pictures rather than taken of a patient; leave \
+                 such files out unless a model is to learn from them"
+            ));
         }
         let stored = strip_dicom(&object)?;
         let identifiers = identifiers(&object);

@@ -8,6 +8,8 @@ use crate::domain::Split;
 
 /// The file that holds labels.
 pub const FILE_NAME: &str = "labels.csv";
+/// The columns it may have.
+const COLUMNS: [&str; 4] = ["file", "label", "patient", "split"];
 /// Rows whose errors are listed; the rest is counted.
 const ERRORS_SHOWN: usize = 100;
 
@@ -70,11 +72,7 @@ impl Table {
         let headers =
             reader.headers().map_err(|error| BadLabels::Columns(error.to_string()))?.clone();
         let lower: csv::StringRecord = headers.iter().map(str::to_ascii_lowercase).collect();
-        for wanted in ["file", "label"] {
-            if !lower.iter().any(|header| header == wanted) {
-                return Err(BadLabels::Columns(format!("`{wanted}` is missing")));
-            }
-        }
+        check_columns(&lower)?;
         let (mut table, mut errors) = (Self::default(), Vec::new());
         for record in reader.records() {
             if table.rows.len() as u64 >= max_rows {
@@ -145,10 +143,12 @@ impl Table {
         Some(labelled.clone())
     }
 
-    /// The rows that no file was found for: `(row, file)`.
-    pub fn unused(&self) -> Vec<(u64, &str)> {
+    /// The rows that no file was found for: `(row, file, patient)`.
+    pub fn unused(&self) -> Vec<(u64, &str, Option<&str>)> {
         let unused = self.rows.iter().filter(|(_, _, _, used)| !used);
-        unused.map(|(file, line, _, _)| (*line, file.as_str())).collect()
+        unused
+            .map(|(file, line, labelled, _)| (*line, file.as_str(), labelled.patient.as_deref()))
+            .collect()
     }
 }
 
@@ -175,6 +175,27 @@ pub fn check_label(label: &str) -> Result<(), String> {
     }
     if label.chars().any(char::is_control) {
         return Err("the label holds control characters".to_owned());
+    }
+    Ok(())
+}
+
+/// A misspelt `patient` that went unnoticed would let one patient into two splits: what is not known
+/// is refused.
+fn check_columns(headers: &csv::StringRecord) -> Result<(), BadLabels> {
+    let wrong = |what: String| Err(BadLabels::Columns(what));
+    for wanted in &COLUMNS[..2] {
+        if !headers.iter().any(|header| header == *wanted) {
+            return wrong(format!("`{wanted}` is missing"));
+        }
+    }
+    for (at, header) in headers.iter().enumerate() {
+        let shown: String = header.chars().filter(|c| !c.is_control()).take(80).collect();
+        if !COLUMNS.contains(&header) {
+            return wrong(format!("`{shown}` is not known"));
+        }
+        if headers.iter().take(at).any(|earlier| earlier == header) {
+            return wrong(format!("`{shown}` is there twice"));
+        }
     }
     Ok(())
 }
@@ -227,6 +248,14 @@ mod tests {
         assert_eq!(rows.len(), 3, "{rows:?}");
         assert!(rows[0].starts_with("row 2: `label` is empty"), "{rows:?}");
         assert!(rows[2].contains("\"somewhere\" is not a known split"), "{rows:?}");
+    }
+
+    #[test]
+    fn unknown_and_repeated_columns_are_named() {
+        let refused = |head: &str| Table::parse(head.as_bytes(), 10).expect_err("refused");
+
+        assert!(refused("file,label,patiant\n").to_string().ends_with("`patiant` is not known"));
+        assert!(refused("file,Label,label\n").to_string().ends_with("`label` is there twice"));
     }
 
     #[test]

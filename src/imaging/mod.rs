@@ -9,10 +9,13 @@ pub mod intake;
 pub mod labels;
 pub mod patient;
 pub mod picture;
+mod pixels;
 pub mod prepare;
 pub mod raster;
 pub mod render;
+mod rle;
 mod salvage;
+mod table;
 pub mod upload;
 pub mod walk;
 

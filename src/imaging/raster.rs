@@ -15,6 +15,10 @@ pub(super) fn decode(
     format: Format,
     limits: &Limits,
 ) -> Result<Picture, ImagingError> {
+    if format == Format::Jpeg {
+        // The decoder fills in what a file that was cut short lacks; this walk does not.
+        super::deidentify::strip_jpeg(bytes)?;
+    }
     let (format, name) = match format {
         Format::Png => (ImageFormat::Png, "PNG"),
         Format::Jpeg | Format::Dicom => (ImageFormat::Jpeg, "JPEG"),

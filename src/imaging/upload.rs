@@ -104,7 +104,7 @@ pub fn read_upload(
         if bytes.len() as u64 > context.limits.entry_bytes {
             let max = context.limits.entry_bytes;
             let reason = format!("has more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)");
-            reading.reject(name, reason);
+            reading.reject(name, None, reason);
         } else {
             reading.file(name, &bytes, Labelled::default())?;
         }
@@ -122,29 +122,36 @@ struct Reading<'a, 'b> {
 
 impl Reading<'_, '_> {
     fn archive(&mut self, mut archive: Archive<'_>) -> Result<(), UploadError> {
-        let mut entries = Vec::new();
+        let (mut entries, mut refused) = (Vec::new(), Vec::new());
         let mut skipped = 0;
         for index in 0..archive.len() {
             let Some(entry) = archive.entry(index) else { continue };
             match entry.usable {
-                Err(error) => self.reject(&entry.name, error.to_string()),
+                Err(error) => refused.push((entry.name, error)),
                 Ok(()) if is_clutter(&entry.name) => skipped += 1,
                 Ok(()) => entries.push((index, entry.name.replace('\\', "/"))),
             }
         }
-        if entries.is_empty() && self.summary.rejected.is_empty() {
+        if entries.is_empty() && refused.is_empty() {
             return Err(ArchiveError::Empty.into());
         }
         let root = common_root(entries.iter().map(|(_, name)| name.as_str()));
         let mut table = self.table(&mut archive, &mut entries, &root)?;
+        // Only now is it known whom the table says they show.
+        for (name, error) in refused {
+            let path = name.replace('\\', "/");
+            let row = table.as_mut().and_then(|table| table.find(within(&path, &root)));
+            self.reject(&name, row.and_then(|row| row.patient).as_deref(), error.to_string());
+        }
         let mut unlabelled = 0;
         for (index, name) in entries {
             let bytes = match archive.read(index)? {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     // Its row was found; it is the file that cannot be used.
-                    table.as_mut().map(|table| table.find(&name[root.len()..]));
-                    self.reject(&name, error.to_string());
+                    let row = table.as_mut().and_then(|table| table.find(within(&name, &root)));
+                    let patient = row.and_then(|row| row.patient);
+                    self.reject(&name, patient.as_deref(), error.to_string());
                     continue;
                 }
             };
@@ -153,7 +160,7 @@ impl Reading<'_, '_> {
                 None => labels::from_folders(&name[root.len()..]),
             };
             match labelled {
-                Err(error) => self.reject(&name, error),
+                Err(error) => self.reject(&name, None, error),
                 Ok(labelled) => {
                     unlabelled +=
                         u64::from(labelled.label.is_none() && self.context.label.is_none());
@@ -161,10 +168,10 @@ impl Reading<'_, '_> {
                 }
             }
         }
-        for (row, file) in table.iter().flat_map(Table::unused) {
+        for (row, file, patient) in table.iter().flat_map(Table::unused) {
             let reason =
                 format!("labels.csv row {row} names this file, which is not in the archive");
-            self.reject(file, reason);
+            self.reject(file, patient, reason);
         }
         if skipped > 0 {
             self.summary.notices.push(format!("{skipped} hidden or text files were skipped"));
@@ -199,7 +206,9 @@ impl Reading<'_, '_> {
         let taken = match take_in(bytes, self.context.limits) {
             Ok(taken) => taken,
             Err(error) => {
-                self.reject_masked(name, bytes, error.to_string());
+                // What does not decode may still say in its first elements whom it shows.
+                let named = super::salvage::identifiers(bytes).mask(name);
+                self.reject(&named, labelled.patient.as_deref(), error.to_string());
                 return Ok(());
             }
         };
@@ -216,7 +225,7 @@ impl Reading<'_, '_> {
                 self.context.hasher.lone(&blob)
             }
         };
-        let masked = mask(name, &taken.identifiers, labelled.patient.as_deref());
+        let masked = self.mask(&taken.identifiers.mask(name), labelled.patient.as_deref());
         for notice in &taken.notices {
             self.summary.notices.push(format!("{masked}: {notice}"));
         }
@@ -234,16 +243,15 @@ impl Reading<'_, '_> {
         if (self.keep)(kept).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
     }
 
-    fn reject(&mut self, name: &str, reason: String) {
-        self.summary.rejected.push(RejectedFile { file: name.to_owned(), reason });
+    fn reject(&mut self, name: &str, patient: Option<&str>, reason: String) {
+        let file = self.mask(name, patient);
+        self.summary.rejected.push(RejectedFile { file, reason });
     }
 
-    /// A file that does not decode may still say in its first elements whom it shows, and be named
-    /// after them.
-    fn reject_masked(&mut self, name: &str, bytes: &[u8], reason: String) {
-        let identifiers = super::salvage::identifiers(bytes);
-        let masked = identifiers.mask(name);
-        self.reject(&masked, reason);
+    /// A name without the patient that its row, or the caller, says it is of.
+    fn mask(&self, name: &str, patient: Option<&str>) -> String {
+        let known = patient.into_iter().chain(self.context.patient.as_deref());
+        Identifiers::new(None, known.map(str::to_owned)).mask(name)
     }
 
     fn finish(mut self) -> UploadSummary {
@@ -258,12 +266,9 @@ impl Reading<'_, '_> {
     }
 }
 
-fn mask(name: &str, identifiers: &Identifiers, patient: Option<&str>) -> String {
-    let name = identifiers.mask(name);
-    match patient {
-        None => name,
-        Some(patient) => Identifiers::new(None, [patient.to_owned()]).mask(&name),
-    }
+/// The part of an entry's name below the common root.
+fn within<'a>(name: &'a str, root: &str) -> &'a str {
+    name.strip_prefix(root).unwrap_or(name)
 }
 
 /// Files that every archive tool leaves behind, and texts for people.

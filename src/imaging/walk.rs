@@ -12,7 +12,7 @@ use super::ImagingError;
 use crate::config::Limits;
 
 /// Where the data set starts: 128 bytes of preamble and `DICM`.
-const META_START: usize = 132;
+pub(super) const META_START: usize = 132;
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
