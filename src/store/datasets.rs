@@ -142,6 +142,27 @@ pub async fn reject(
     Ok(())
 }
 
+/// Records that an upload is being read. Should the server die meanwhile, the record stays among the
+/// rejected files, and tells that only a part was kept.
+pub async fn begin_upload(pool: &PgPool, id: DatasetId) -> Result<i64, StoreError> {
+    let row = sqlx::query(
+        "insert into rejected_files (dataset_id, file, reason) values ($1, 'an upload',
+             'is still being read, or the server stopped while it was: upload it again; what is '
+             'here already is not added twice')
+         returning id",
+    )
+    .bind(id.0)
+    .fetch_one(pool)
+    .await?;
+    Ok(row.try_get("id")?)
+}
+
+/// Takes the record of an upload away, once it was read to its end or refused in words.
+pub async fn end_upload(pool: &PgPool, upload: i64) -> Result<(), StoreError> {
+    sqlx::query("delete from rejected_files where id = $1").bind(upload).execute(pool).await?;
+    Ok(())
+}
+
 /// The files that uploads to a dataset could not take, newest last, at most `limit`.
 pub async fn rejected(
     pool: &PgPool,

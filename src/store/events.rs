@@ -37,11 +37,14 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// Appends an event and tells the listeners; a metric also joins its curve. A point that a resumed
-/// attempt computes again replaces its equal.
-pub async fn publish(pool: &PgPool, run: RunId, body: &EventBody) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
-    append(&mut transaction, run, body).await?;
+/// Appends an event in the caller's transaction and tells the listeners when it commits; a metric
+/// also joins its curve. A point that a resumed attempt computes again replaces its equal.
+pub(super) async fn publish(
+    connection: &mut PgConnection,
+    run: RunId,
+    body: &EventBody,
+) -> Result<(), StoreError> {
+    append(&mut *connection, run, body).await?;
     if let EventBody::Metric { name, step, value } = body {
         sqlx::query(
             "insert into run_metrics (run_id, name, step, value) values ($1, $2, $3, $4)
@@ -51,14 +54,10 @@ pub async fn publish(pool: &PgPool, run: RunId, body: &EventBody) -> Result<(), 
         .bind(name)
         .bind(*step as i64)
         .bind(value)
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
     }
-    sqlx::query("select pg_notify('runs', $1)")
-        .bind(run.to_string())
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
+    sqlx::query("select pg_notify('runs', $1)").bind(run.to_string()).execute(connection).await?;
     Ok(())
 }
 

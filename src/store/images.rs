@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 use super::StoreError;
 use super::row::{count, parsed, parsed_option, small};
 use crate::domain::image::{Format, Image, Window};
-use crate::domain::{DatasetId, ImageId};
+use crate::domain::{DatasetId, ImageId, Sha256};
 
 /// An image as its row gives it.
 pub(super) struct Found(pub(super) Image);
@@ -66,6 +66,25 @@ pub async fn add(pool: &PgPool, image: &Image) -> Result<bool, StoreError> {
     .execute(pool)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// The image that a dataset already holds of that frame of that file.
+pub async fn same(
+    pool: &PgPool,
+    dataset: DatasetId,
+    blob: &Sha256,
+    frame: u32,
+) -> Result<Option<Image>, StoreError> {
+    let found: Option<Found> = sqlx::query_as(
+        "select * from images
+         where dataset_id = $1 and blob = $2 and frame = $3 and deleted_at is null",
+    )
+    .bind(dataset.0)
+    .bind(blob.to_string())
+    .bind(frame as i32)
+    .fetch_optional(pool)
+    .await?;
+    Ok(found.map(|found| found.0))
 }
 
 /// The image of this id, unless it was deleted.

@@ -1,8 +1,10 @@
 //! Postgres rows, content-addressed blobs, the lease queue and the built-in cluster.
 
 pub mod backbones;
+mod binaries;
 pub mod blobs;
 pub mod checkpoints;
+pub mod database;
 pub mod datasets;
 pub mod error;
 pub mod events;
@@ -16,9 +18,11 @@ pub mod queue;
 pub mod row;
 pub mod runs;
 pub mod secret;
+mod unprivileged;
 pub mod versions;
 
 pub use blobs::{Blob, Blobs};
+pub use database::Database;
 pub use error::StoreError;
 
 use sqlx::PgPool;

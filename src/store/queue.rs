@@ -1,7 +1,8 @@
 //! The lease queue: the `runs` table seen by workers.
 //!
-//! A worker holds a run by a lease that it renews; `attempt` is the fencing token. A worker that
-//! went silent loses its run to the next claim, and can neither report nor publish any more.
+//! A worker holds a run by a lease that it renews; the worker and its attempt together are the
+//! fencing token. A worker that went silent loses its run to the next claim, and can neither report
+//! nor publish any more.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
-use super::events::append;
-use super::row::{json, small};
+use super::events::{append, publish};
+use super::row::{json, parsed, small};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::run::{EventBody, Progress, Provenance, Spec, Status};
 use crate::domain::{RunId, WorkerId};
@@ -24,8 +25,11 @@ pub struct Claimed {
     pub spec: Spec,
     /// What it takes to repeat it.
     pub provenance: Provenance,
-    /// The fencing token.
+    /// Which attempt it is, from 1. One that was handed back is made again under the same number,
+    /// so that it takes the worker too to tell two holders apart.
     pub attempt: u32,
+    /// The worker that holds it.
+    pub worker: WorkerId,
     /// Attempts allowed.
     pub max_attempts: u32,
 }
@@ -37,6 +41,7 @@ impl FromRow<'_, PgRow> for Claimed {
             spec: json(row, "spec")?,
             provenance: json(row, "provenance")?,
             attempt: small(row, "attempt")?,
+            worker: WorkerId(row.try_get("lease_owner")?),
             max_attempts: small(row, "max_attempts")?,
         })
     }
@@ -65,6 +70,7 @@ pub async fn claim(
         "update runs set status = 'running', attempt = attempt + 1, error = null,
              lease_owner = $1, lease_until = now() + $2,
              started_at = coalesce(started_at, now()),
+             progress = jsonb_set(progress, '{stage}', '\"preparing\"'),
              provenance = jsonb_set(provenance, '{threads}', to_jsonb($3::int))
          where id = (
              select id from runs
@@ -73,7 +79,7 @@ pub async fn claim(
                  or (status = 'running' and lease_until < now() and attempt < max_attempts))
              order by created_at, id
              for update skip locked limit 1)
-         returning id, spec, provenance, attempt, max_attempts",
+         returning id, spec, provenance, attempt, max_attempts, lease_owner",
     )
     .bind(worker.0)
     .bind(lease)
@@ -94,12 +100,7 @@ pub async fn claim(
 }
 
 /// Renews the lease.
-pub async fn beat(
-    pool: &PgPool,
-    run: &Claimed,
-    worker: WorkerId,
-    lease: Duration,
-) -> Result<Beat, StoreError> {
+pub async fn beat(pool: &PgPool, run: &Claimed, lease: Duration) -> Result<Beat, StoreError> {
     let row = sqlx::query(
         "update runs set lease_until = now() + $4
          where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'
@@ -107,7 +108,7 @@ pub async fn beat(
     )
     .bind(run.id.0)
     .bind(run.attempt as i32)
-    .bind(worker.0)
+    .bind(run.worker.0)
     .bind(lease)
     .fetch_optional(pool)
     .await?;
@@ -122,10 +123,12 @@ pub async fn beat(
 pub async fn report(pool: &PgPool, run: &Claimed, progress: &Progress) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let done = sqlx::query(
-        "update runs set progress = $3 where id = $1 and attempt = $2 and status = 'running'",
+        "update runs set progress = $4
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
     )
     .bind(run.id.0)
     .bind(run.attempt as i32)
+    .bind(run.worker.0)
     .bind(Json(progress))
     .execute(&mut *transaction)
     .await?;
@@ -135,6 +138,32 @@ pub async fn report(pool: &PgPool, run: &Claimed, progress: &Progress) -> Result
     }
     transaction.commit().await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Publishes an event of the run's work; whether the run is still this attempt's.
+pub async fn tell(pool: &PgPool, run: &Claimed, body: &EventBody) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let held = hold(&mut transaction, run).await?;
+    if held {
+        publish(&mut transaction, run.id, body).await?;
+    }
+    transaction.commit().await?;
+    Ok(held)
+}
+
+/// Locks the run's row until the transaction ends, if the run is still this attempt's; whether it
+/// is. Nobody takes it over in the meantime.
+pub(super) async fn hold(connection: &mut PgConnection, run: &Claimed) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "select 1 from runs
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running' for update",
+    )
+    .bind(run.id.0)
+    .bind(run.attempt as i32)
+    .bind(run.worker.0)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.is_some())
 }
 
 /// How an attempt ended without publishing anything.
@@ -151,7 +180,8 @@ pub enum Ending {
 }
 
 /// Ends an attempt that published nothing. Fails with [`StoreError::LeaseLost`] when it was not
-/// this worker's to end.
+/// this worker's to end. A run that was asked to stop is cancelled instead of being queued again,
+/// for no worker takes such a run.
 pub async fn end(pool: &PgPool, run: &Claimed, ending: &Ending) -> Result<(), StoreError> {
     let again = run.attempt < run.max_attempts;
     let (status, error, spared) = match ending {
@@ -162,28 +192,36 @@ pub async fn end(pool: &PgPool, run: &Claimed, ending: &Ending) -> Result<(), St
         Ending::HandedBack => (Status::Queued, None, 1),
     };
     let mut transaction = pool.begin().await?;
-    let done = sqlx::query(
-        "update runs set status = $3::run_status, error = $4, lease_owner = null,
-             lease_until = null, attempt = attempt - $5,
-             run_after = case when $4 is null then now() else now() + interval '5 seconds' end,
-             finished_at = case when $3 = 'queued' then null else now() end
-         where id = $1 and attempt = $2 and status = 'running'",
+    let ended = sqlx::query(
+        "update runs set
+             status = case when $4 = 'queued' and cancel_requested_at is not null
+                           then 'cancelled' else $4::run_status end,
+             error = $5, lease_owner = null, lease_until = null, attempt = attempt - $6,
+             run_after = case when $5 is null then now() else now() + interval '5 seconds' end,
+             finished_at = case when $4 = 'queued' and cancel_requested_at is null
+                                then null else now() end,
+             progress = case when $4 = 'queued' then jsonb_set(progress, '{stage}', '\"queued\"')
+                             else progress end
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'
+         returning status::text as status_word",
     )
     .bind(run.id.0)
     .bind(run.attempt as i32)
+    .bind(run.worker.0)
     .bind(status.as_str())
     .bind(error)
     .bind(spared)
-    .execute(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if done.rows_affected() == 0 {
+    let Some(ended) = ended else {
         return Err(StoreError::LeaseLost);
-    }
+    };
     let detail = match ending {
         Ending::Failed(error) | Ending::Stumbled(error) => Some(error.clone()),
         Ending::Cancelled => None,
         Ending::HandedBack => Some("the worker is shutting down".to_owned()),
     };
+    let status = parsed(&ended, "status_word")?;
     append(&mut transaction, run.id, &EventBody::Status { status, detail }).await?;
     transaction.commit().await?;
     Ok(())
@@ -196,13 +234,14 @@ pub(super) async fn succeed(
     evaluation: &Evaluation,
 ) -> Result<(), StoreError> {
     let done = sqlx::query(
-        "update runs set status = 'succeeded', evaluation = $3, lease_owner = null,
+        "update runs set status = 'succeeded', evaluation = $4, lease_owner = null,
              lease_until = null, finished_at = now(), error = null,
              progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
-         where id = $1 and attempt = $2 and status = 'running'",
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
     )
     .bind(run.id.0)
     .bind(run.attempt as i32)
+    .bind(run.worker.0)
     .bind(Json(evaluation))
     .execute(&mut *connection)
     .await?;
@@ -210,6 +249,18 @@ pub(super) async fn succeed(
         return Err(StoreError::LeaseLost);
     }
     append(connection, run.id, &EventBody::Status { status: Status::Succeeded, detail: None }).await
+}
+
+/// Lets go of what a worker held that is known to be dead, so that nobody waits for its lease.
+pub async fn orphan(pool: &PgPool, worker: WorkerId) -> Result<(), StoreError> {
+    sqlx::query(
+        "update runs set lease_until = now() - interval '1 second'
+         where lease_owner = $1 and status = 'running'",
+    )
+    .bind(worker.0)
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Ends silent runs that are out of attempts or were asked to stop; how many.
@@ -220,8 +271,8 @@ pub async fn reap(pool: &PgPool) -> Result<u64, StoreError> {
              status = case when cancel_requested_at is null then 'failed'::run_status
                            else 'cancelled' end,
              error = case when cancel_requested_at is null then
-                 'its worker died in each of ' || attempt || ' attempts; it may need more memory '
-                 'than there is' end,
+                 'its worker went silent in each of ' || attempt || ' attempts; it may need more '
+                 'memory than there is' end,
              lease_owner = null, lease_until = null, finished_at = now()
          where id in (
              select id from runs
@@ -233,7 +284,7 @@ pub async fn reap(pool: &PgPool) -> Result<u64, StoreError> {
     .fetch_all(&mut *transaction)
     .await?;
     for row in &reaped {
-        let status = super::row::parsed(row, "status_word")?;
+        let status = parsed(row, "status_word")?;
         let body = EventBody::Status { status, detail: row.try_get("error")? };
         append(&mut transaction, RunId(row.try_get("id")?), &body).await?;
     }

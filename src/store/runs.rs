@@ -101,6 +101,14 @@ pub async fn one(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|found| found.0))
 }
 
+/// The run that an idempotency key queued.
+pub async fn of_key(pool: &PgPool, key: &str) -> Result<Option<Run>, StoreError> {
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query.push("where r.idempotency_key = ").push_bind(key);
+    let found: Option<Found> = query.build_query_as().fetch_optional(pool).await?;
+    Ok(found.map(|found| found.0))
+}
+
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -172,7 +180,8 @@ pub async fn retry(pool: &PgPool, id: RunId) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let done = sqlx::query(
         "update runs set status = 'queued', max_attempts = attempt + 3, run_after = now(),
-             cancel_requested_at = null, finished_at = null, error = null
+             cancel_requested_at = null, finished_at = null, error = null,
+             progress = jsonb_set(progress, '{stage}', '\"queued\"')
          where id = $1 and status in ('failed', 'cancelled')",
     )
     .bind(id.0)

@@ -4,7 +4,6 @@
 //! matched against a list of patient numbers.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rand::TryRngCore;
@@ -42,6 +41,15 @@ pub enum SecretError {
         /// Where it was looked for.
         path: String,
     },
+    /// The database was filled under a secret that is gone.
+    #[error(
+        "the secret {path} is gone, but this database was filled with one; patients could no \
+         longer be recognised. Restore the secret file that belongs to it"
+    )]
+    Lost {
+        /// Where it was looked for.
+        path: String,
+    },
     /// The fingerprint could not be compared.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,16 +60,13 @@ pub async fn load(pool: &PgPool, path: &Path) -> Result<[u8; 32], SecretError> {
     let shown = path.display().to_string();
     let failed = |source| SecretError::File { path: shown.clone(), source };
     if !path.exists() {
-        let mut secret = [0; 32];
-        OsRng.try_fill_bytes(&mut secret).map_err(|error| failed(std::io::Error::other(error)))?;
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match made {
-            // Another process made it in the meantime: that one counts.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-            Ok(mut file) => {
-                file.write_all(&secret).and_then(|()| file.sync_all()).map_err(failed)?;
-            }
+        let filled = known(pool).await?.is_some();
+        // Looked for again: who filled the database a moment ago has made the file before.
+        if !filled {
+            make(path).map_err(failed)?;
+        } else if !path.exists() {
+            // A new secret would hide that the old one is lost.
+            return Err(SecretError::Lost { path: shown });
         }
     }
     let bytes = std::fs::read(path).map_err(failed)?;
@@ -72,10 +77,11 @@ pub async fn load(pool: &PgPool, path: &Path) -> Result<[u8; 32], SecretError> {
     let mut named = b"lvmed secret fingerprint".to_vec();
     named.extend(secret);
     let fingerprint = Sha256::of(&named).to_string();
+    // The update changes nothing but makes the row of a process that was faster visible.
     let known: String = sqlx::query(
-        "with made as (insert into server (secret_fingerprint) values ($1)
-                       on conflict do nothing returning secret_fingerprint)
-         select secret_fingerprint from made union all select secret_fingerprint from server limit 1",
+        "insert into server (secret_fingerprint) values ($1)
+         on conflict (only_row) do update set secret_fingerprint = server.secret_fingerprint
+         returning secret_fingerprint",
     )
     .bind(&fingerprint)
     .fetch_one(pool)
@@ -83,4 +89,26 @@ pub async fn load(pool: &PgPool, path: &Path) -> Result<[u8; 32], SecretError> {
     .and_then(|row| row.try_get("secret_fingerprint"))
     .map_err(StoreError::from)?;
     if known == fingerprint { Ok(secret) } else { Err(SecretError::Other { path: shown }) }
+}
+
+/// The fingerprint of the secret that the database was filled with, once it was.
+async fn known(pool: &PgPool) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("select secret_fingerprint from server").fetch_optional(pool).await?;
+    Ok(row.map(|row| row.try_get("secret_fingerprint")).transpose()?)
+}
+
+/// Makes the file whole or not at all; one that another process made in the meantime counts.
+fn make(path: &Path) -> std::io::Result<()> {
+    let mut secret = [0; 32];
+    OsRng.try_fill_bytes(&mut secret).map_err(std::io::Error::other)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // Readable by its owner only, as temporary files are.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&secret)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(refused) => Err(refused.error),
+        Ok(_) => Ok(()),
+    }
 }
