@@ -169,7 +169,8 @@ impl Preprocessing {
 /// How closely candle and ONNX Runtime agree on an imported backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Parity {
-    /// Largest absolute difference over the embedding, divided by the largest absolute value.
+    /// Largest absolute difference over the embedding and over the last feature map, each divided by
+    /// its largest absolute value.
     pub max_relative_difference: f64,
     /// The bound it was held to.
     pub bound: f64,

@@ -102,6 +102,9 @@ impl Method {
     }
 }
 
+/// The largest seed: every JSON reader keeps integers up to it exact (RFC 8259, section 6).
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
 /// The full recipe of a fine-tuning run; stored with it, so that the run can be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +121,7 @@ pub struct Finetune {
     pub shots: Option<u32>,
     /// Seed of every random choice of the run.
     #[serde(default)]
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub seed: u64,
     /// Name of the published model; made from the dataset's and the backbone's when absent.
     #[serde(default)]
@@ -185,6 +189,7 @@ impl Finetune {
         let full = &self.full;
         let checks = [
             ("/shots", self.shots.map_or(1.0, f64::from), 1.0, 1e6, "1 to 1000000"),
+            ("/seed", self.seed as f64, 0.0, MAX_SEED as f64, "0 to 9007199254740991"),
             ("/full/epochs", f64::from(full.epochs), 1.0, 1000.0, "1 to 1000"),
             ("/full/batch_size", f64::from(full.batch_size), 1.0, 1024.0, "1 to 1024"),
             ("/full/learning_rate", full.learning_rate, 1e-9, 1.0, "1e-9 to 1"),

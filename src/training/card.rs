@@ -1,0 +1,178 @@
+//! The model card: what the model is, what it learnt from, how well it does, and what it is not.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::job::Job;
+use super::pack::Recipe;
+use crate::domain::evaluation::{Estimate, Evaluation};
+use crate::domain::{Sha256, Split};
+
+/// Writes the card as Markdown, with the front matter that model hubs read.
+pub(super) fn card(
+    job: &Job,
+    recipe: &Recipe,
+    evaluation: &Evaluation,
+    hashes: &BTreeMap<&str, Sha256>,
+) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = front(&mut text, job)
+        .and_then(|()| training(&mut text, job, recipe))
+        .and_then(|()| measured(&mut text, evaluation))
+        .and_then(|()| origin(&mut text, job, hashes));
+    text
+}
+
+fn front(text: &mut String, job: &Job) -> std::fmt::Result {
+    let license = job.backbone.license.lines().next().unwrap_or_default();
+    writeln!(text, "---")?;
+    writeln!(text, "license: other")?;
+    writeln!(text, "license_name: {}", serde_json::json!(license))?;
+    writeln!(text, "pipeline_tag: image-classification")?;
+    writeln!(text, "library_name: lvmed")?;
+    writeln!(text, "tags: [medical]")?;
+    writeln!(text, "---")?;
+    writeln!(text, "\n# {}\n", plain(job.name.as_str()))?;
+    writeln!(
+        text,
+        "Tells {} classes of images apart: {}. Fine-tuned from the backbone *{}* ({}).\n",
+        job.classes(),
+        job.version.labels.iter().map(|label| plain(label)).collect::<Vec<_>>().join(", "),
+        plain(job.backbone.name.as_str()),
+        job.backbone.architecture,
+    )?;
+    writeln!(text, "## Use\n")?;
+    writeln!(
+        text,
+        "For research on images like those it learnt from. It is not a medical device: it was not \
+         validated for diagnosis, and nobody should be treated, or not treated, because of it. \
+         Expect it to fail on other scanners, other populations, and images of none of its \
+         classes, to which it still gives an answer.\n"
+    )?;
+    let preprocessing = &job.backbone.preprocessing;
+    writeln!(
+        text,
+        "Input: `{}` of shape [batch, 3, {size}, {size}], channels {:?}, intensities in [0, 1] \
+         normalised by mean {:?} and std {:?}; pictures are stretched to the square by antialiased \
+         bilinear filtering. Output: `{}`, in the order of the labels.\n",
+        crate::onnx::INPUT,
+        preprocessing.channel_order,
+        preprocessing.mean,
+        preprocessing.std,
+        crate::onnx::PROBABILITIES,
+        size = preprocessing.size,
+    )
+}
+
+fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
+    writeln!(text, "## Training\n")?;
+    let shots = match job.spec.shots {
+        Some(shots) => format!("{shots} images of each class"),
+        None => "all training images".to_owned(),
+    };
+    let dataset = plain(job.dataset.as_str());
+    writeln!(text, "Dataset *{dataset}*, version {}, {shots}.", job.version.number)?;
+    match recipe {
+        Recipe::Probe { training_images, regularisation, folds, notices } => {
+            writeln!(
+                text,
+                "A multinomial logistic regression on the frozen features of {training_images} \
+                 images; its regularisation ({regularisation:.3e}) was chosen by {folds}-fold \
+                 cross-validation that never parts a patient."
+            )?;
+            notices.iter().try_for_each(|notice| writeln!(text, "{notice}"))?;
+        }
+        Recipe::Full { training_images, validation_images, epoch, epochs, frozen_statistics } => {
+            let statistics = if *frozen_statistics { "the pretrained" } else { "batch" };
+            writeln!(
+                text,
+                "All layers, by AdamW, on {training_images} images, with {statistics} \
+                 normalisation statistics; epoch {epoch} of {epochs} was kept, judged by \
+                 {validation_images} validation images."
+            )?;
+        }
+    }
+    writeln!(text, "\n| split | images | patients |\n| --- | --- | --- |")?;
+    for split in Split::ALL {
+        let counts = job.version.splits.get(&split).cloned().unwrap_or_default();
+        writeln!(text, "| {split} | {} | {} |", counts.images, counts.patients)?;
+    }
+    job.version.notices.iter().try_for_each(|notice| writeln!(text, "\n{}", plain(notice)))?;
+    writeln!(text)
+}
+
+fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    writeln!(text, "## Evaluation\n")?;
+    writeln!(
+        text,
+        "On {} test images of {} patients, as far as the dataset tells patients apart; none of \
+         them did it learn from. Intervals are 95 % percentile intervals over {} bootstrap resamples of patients.\n",
+        evaluation.images, evaluation.patients, evaluation.resamples
+    )?;
+    writeln!(text, "| metric | value | 95 % interval |\n| --- | --- | --- |")?;
+    let rows = [
+        ("accuracy", Some(evaluation.accuracy)),
+        ("balanced accuracy", Some(evaluation.balanced_accuracy)),
+        ("macro AUROC (one against the rest)", evaluation.macro_auroc),
+        ("macro average precision", evaluation.macro_auprc),
+        ("macro F1", Some(evaluation.macro_f1)),
+        ("Brier score (0 best, 2 worst)", Some(evaluation.brier)),
+        ("expected calibration error", Some(evaluation.ece)),
+    ];
+    for (name, estimate) in rows {
+        let Some(Estimate { value, low, high }) = estimate else { continue };
+        writeln!(text, "| {name} | {value:.3} | {low:.3} to {high:.3} |")?;
+    }
+    let labels: Vec<String> = evaluation.labels.iter().map(|label| plain(label)).collect();
+    writeln!(text, "\n| true \\ predicted | {} |", labels.join(" | "))?;
+    writeln!(text, "| --- |{}", " --- |".repeat(labels.len()))?;
+    for (label, row) in labels.iter().zip(&evaluation.confusion) {
+        let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
+        writeln!(text, "| {label} | {} |", counts.join(" | "))?;
+    }
+    evaluation.notices.iter().try_for_each(|notice| writeln!(text, "\n{}", plain(notice)))?;
+    writeln!(text)
+}
+
+fn origin(text: &mut String, job: &Job, hashes: &BTreeMap<&str, Sha256>) -> std::fmt::Result {
+    let backbone = &job.backbone;
+    writeln!(text, "## Origin\n")?;
+    writeln!(
+        text,
+        "- run `{}`, seed {}, lvmed {}",
+        job.run, job.spec.seed, job.provenance.code_version
+    )?;
+    writeln!(text, "- dataset digest `{}`", job.version.digest)?;
+    writeln!(text, "- backbone weights SHA-256 `{}`", backbone.weights_sha256)?;
+    writeln!(text, "- backbone source: {}", plain(&backbone.source_url))?;
+    hashes.iter().try_for_each(|(name, hash)| writeln!(text, "- `{name}` SHA-256 `{hash}`"))?;
+    writeln!(text, "\n## Licence\n")?;
+    writeln!(text, "The model inherits the licence of its backbone:\n")?;
+    backbone.license.lines().try_for_each(|line| writeln!(text, "> {}", plain(line)))
+}
+
+/// Text of others that can be neither markup nor a table cell's end.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '|' | '*' | '_' | '`' | '[' | ']' | '#' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn text_of_others_cannot_break_the_card() {
+        assert_eq!(plain("a|b<script>\n# x"), "a\\|b&lt;script&gt; \\# x");
+    }
+}

@@ -1,0 +1,147 @@
+//! Draws the training images of a few-shot run: so many a class, from as many patients as possible.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+/// One training image, as the draw sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Index of its class.
+    pub label: usize,
+    /// Key of its patient.
+    pub patient: &'a str,
+}
+
+/// A class has fewer training images than asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("class {label:?} has {found} training image(s); {asked} were asked for")]
+pub struct TooFewImages {
+    /// The class.
+    pub label: String,
+    /// Training images it has.
+    pub found: usize,
+    /// Images asked for.
+    pub asked: u32,
+}
+
+/// Chooses `shots` images of every class, or all images when `shots` is absent, and returns their
+/// indices in ascending order.
+///
+/// Within a class the draw goes round its patients in an order drawn from `seed`, one image of each
+/// at a time: five shots are five patients where there are five. A larger draw with the same seed
+/// contains the smaller one. The patients drawn do not depend on the order of the candidates; which
+/// of a patient's images is taken first does, so callers list images in the order of the version.
+pub fn choose(
+    candidates: &[Candidate<'_>],
+    classes: &[String],
+    shots: Option<u32>,
+    seed: u64,
+) -> Result<Vec<usize>, TooFewImages> {
+    let Some(asked) = shots else {
+        return Ok((0..candidates.len()).collect());
+    };
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut chosen = Vec::new();
+    for (class, label) in classes.iter().enumerate() {
+        // Each class has a generator of its own, so that a class is drawn alike whatever the size
+        // of those before it.
+        let mut own = StdRng::from_rng(&mut rng);
+        let order = rounds(candidates, class, &mut own);
+        let Some(drawn) = order.get(..asked as usize) else {
+            return Err(TooFewImages { label: label.clone(), found: order.len(), asked });
+        };
+        chosen.extend_from_slice(drawn);
+    }
+    chosen.sort_unstable();
+    Ok(chosen)
+}
+
+/// Every image of a class: one of each patient, then a second of each that has one, and so on.
+fn rounds(candidates: &[Candidate<'_>], class: usize, rng: &mut StdRng) -> Vec<usize> {
+    let mut by_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        if candidate.label == class {
+            by_patient.entry(candidate.patient).or_default().push(at);
+        }
+    }
+    let mut patients: Vec<Vec<usize>> = by_patient.into_values().collect();
+    patients.shuffle(rng);
+    patients.iter_mut().for_each(|images| images.shuffle(rng));
+    let most = patients.iter().map(Vec::len).max().unwrap_or(0);
+    (0..most)
+        .flat_map(|round| patients.iter().filter_map(move |images| images.get(round)))
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Candidate, TooFewImages, choose};
+
+    /// Class 0 has four images of each of three patients; class 1 has one of each of five.
+    const PATIENTS: [&str; 17] =
+        ["a", "a", "a", "a", "b", "b", "b", "b", "c", "c", "c", "c", "p", "q", "r", "s", "t"];
+
+    fn candidates() -> Vec<Candidate<'static>> {
+        let label = |at| usize::from(at >= 12);
+        let patients = PATIENTS.into_iter().enumerate();
+        patients.map(|(at, patient)| Candidate { label: label(at), patient }).collect()
+    }
+
+    fn classes() -> Vec<String> {
+        vec!["benign".to_owned(), "malignant".to_owned()]
+    }
+
+    #[test]
+    fn shots_are_exact_and_cover_as_many_patients_as_they_can() {
+        for seed in 0..50 {
+            let chosen = choose(&candidates(), &classes(), Some(5), seed).expect("enough images");
+
+            let first: Vec<&str> =
+                chosen.iter().filter(|at| **at < 12).map(|at| PATIENTS[*at]).collect();
+            assert_eq!(chosen.len(), 10);
+            assert_eq!(first.len(), 5);
+            assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3);
+            assert!(first.iter().all(|p| first.iter().filter(|q| *q == p).count() <= 2));
+        }
+    }
+
+    #[test]
+    fn equal_seeds_choose_alike_others_do_not_and_more_shots_contain_fewer() {
+        let chosen = |shots, seed| choose(&candidates(), &classes(), Some(shots), seed);
+        let small: BTreeSet<usize> = chosen(2, 1).expect("enough").into_iter().collect();
+        let large: BTreeSet<usize> = chosen(4, 1).expect("enough").into_iter().collect();
+
+        assert_eq!(chosen(3, 1), chosen(3, 1));
+        assert!((2..9).any(|seed| chosen(3, 1) != chosen(3, seed)));
+        assert!(small.is_subset(&large));
+    }
+
+    #[test]
+    fn every_patient_has_a_chance_to_be_drawn() {
+        let single = |seed| choose(&candidates(), &classes(), Some(1), seed).expect("enough");
+        let drawn: BTreeSet<&str> = (0..100).flat_map(single).map(|at| PATIENTS[at]).collect();
+
+        assert_eq!(drawn, BTreeSet::from(PATIENTS));
+    }
+
+    #[test]
+    fn no_limit_takes_every_image() {
+        let chosen = choose(&candidates(), &classes(), None, 0);
+
+        assert_eq!(chosen, Ok((0..17).collect()));
+    }
+
+    #[test]
+    fn a_class_with_too_few_images_is_named() {
+        let refused = choose(&candidates(), &classes(), Some(6), 0);
+
+        let expected = TooFewImages { label: "malignant".to_owned(), found: 5, asked: 6 };
+        assert_eq!(refused, Err(expected));
+    }
+}

@@ -1,0 +1,57 @@
+//! What training needs of the world: pictures, a cache, a place for checkpoints, someone listening.
+//!
+//! The worker implements it over the store; training itself knows no database.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::domain::Sha256;
+use crate::domain::run::Progress;
+
+/// Why a run stops before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody asked for it.
+    Cancelled,
+    /// The worker is going away; the run goes on elsewhere from its checkpoint.
+    HandedBack,
+    /// The run is another worker's by now.
+    Lost,
+}
+
+/// The world failed: the database, the blob store. Another attempt may succeed.
+pub type HostError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Feature vectors by blob and frame.
+pub type CachedFeatures = HashMap<(Sha256, u32), Vec<f32>>;
+
+/// The world around one run.
+pub trait Host: Sync {
+    /// The stored, de-identified original of an image.
+    fn original(&self, blob: &Sha256) -> Result<Bytes, HostError>;
+
+    /// Features of these blobs that were computed before, by this run or by another.
+    fn cached_features(&self, blobs: &[Sha256]) -> Result<CachedFeatures, HostError>;
+
+    /// Keeps features for this and for other runs.
+    fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError>;
+
+    /// The newest checkpoint of the run.
+    fn checkpoint(&self) -> Result<Option<Bytes>, HostError>;
+
+    /// Replaces the checkpoint.
+    fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError>;
+
+    /// Tells how far the run is.
+    fn progress(&self, progress: &Progress) -> Result<(), HostError>;
+
+    /// Adds a point to a metric's curve.
+    fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError>;
+
+    /// Adds a line to the run's log; never with patient data.
+    fn log(&self, message: &str) -> Result<(), HostError>;
+
+    /// Whether the run must stop; asked between any two steps, so it must be cheap.
+    fn stop(&self) -> Option<Stop>;
+}

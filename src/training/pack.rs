@@ -1,0 +1,134 @@
+//! The files of a published model: weights, graph, configuration and card.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::card::card;
+use super::error::TrainingError;
+use super::job::Job;
+use crate::domain::Sha256;
+use crate::domain::evaluation::Evaluation;
+use crate::nn::Tensors;
+use crate::nn::weights::to_bytes;
+
+/// A file to be published.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    /// File name.
+    pub name: &'static str,
+    /// Media type.
+    pub media_type: &'static str,
+    /// Content.
+    pub bytes: Bytes,
+}
+
+/// How the model was trained, beside what was asked.
+#[derive(Debug, Clone)]
+pub(super) enum Recipe {
+    /// A linear probe.
+    Probe { training_images: usize, regularisation: f64, folds: usize, notices: Vec<String> },
+    /// Full fine-tuning.
+    Full {
+        training_images: usize,
+        validation_images: usize,
+        /// The epoch that was kept, from 1.
+        epoch: u32,
+        epochs: u32,
+        frozen_statistics: bool,
+    },
+}
+
+impl Recipe {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Probe { training_images, regularisation, folds, notices } => json!({
+                "method": "probe", "training_images": training_images,
+                "regularisation": regularisation, "folds": folds, "notices": notices,
+            }),
+            Self::Full { training_images, validation_images, epoch, epochs, frozen_statistics } => {
+                json!({
+                    "method": "full", "training_images": training_images,
+                    "validation_images": validation_images, "epoch": epoch, "epochs": epochs,
+                    "batch_norm_statistics": if *frozen_statistics { "frozen" } else { "batch" },
+                })
+            }
+        }
+    }
+}
+
+/// Packs the files.
+pub(super) fn pack(
+    job: &Job,
+    recipe: &Recipe,
+    tensors: &Tensors,
+    onnx: Vec<u8>,
+    evaluation: &Evaluation,
+) -> Result<Vec<Packed>, TrainingError> {
+    let weights = to_bytes(tensors, &metadata(job))?;
+    let hashes = BTreeMap::from([
+        ("model.safetensors", Sha256::of(&weights)),
+        ("model.onnx", Sha256::of(&onnx)),
+    ]);
+    let config = config(job, recipe, evaluation, &hashes);
+    let config = serde_json::to_vec_pretty(&config).map_err(std::io::Error::other)?;
+    let card = card(job, recipe, evaluation, &hashes);
+    Ok(vec![
+        packed("model.safetensors", "application/vnd.safetensors", weights),
+        packed("model.onnx", "application/vnd.onnx", onnx),
+        packed("config.json", "application/json", config),
+        packed("card.md", "text/markdown; charset=utf-8", card.into_bytes()),
+    ])
+}
+
+/// Text properties of the weight and graph files: what it takes to use and to trace them. Nothing
+/// in it depends on when, or in which attempt, the run was done.
+pub(super) fn metadata(job: &Job) -> BTreeMap<String, String> {
+    let text = |value: Value| value.to_string();
+    BTreeMap::from([
+        ("architecture".to_owned(), job.backbone.architecture.to_string()),
+        ("labels".to_owned(), text(json!(job.version.labels))),
+        ("preprocessing".to_owned(), text(json!(job.backbone.preprocessing))),
+        ("dataset_digest".to_owned(), job.version.digest.to_string()),
+        ("backbone_sha256".to_owned(), job.backbone.weights_sha256.to_string()),
+        ("license".to_owned(), job.backbone.license.clone()),
+    ])
+}
+
+fn config(
+    job: &Job,
+    recipe: &Recipe,
+    evaluation: &Evaluation,
+    hashes: &BTreeMap<&str, Sha256>,
+) -> Value {
+    let backbone = &job.backbone;
+    json!({
+        "name": job.name,
+        "labels": job.version.labels,
+        "preprocessing": backbone.preprocessing,
+        "input": {"name": crate::onnx::INPUT,
+                  "shape": ["batch", 3, backbone.preprocessing.size, backbone.preprocessing.size]},
+        "outputs": [crate::onnx::EMBEDDING, crate::onnx::FEATURE_MAP, crate::onnx::PROBABILITIES],
+        "run": job.run,
+        "spec": job.spec,
+        "provenance": job.provenance,
+        "training": recipe.to_json(),
+        "dataset": job.dataset,
+        "dataset_version": job.version.number,
+        "dataset_digest": job.version.digest,
+        "splits": job.version.splits,
+        "backbone": {
+            "name": backbone.name, "architecture": backbone.architecture,
+            "weights_sha256": backbone.weights_sha256, "source_url": backbone.source_url,
+            "license": backbone.license,
+        },
+        "license": backbone.license,
+        "metrics": evaluation,
+        "files": hashes,
+    })
+}
+
+fn packed(name: &'static str, media_type: &'static str, bytes: Vec<u8>) -> Packed {
+    Packed { name, media_type, bytes: Bytes::from(bytes) }
+}
