@@ -1,5 +1,222 @@
-//! The command line.
+//! The command line: parses the command and calls what does it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Compute, Config, Storage};
+use crate::domain::backbone::ChannelOrder;
+use crate::domain::name::Name;
+use crate::domain::{Architecture, Preprocessing, Role};
+use crate::import::{ImportRequest, Importer};
+use crate::inference::Runtime;
+use crate::nn::weights::{self, ReadOptions};
+use crate::store::{self, Blobs, Database, Store, keys};
+use crate::{http, serve, telemetry, worker};
+
+/// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the API and the web page, and runs workers beside it.
+    Serve(Box<Config>),
+    /// Executes queued runs; started by `serve`, or by hand on another machine.
+    Worker(Box<Config>),
+    /// Imports and makes backbones.
+    #[command(subcommand)]
+    Backbone(BackboneCommand),
+    /// Manages API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Brings the database's schema up to date.
+    Migrate(Storage),
+    /// Prints the OpenAPI document.
+    Openapi,
+}
+
+#[derive(Subcommand)]
+enum BackboneCommand {
+    /// Imports a checkpoint: .safetensors, or .pth, .pt, .torch as PyTorch 1.6 and newer write it.
+    Import(Box<Import>),
+    /// Writes random weights, for trying things out.
+    Random(Random),
+}
+
+#[derive(Args)]
+struct Import {
+    /// The checkpoint.
+    file: PathBuf,
+    /// Name of the backbone.
+    #[arg(long)]
+    name: String,
+    /// Where the weights come from.
+    #[arg(long)]
+    source_url: String,
+    /// The licence of the weights: its name or its text.
+    #[arg(long)]
+    license: String,
+    /// Architecture; found from the tensors when absent.
+    #[arg(long, value_enum)]
+    architecture: Option<Architecture>,
+    /// Side of the square input in pixels.
+    #[arg(long, default_value_t = 224)]
+    size: u32,
+    /// Order of the input channels.
+    #[arg(long, value_enum, default_value_t = ChannelOrder::Rgb)]
+    channel_order: ChannelOrder,
+    /// Mean of each channel, on intensities in [0, 1].
+    #[arg(long, value_delimiter = ',', num_args = 1, default_values_t = [0.485, 0.456, 0.406])]
+    mean: Vec<f32>,
+    /// Standard deviation of each channel, on intensities in [0, 1].
+    #[arg(long, value_delimiter = ',', num_args = 1, default_values_t = [0.229, 0.224, 0.225])]
+    std: Vec<f32>,
+    /// Sums 3-D kernels over their depth.
+    #[arg(long)]
+    collapse_depth: bool,
+    #[command(flatten)]
+    storage: Storage,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Args)]
+struct Random {
+    /// Architecture.
+    #[arg(long, value_enum)]
+    architecture: Architecture,
+    /// Seed; equal seeds give equal weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The safetensors file to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Makes a key and prints it; it is shown this once.
+    Create {
+        /// Whom or what it is for.
+        #[arg(long)]
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        role: Role,
+        #[command(flatten)]
+        storage: Storage,
+    },
+}
+
 /// Parses the command line and runs the command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let line = Line::parse();
+    telemetry::start_logging();
+    match run(line.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "whoever typed the command reads the answer")]
+            {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    // The future is polled on this thread, the process's first: children may be started from it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = match command {
+        Command::Serve(config) => runtime.block_on(serve::run(*config, arguments_after_command())),
+        Command::Worker(config) => runtime.block_on(worker::run(*config)),
+        Command::Backbone(BackboneCommand::Import(import)) => {
+            runtime.block_on(import_file(*import))
+        }
+        Command::Backbone(BackboneCommand::Random(random)) => write_random(&random),
+        Command::Key(KeyCommand::Create { name, role, storage }) => {
+            runtime.block_on(create_key(&name, role, &storage))
+        }
+        Command::Migrate(storage) => runtime.block_on(migrate(&storage)),
+        Command::Openapi => print(&http::document_json()?),
+    };
+    // What still computes for nobody must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// What followed the name of the command.
+fn arguments_after_command() -> Vec<OsString> {
+    std::env::args_os().skip(2).collect()
+}
+
+async fn import_file(import: Import) -> anyhow::Result<()> {
+    let moments = |values: &[f32], what: &str| -> anyhow::Result<[f32; 3]> {
+        values.try_into().with_context(|| format!("--{what} needs three numbers"))
+    };
+    let request = ImportRequest {
+        name: Name::parse(&import.name)?,
+        source_url: import.source_url,
+        license: import.license,
+        preprocessing: Preprocessing {
+            size: import.size,
+            channel_order: import.channel_order,
+            mean: moments(&import.mean, "mean")?,
+            std: moments(&import.std, "std")?,
+        },
+        options: ReadOptions {
+            architecture: import.architecture,
+            collapse_depth: import.collapse_depth,
+        },
+    };
+    let runtime = Runtime::load(&import.compute)?;
+    let database = Database::open(&import.storage).await?;
+    let pool = store::connect(database.url(), import.storage.database_connections).await?;
+    let scratch = tempfile::tempdir()?;
+    let store = Store { pool: pool.clone(), blobs: Blobs::local(&import.storage.blobs())? };
+    let threads = import.compute.threads();
+    let importer = Importer::new(store, runtime, scratch.path().to_owned(), threads);
+    let imported = importer.import(&import.file, request).await;
+    pool.close().await;
+    database.stop();
+    let (backbone, _) = imported?;
+    print(&serde_json::to_string_pretty(&backbone)?)
+}
+
+fn write_random(random: &Random) -> anyhow::Result<()> {
+    let tensors = weights::random(random.architecture, random.seed)?;
+    weights::write(&tensors, &std::collections::BTreeMap::new(), &random.out)?;
+    Ok(())
+}
+
+async fn create_key(name: &str, role: Role, storage: &Storage) -> anyhow::Result<()> {
+    let name = Name::parse(name)?;
+    let database = Database::open(storage).await?;
+    let pool = store::connect(database.url(), 2).await?;
+    let made = keys::create(&pool, &name, role).await;
+    pool.close().await;
+    database.stop();
+    print(&made?.1)
+}
+
+async fn migrate(storage: &Storage) -> anyhow::Result<()> {
+    let database = Database::open(storage).await?;
+    let pool = store::connect(database.url(), 2).await?;
+    pool.close().await;
+    database.stop();
+    Ok(())
+}
+
+/// Writes the command's result for whoever, or whatever, called it.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{text}").context("standard output is closed")
 }

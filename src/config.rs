@@ -19,6 +19,10 @@ pub struct Config {
     #[arg(long, env = "LVMED_WORKERS", default_value_t = 1)]
     pub workers: u32,
 
+    /// Seconds for which a worker holds a run without renewing; a silent worker loses its run then.
+    #[arg(long, env = "LVMED_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub lease_seconds: u64,
+
     /// Seconds that running requests and workers are given to finish after SIGTERM.
     #[arg(long, env = "LVMED_SHUTDOWN_SECONDS", default_value_t = 20)]
     pub shutdown_seconds: u64,
@@ -66,6 +70,28 @@ pub struct Compute {
     /// Compute threads of a worker and of a loaded model; 0 means one for each core.
     #[arg(long, env = "LVMED_THREADS", default_value_t = 0)]
     pub threads: usize,
+}
+
+impl Storage {
+    /// Folder of the blobs.
+    pub fn blobs(&self) -> PathBuf {
+        self.data.join("blobs")
+    }
+
+    /// Folder of files in flight: uploads being read, networks being written.
+    pub fn scratch(&self) -> PathBuf {
+        self.data.join("scratch")
+    }
+
+    /// The part of it that a server and the workers it starts use; emptied when a server starts.
+    pub fn server_scratch(&self) -> PathBuf {
+        self.scratch().join("server")
+    }
+
+    /// The file of the server's secret.
+    pub fn secret(&self) -> PathBuf {
+        self.data.join("secret")
+    }
 }
 
 impl Compute {
@@ -145,6 +171,10 @@ pub struct Limits {
     /// Classes of one dataset.
     #[arg(long, env = "LVMED_LIMIT_CLASSES", default_value_t = 1000)]
     pub classes: u64,
+
+    /// Memory that a training run keeps prepared pictures in, in bytes; others are decoded anew.
+    #[arg(long, env = "LVMED_LIMIT_TRAINING_CACHE_BYTES", default_value_t = 1 << 30)]
+    pub training_cache_bytes: u64,
 
     /// Predictions that may wait for one model before callers get 429.
     #[arg(long, env = "LVMED_LIMIT_PREDICT_QUEUE", default_value_t = 32)]

@@ -1,1 +1,0 @@
-//! `lvmed worker`: claims runs, executes them, beats.

@@ -1,0 +1,173 @@
+//! One leased run from claim to end: a heart that beats, a thread that trains, a result published.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use super::host::{Control, StoreHost};
+use super::prepare::PrepareError;
+use crate::domain::model::Artifact;
+use crate::nn;
+use crate::store::features::Extractor;
+use crate::store::models::Publication;
+use crate::store::queue::{Beat, Claimed, Ending};
+use crate::store::{StoreError, checkpoints, models, queue};
+use crate::training::{self, Job, Outcome, Stop, TrainingError};
+
+/// The longest between two beats, so that a cancelled run ends soon.
+const BEAT: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Executes a run and ends it, whatever happens.
+    pub(super) async fn execute(&self, run: Claimed) {
+        let control = Arc::new(Control::default());
+        let ended = CancellationToken::new();
+        let heart = tokio::spawn({
+            let (worker, run) = (self.clone(), run.clone());
+            let (control, ended) = (Arc::clone(&control), ended.clone());
+            async move { worker.beat(&run, &control, &ended).await }
+        });
+        let result = self.attempt(&run, &control).await;
+        ended.cancel();
+        // A heart that panicked has lost the lease, which ending the run will find out.
+        let _ = heart.await;
+        if let Some(ending) = result {
+            self.end(&run, &ending).await;
+        }
+    }
+
+    /// Trains and publishes; how to end the run when nothing was published.
+    async fn attempt(&self, run: &Claimed, control: &Arc<Control>) -> Option<Ending> {
+        let job = match self.prepare(run).await {
+            Ok(job) => Arc::new(job),
+            Err(PrepareError::Store(error)) => return Some(Ending::Stumbled(error.to_string())),
+            Err(error) => return Some(Ending::Failed(error.to_string())),
+        };
+        match self.train(run, &job, control).await {
+            // A cancel that came with the last step must not publish anything any more.
+            Ok(_) if self.is_cancelled(run, control).await => Some(Ending::Cancelled),
+            Ok(outcome) => match self.publish(run, &job, outcome).await {
+                Ok(()) => None,
+                Err(StoreError::LeaseLost) => lost(run),
+                Err(error) => Some(Ending::Stumbled(error.to_string())),
+            },
+            Err(TrainingError::Stopped(Stop::Cancelled)) => Some(Ending::Cancelled),
+            Err(TrainingError::Stopped(Stop::HandedBack)) => Some(Ending::HandedBack),
+            Err(TrainingError::Stopped(Stop::Lost)) => lost(run),
+            Err(error) if error.is_transient() => Some(Ending::Stumbled(error.to_string())),
+            Err(error) => Some(Ending::Failed(error.to_string())),
+        }
+    }
+
+    async fn is_cancelled(&self, run: &Claimed, control: &Control) -> bool {
+        let beat = queue::beat(&self.store.pool, run, self.lease()).await;
+        control.asked() == Some(Stop::Cancelled) || matches!(beat, Ok(Beat::Cancel))
+    }
+
+    /// Runs the training on threads of its own.
+    async fn train(
+        &self,
+        run: &Claimed,
+        job: &Arc<Job>,
+        control: &Arc<Control>,
+    ) -> Result<Outcome, TrainingError> {
+        let (store, run, job) = (self.store.clone(), run.clone(), Arc::clone(job));
+        let (control, runtime) = (Arc::clone(control), Handle::current());
+        let work = move || {
+            let extractor = Extractor {
+                backbone: job.backbone.weights_sha256,
+                preprocessing: job.backbone.preprocessing.digest(),
+            };
+            let host =
+                StoreHost { store: &store, run: &run, extractor, control: &control, runtime };
+            let trained = nn::with_threads(job.threads, || training::run(&job, &host));
+            trained.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            // A panic costs an attempt, not the worker.
+            Err(error) => Err(std::io::Error::other(format!("training broke: {error}")).into()),
+        }
+    }
+
+    async fn publish(&self, run: &Claimed, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
+        let mut artifacts = Vec::with_capacity(outcome.files.len());
+        for file in outcome.files {
+            let blob = self.store.blobs.put_bytes(file.bytes).await?;
+            artifacts.push(Artifact {
+                name: file.name.to_owned(),
+                media_type: file.media_type.to_owned(),
+                size_bytes: blob.size_bytes,
+                sha256: blob.sha256,
+            });
+        }
+        let publication = Publication {
+            name: job.name.clone(),
+            backbone: job.backbone.id,
+            labels: job.version.labels.clone(),
+            preprocessing: job.backbone.preprocessing.clone(),
+            evaluation: outcome.evaluation,
+            license: job.backbone.license.clone(),
+            artifacts,
+            predictions: outcome.predictions,
+        };
+        let model = models::publish(&self.store.pool, run, &publication).await?;
+        tracing::info!(run = %run.id, %model, "run succeeded");
+        // What it took to resume is not needed any more; that it cannot be removed harms nobody.
+        if let Err(error) = checkpoints::delete(&self.store, run.id).await {
+            tracing::warn!(run = %run.id, %error, "the checkpoint was not removed");
+        }
+        Ok(())
+    }
+
+    /// Renews the lease until the attempt has ended, and passes on what it learns.
+    async fn beat(&self, run: &Claimed, control: &Control, ended: &CancellationToken) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = self.ending.cancelled() => control.stop(Stop::HandedBack),
+                () = tokio::time::sleep(BEAT.min(self.lease() / 3)) => {}
+            }
+            match queue::beat(&self.store.pool, run, self.lease()).await {
+                Ok(Beat::Continue) => renewed = Instant::now(),
+                Ok(Beat::Cancel) => control.stop(Stop::Cancelled),
+                Ok(Beat::Lost) => control.stop(Stop::Lost),
+                // Another worker may hold the run by now; going on would be wasted.
+                Err(_) if renewed.elapsed() > self.lease() => control.stop(Stop::Lost),
+                Err(error) => tracing::warn!(run = %run.id, %error, "a heartbeat failed"),
+            }
+            if self.ending.is_cancelled() {
+                // The select above would spin on it.
+                tokio::select! {
+                    () = ended.cancelled() => return,
+                    () = tokio::time::sleep(BEAT.min(self.lease() / 3)) => {}
+                }
+            }
+        }
+    }
+
+    /// Ends a run that published nothing, trying for as long as the lease lasts.
+    async fn end(&self, run: &Claimed, ending: &Ending) {
+        let begun = Instant::now();
+        loop {
+            match queue::end(&self.store.pool, run, ending).await {
+                Ok(()) => return tracing::info!(run = %run.id, ?ending, "run ended"),
+                Err(StoreError::Database(_)) if begun.elapsed() < self.lease() => {
+                    tokio::time::sleep(BEAT).await;
+                }
+                Err(error) => {
+                    return tracing::warn!(run = %run.id, %error, ?ending, "run not ended");
+                }
+            }
+        }
+    }
+}
+
+fn lost(run: &Claimed) -> Option<Ending> {
+    tracing::warn!(run = %run.id, attempt = run.attempt, "the run is another worker's by now");
+    None
+}
