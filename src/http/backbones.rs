@@ -1,0 +1,88 @@
+//! Backbones: imported by administrators, used by runs.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+
+use super::App;
+use super::answer::{Created, Items, Json};
+use super::caller::Caller;
+use super::documented::{BadUpload, Conflict, Guarded, Missing};
+use super::extract::Id;
+use super::import_form::{self, ImportForm};
+use super::problem::Problem;
+use super::uploads;
+use crate::domain::{Backbone, BackboneId, Role};
+use crate::store::backbones;
+
+/// All backbones, oldest first.
+#[utoipa::path(get, path = "/api/v1/backbones", tag = "backbones", operation_id = "list_backbones",
+    responses((status = 200, description = "All backbones", body = Items<Backbone>), Guarded))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<Items<Backbone>>, Problem> {
+    caller.must(Role::Viewer)?;
+    Ok(Items::json(backbones::list(&app.store.pool).await?))
+}
+
+/// Imports a backbone from a safetensors file or a torch checkpoint (`.pth`, `.pt`, `.torch`).
+///
+/// The weights are read without running code, compared with the architecture, exported to ONNX and
+/// checked against it. The part `file` comes last.
+#[utoipa::path(post, path = "/api/v1/backbones", tag = "backbones",
+    operation_id = "import_backbone",
+    request_body(content = ImportForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "The backbone", body = Backbone,
+        headers(("Location" = String, description = "Where it is"))),
+        (status = 200, description = "The same one, which was there already", body = Backbone,
+        headers(("Location" = String, description = "Where it is"))),
+        BadUpload, Guarded))]
+pub async fn import(
+    State(app): State<App>,
+    caller: Caller,
+    request: Request,
+) -> Result<Created<Backbone>, Problem> {
+    caller.must(Role::Admin)?;
+    let uploads = Arc::clone(&app.gates.uploads);
+    let _place = uploads.try_acquire_owned().map_err(|_| uploads::busy(&app))?;
+    let (file, wanted) = import_form::read(&app, request).await?;
+    let (backbone, new) = app.importer.import(file.path(), wanted).await?;
+    Ok(Created { location: format!("/api/v1/backbones/{}", backbone.id), body: backbone, new })
+}
+
+/// One backbone.
+#[utoipa::path(get, path = "/api/v1/backbones/{id}", tag = "backbones",
+    operation_id = "get_backbone",
+    params(("id" = BackboneId, Path, description = "The backbone's id")),
+    responses((status = 200, description = "The backbone", body = Backbone), Missing, Guarded))]
+pub async fn one(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<BackboneId>,
+) -> Result<Json<Backbone>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await.map(Json)
+}
+
+/// Deletes a backbone that no unfinished run uses. Models made from it go on working.
+#[utoipa::path(delete, path = "/api/v1/backbones/{id}", tag = "backbones",
+    operation_id = "delete_backbone",
+    params(("id" = BackboneId, Path, description = "The backbone's id")),
+    responses((status = 204, description = "It is deleted"), Missing, Conflict, Guarded))]
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<BackboneId>,
+) -> Result<StatusCode, Problem> {
+    caller.must(Role::Admin)?;
+    if !backbones::delete(&app.store.pool, id).await? {
+        return Err(Problem::missing("backbone", id));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn existing(app: &App, id: BackboneId) -> Result<Backbone, Problem> {
+    backbones::one(&app.store.pool, id).await?.ok_or_else(|| Problem::missing("backbone", id))
+}

@@ -1,0 +1,190 @@
+//! Which problem each failure is: what the caller may act on is told, the rest is for the log.
+
+use axum::extract::multipart::{MultipartError, MultipartRejection};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+
+use super::problem::{Code, Problem, Violation};
+use crate::domain::name::BadName;
+use crate::domain::run::OutOfRange;
+use crate::domain::split::SplitError;
+use crate::imaging::{ImagingError, UploadError};
+use crate::import::ImportError;
+use crate::inference::InferenceError;
+use crate::nn::weights::WeightsError;
+use crate::store::StoreError;
+
+/// Postgres's `disk_full`.
+const DISK_FULL: &str = "53100";
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(
+                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_),
+            ) => Self::unavailable("the database", error),
+            StoreError::Database(ref inner) if sql_state(inner).starts_with("57P") => {
+                Self::unavailable("the database", error)
+            }
+            StoreError::Database(ref inner) if sql_state(inner) == DISK_FULL => full(),
+            StoreError::Full => full(),
+            StoreError::InUse { .. } | StoreError::NameTaken(_) => {
+                Self::new(Code::Conflict, error.to_string())
+            }
+            StoreError::Database(_)
+            | StoreError::Migration(_)
+            | StoreError::Blobs(_)
+            | StoreError::MissingBlob(_)
+            | StoreError::Io(_)
+            | StoreError::LeaseLost => Self::internal(error),
+        }
+    }
+}
+
+fn full() -> Problem {
+    let detail = "the disk is full; nothing more can be stored until room is made";
+    Problem::new(Code::StorageFull, detail)
+}
+
+/// What Postgres calls the failure; class 57P is a server that stops or starts.
+fn sql_state(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.unwrap_or_default().into_owned()
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Empty | UploadError::Archive(_) | UploadError::Labels(_) => {
+                Self::new(Code::Invalid, error.to_string())
+            }
+            UploadError::Stopped => Self::internal(error),
+            UploadError::Io(error) => StoreError::from(error).into(),
+        }
+    }
+}
+
+impl From<ImagingError> for Problem {
+    fn from(error: ImagingError) -> Self {
+        Self::new(Code::Invalid, format!("the image {error}"))
+    }
+}
+
+impl From<SplitError> for Problem {
+    fn from(error: SplitError) -> Self {
+        Self::new(Code::Invalid, error.to_string())
+    }
+}
+
+impl From<BadName> for Problem {
+    fn from(error: BadName) -> Self {
+        Self::wrong("/name", error.to_string())
+    }
+}
+
+impl From<Vec<OutOfRange>> for Problem {
+    fn from(errors: Vec<OutOfRange>) -> Self {
+        Self::invalid(
+            errors.iter().map(|error| Violation::new(error.pointer, error.to_string())).collect(),
+        )
+    }
+}
+
+impl From<InferenceError> for Problem {
+    fn from(error: InferenceError) -> Self {
+        match error {
+            InferenceError::Busy { .. } => Self::new(Code::Busy, error.to_string()),
+            InferenceError::Timeout { .. } => Self::new(Code::Unavailable, error.to_string()),
+            InferenceError::NoRuntime { .. }
+            | InferenceError::BrokenRuntime { .. }
+            | InferenceError::NoCuda(_)
+            | InferenceError::BadNetwork(_)
+            | InferenceError::WrongInput { .. }
+            | InferenceError::Failed(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Weights(WeightsError::Io { .. } | WeightsError::Tensor(_)) => {
+                Self::internal(error)
+            }
+            ImportError::Weights(_)
+            | ImportError::Preprocessing(_)
+            | ImportError::Text { .. }
+            | ImportError::Parity { .. } => Self::new(Code::Invalid, error.to_string()),
+            ImportError::Store(error) => error.into(),
+            ImportError::Inference(error) => error.into(),
+            ImportError::Onnx(_) | ImportError::Failed(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection {
+            JsonRejection::JsonDataError(_) => misfit(&rejection.body_text()),
+            rejection => Self::new(Code::BadRequest, rejection.body_text()),
+        }
+    }
+}
+
+/// axum writes where the JSON does not fit in front of why: `…: full.epochs: invalid type …`.
+fn misfit(text: &str) -> Problem {
+    let text = text.rsplit_once("target type: ").map_or(text, |(_, why)| why);
+    match text.split_once(": ") {
+        Some((path, _)) if !path.contains(' ') => {
+            Problem::wrong(format!("/{}", path.replace('.', "/")), text)
+        }
+        Some(_) | None => Problem::wrong("", text),
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(Code::Invalid, rejection.body_text())
+    }
+}
+
+impl From<MultipartRejection> for Problem {
+    fn from(rejection: MultipartRejection) -> Self {
+        Self::new(Code::BadRequest, rejection.body_text())
+    }
+}
+
+impl From<MultipartError> for Problem {
+    fn from(error: MultipartError) -> Self {
+        Self::new(
+            Code::BadRequest,
+            format!("the multipart body cannot be read: {}", error.body_text()),
+        )
+    }
+}
+
+/// Work on a thread of its own did not come back.
+impl From<tokio::task::JoinError> for Problem {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misfit;
+    use crate::http::problem::Violation;
+
+    #[test]
+    fn json_that_does_not_fit_is_pointed_at() {
+        let start = "Failed to deserialize the JSON body into the target type: ";
+
+        let inner = misfit(&format!("{start}full.epochs: invalid type: string"));
+        let whole = misfit(&format!("{start}missing field `name` at line 1 column 2"));
+
+        assert_eq!(
+            inner.errors(),
+            [Violation::new("/full/epochs", "full.epochs: invalid type: string")]
+        );
+        assert_eq!(whole.errors()[0].pointer, "");
+    }
+}

@@ -1,0 +1,139 @@
+//! Datasets: named collections of labelled images.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::App;
+use super::answer::{Created, Items, Json, Page};
+use super::caller::{AsTrainer, Caller};
+use super::documented::{BadJson, Conflict, Guarded, Invalid, Missing};
+use super::extract::{Checks, Id, JsonBody, Query, page_size};
+use super::problem::Problem;
+use crate::domain::dataset::{Dataset, RejectedFile};
+use crate::domain::image::Image;
+use crate::domain::name::Name;
+use crate::domain::{DatasetId, ImageId, Role};
+use crate::store::{datasets, images};
+
+/// Rejected files that are listed at most.
+const REJECTED_SHOWN: u32 = 10_000;
+
+/// A dataset to be made.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDataset {
+    /// Its name, which must be free.
+    pub name: Name,
+}
+
+/// Which images of a dataset to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImagesQuery {
+    /// Only images of this class.
+    #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    label: Option<String>,
+    /// Only images after this one; the `next` of the page before.
+    after: Option<ImageId>,
+    /// Images on the page; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// All datasets, oldest first.
+#[utoipa::path(get, path = "/api/v1/datasets", tag = "datasets", operation_id = "list_datasets",
+    responses((status = 200, description = "All datasets", body = Items<Dataset>), Guarded))]
+pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Items<Dataset>>, Problem> {
+    caller.must(Role::Viewer)?;
+    Ok(Items::json(datasets::list(&app.store.pool).await?))
+}
+
+/// Makes an empty dataset.
+#[utoipa::path(post, path = "/api/v1/datasets", tag = "datasets",
+    operation_id = "create_dataset", request_body = NewDataset,
+    responses((status = 201, description = "The dataset", body = Dataset,
+        headers(("Location" = String, description = "Where it is"))),
+        Conflict, BadJson, Guarded))]
+pub async fn create(
+    State(app): State<App>,
+    _: AsTrainer,
+    JsonBody(wanted): JsonBody<NewDataset>,
+) -> Result<Created<Dataset>, Problem> {
+    let dataset = datasets::create(&app.store.pool, &wanted.name).await?;
+    Ok(Created::at(format!("/api/v1/datasets/{}", dataset.id), dataset))
+}
+
+/// One dataset with its counts.
+#[utoipa::path(get, path = "/api/v1/datasets/{id}", tag = "datasets", operation_id = "get_dataset",
+    params(("id" = DatasetId, Path, description = "The dataset's id")),
+    responses((status = 200, description = "The dataset", body = Dataset), Missing, Guarded))]
+pub async fn one(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<DatasetId>,
+) -> Result<Json<Dataset>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await.map(Json)
+}
+
+/// Deletes a dataset: it and its images are gone from every list, and nothing more is learnt from
+/// them. What finished runs learnt from stays on record.
+#[utoipa::path(delete, path = "/api/v1/datasets/{id}", tag = "datasets",
+    operation_id = "delete_dataset",
+    params(("id" = DatasetId, Path, description = "The dataset's id")),
+    responses((status = 204, description = "It is deleted"), Missing, Conflict, Guarded))]
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<DatasetId>,
+) -> Result<StatusCode, Problem> {
+    caller.must(Role::Trainer)?;
+    if !datasets::delete(&app.store.pool, id).await? {
+        return Err(Problem::missing("dataset", id));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The files that uploads to the dataset could not take, each with the reason.
+#[utoipa::path(get, path = "/api/v1/datasets/{id}/rejected", tag = "datasets",
+    operation_id = "list_rejected_files",
+    params(("id" = DatasetId, Path, description = "The dataset's id")),
+    responses((status = 200, description = "The first 10000 of them", body = Items<RejectedFile>),
+        Missing, Guarded))]
+pub async fn rejected(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<DatasetId>,
+) -> Result<Json<Items<RejectedFile>>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await?;
+    Ok(Items::json(datasets::rejected(&app.store.pool, id, REJECTED_SHOWN).await?))
+}
+
+/// The images of a dataset in the order of their upload.
+#[utoipa::path(get, path = "/api/v1/datasets/{id}/images", tag = "datasets",
+    operation_id = "list_images",
+    params(("id" = DatasetId, Path, description = "The dataset's id"), ImagesQuery),
+    responses((status = 200, description = "A page of them", body = Page<Image>),
+        Missing, Invalid, Guarded))]
+pub async fn images(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<DatasetId>,
+    Query(query): Query<ImagesQuery>,
+) -> Result<Json<Page<Image>>, Problem> {
+    caller.must(Role::Viewer)?;
+    Checks::default().text("label", query.label.as_deref()).done()?;
+    let limit = page_size(query.limit)?;
+    existing(&app, id).await?;
+    let page = images::Page { label: query.label, after: query.after, limit: limit + 1 };
+    let found = images::list(&app.store.pool, id, &page).await?;
+    Ok(Page::json(found, limit, |image| image.id.to_string()))
+}
+
+/// The dataset of this id, or a problem.
+pub(super) async fn existing(app: &App, id: DatasetId) -> Result<Dataset, Problem> {
+    datasets::one(&app.store.pool, id).await?.ok_or_else(|| Problem::missing("dataset", id))
+}

@@ -1,0 +1,254 @@
+//! Runs: asked for here, done by workers.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::answer::{Accepted, Items, Json, Page};
+use super::caller::{AsTrainer, Caller};
+use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
+use super::extract::{Id, IdempotencyKey, JsonBody, Query, page_size};
+use super::problem::{Code, Problem, Violation};
+use super::snapshot::training_images;
+use crate::domain::dataset::Version;
+use crate::domain::run::{Finetune, Provenance, Run, Spec, Status};
+use crate::domain::{Role, RunId};
+use crate::store::predictions::{self, TestPrediction};
+use crate::store::runs::{self, NewRun};
+use crate::store::{backbones, datasets, events, versions};
+
+/// Which runs to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RunsQuery {
+    /// Only runs in this status.
+    status: Option<Status>,
+    /// Only runs older than this one; the `next` of the page before.
+    before: Option<RunId>,
+    /// Runs on the page; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// The metric curves of a run.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Curves {
+    /// For each name its points, step and value, in order.
+    pub curves: BTreeMap<String, Vec<(u64, f64)>>,
+}
+
+/// Queues a run.
+#[utoipa::path(post, path = "/api/v1/runs", tag = "runs",
+    operation_id = "create_run", request_body = Spec,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        description = "Asking twice with one key queues one run")),
+    responses((status = 202, description = "The run, queued", body = Run,
+        headers(("Location" = String, description = "Where it can be watched"))),
+        Conflict, Busy, BadJson, Guarded))]
+pub async fn create(
+    State(app): State<App>,
+    _: AsTrainer,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(spec): JsonBody<Spec>,
+) -> Result<Accepted<Run>, Problem> {
+    let Spec::Finetune(wanted) = &spec;
+    if let Some(before) = asked_before(&app, key.as_deref(), &spec).await? {
+        return Ok(accepted(before));
+    }
+    let provenance = check(&app, wanted).await?;
+    let run = NewRun {
+        spec: &spec,
+        provenance: &provenance,
+        dataset_version: wanted.dataset_version,
+        backbone: wanted.backbone,
+        idempotency_key: key.as_deref(),
+    };
+    let run = runs::insert(&app.store.pool, &run).await?;
+    same(run, &spec).map(accepted)
+}
+
+/// The run that this key queued before, whatever the queue looks like now.
+async fn asked_before(app: &App, key: Option<&str>, spec: &Spec) -> Result<Option<Run>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let before = runs::of_key(&app.store.pool, key).await?;
+    before.map(|run| same(run, spec)).transpose()
+}
+
+fn same(run: Run, spec: &Spec) -> Result<Run, Problem> {
+    if run.spec == *spec {
+        return Ok(run);
+    }
+    Err(Problem::new(Code::Conflict, "this Idempotency-Key queued another run before"))
+}
+
+/// Everything that would let the run fail later and can be known now.
+async fn check(app: &App, wanted: &Finetune) -> Result<Provenance, Problem> {
+    let wrong = wanted.validate();
+    if !wrong.is_empty() {
+        return Err(wrong.into());
+    }
+    let mut version = versions::one(&app.store.pool, wanted.dataset_version).await?;
+    if let Some(found) = &version
+        && datasets::one(&app.store.pool, found.dataset).await?.is_none()
+    {
+        // What was learnt from a deleted dataset stays on record; nothing more is learnt from it.
+        version = None;
+    }
+    let backbone = backbones::one(&app.store.pool, wanted.backbone).await?;
+    let unknown = [
+        (
+            version.is_none(),
+            "/dataset_version",
+            format!("dataset version {}", wanted.dataset_version),
+        ),
+        (backbone.is_none(), "/backbone", format!("backbone {}", wanted.backbone)),
+    ];
+    let (Some(version), Some(backbone)) = (version, backbone) else {
+        let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
+        let told = |(_, at, name)| Violation::new(at, format!("there is no {name}"));
+        return Err(Problem::invalid(unknown.map(told).collect()));
+    };
+    enough_images(&version, wanted.shots)?;
+    room_in_queue(app).await?;
+    Ok(Provenance {
+        dataset_digest: version.digest,
+        backbone_sha256: backbone.weights_sha256,
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        threads: None,
+    })
+}
+
+/// Every class needs as many training images as shots are asked for.
+fn enough_images(version: &Version, shots: Option<u32>) -> Result<(), Problem> {
+    let Some(shots) = shots else { return Ok(()) };
+    let short: Vec<Violation> = training_images(version)
+        .into_iter()
+        .filter(|(_, found)| *found < u64::from(shots))
+        .map(|(label, found)| {
+            let detail = format!(
+                "class {label:?} has {found} training images, fewer than the {shots} shots asked \
+                 for; lower `shots` to {found} or add images of that class and freeze again"
+            );
+            Violation::new("/shots", detail)
+        })
+        .collect();
+    if short.is_empty() { Ok(()) } else { Err(Problem::invalid(short)) }
+}
+
+async fn room_in_queue(app: &App) -> Result<(), Problem> {
+    let (queued, max) = (runs::queued(&app.store.pool).await?, app.limits.queued_runs);
+    if queued < max {
+        return Ok(());
+    }
+    let detail = format!("{queued} runs are queued; the limit is {max} (LVMED_LIMIT_QUEUED_RUNS)");
+    Err(Problem::new(Code::Busy, detail))
+}
+
+/// Runs, newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs",
+    operation_id = "list_runs", params(RunsQuery),
+    responses((status = 200, description = "A page of them", body = Page<Run>), Invalid, Guarded))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<RunsQuery>,
+) -> Result<Json<Page<Run>>, Problem> {
+    caller.must(Role::Viewer)?;
+    let limit = page_size(query.limit)?;
+    let page = runs::Page { status: query.status, before: query.before, limit: limit + 1 };
+    Ok(Page::json(runs::list(&app.store.pool, &page).await?, limit, |run| run.id.to_string()))
+}
+
+/// One run: what was asked, how far it is, how it ended.
+#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", operation_id = "get_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    responses((status = 200, description = "The run", body = Run), Missing, Guarded))]
+pub async fn one(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+) -> Result<Json<Run>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await.map(Json)
+}
+
+/// Asks a run to stop: a queued one at once, a running one within seconds. One that has ended
+/// stays as it is.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/cancel", tag = "runs", operation_id = "cancel_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    responses((status = 202, description = "The run as it is now", body = Run,
+        headers(("Location" = String, description = "Where it can be watched"))),
+        Missing, Guarded))]
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+) -> Result<Accepted<Run>, Problem> {
+    caller.must(Role::Trainer)?;
+    let run = runs::cancel(&app.store.pool, id).await?;
+    run.map(accepted).ok_or_else(|| Problem::missing("run", id))
+}
+
+/// Queues a failed or cancelled run again; it goes on from its checkpoint.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/retry", tag = "runs", operation_id = "retry_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    responses((status = 202, description = "The run, queued again", body = Run,
+        headers(("Location" = String, description = "Where it can be watched"))),
+        Missing, Conflict, Busy, Guarded))]
+pub async fn retry(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+) -> Result<Accepted<Run>, Problem> {
+    caller.must(Role::Trainer)?;
+    let before = existing(&app, id).await?;
+    room_in_queue(&app).await?;
+    if !runs::retry(&app.store.pool, id).await? {
+        let status = before.status;
+        let detail = format!("the run is {status}; only failed and cancelled runs are retried");
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    existing(&app, id).await.map(accepted)
+}
+
+/// The metric curves of a run.
+#[utoipa::path(get, path = "/api/v1/runs/{id}/curves", tag = "runs",
+    operation_id = "get_run_curves",
+    params(("id" = RunId, Path, description = "The run's id")),
+    responses((status = 200, description = "All curves", body = Curves), Missing, Guarded))]
+pub async fn curves(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+) -> Result<Json<Curves>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await?;
+    Ok(Json(Curves { curves: events::curves(&app.store.pool, id).await? }))
+}
+
+/// What a finished run says of each test image.
+#[utoipa::path(get, path = "/api/v1/runs/{id}/predictions", tag = "runs",
+    operation_id = "list_run_predictions",
+    params(("id" = RunId, Path, description = "The run's id")),
+    responses((status = 200, description = "All test images", body = Items<TestPrediction>),
+        Missing, Guarded))]
+pub async fn predictions(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+) -> Result<Json<Items<TestPrediction>>, Problem> {
+    caller.must(Role::Viewer)?;
+    existing(&app, id).await?;
+    Ok(Items::json(predictions::list(&app.store.pool, id).await?))
+}
+
+pub(super) async fn existing(app: &App, id: RunId) -> Result<Run, Problem> {
+    runs::one(&app.store.pool, id).await?.ok_or_else(|| Problem::missing("run", id))
+}
+
+fn accepted(run: Run) -> Accepted<Run> {
+    Accepted { location: format!("/api/v1/runs/{}", run.id), body: run }
+}

@@ -1,0 +1,259 @@
+//! A dataset's labelled images into a version: split, counted and named by what it holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::OffsetDateTime;
+
+use super::problem::{Code, Problem, Violation};
+use crate::domain::dataset::{SplitCounts, Version};
+use crate::domain::image::Image;
+use crate::domain::split::{Item, Shares, SplitError, assign};
+use crate::domain::{DatasetId, Sha256, Split, VersionId};
+use crate::store::versions::VersionImage;
+
+/// Patients in several splits that are told by their files; the rest is counted.
+const LEAKS_SHOWN: usize = 20;
+
+/// Test images of a class below which a version says so.
+const FEW_TEST_IMAGES: u64 = 5;
+
+/// How a version is drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// How much goes into validation and test.
+    pub shares: Shares,
+    /// The most classes allowed.
+    pub max_classes: u64,
+}
+
+/// A version that is not frozen yet.
+#[derive(Debug)]
+pub struct Draft {
+    /// What is recorded of it.
+    pub version: Version,
+    /// What it holds.
+    pub images: Vec<VersionImage>,
+}
+
+/// Draws the splits of these images, all of which have a label.
+///
+/// `is_lone` tells of an image that names no patient.
+pub fn draft(
+    draw: &Draw,
+    images: Vec<Image>,
+    is_lone: impl Fn(&Image) -> bool,
+) -> Result<Draft, Problem> {
+    let labels: BTreeSet<&str> = images.iter().filter_map(|image| image.label.as_deref()).collect();
+    let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
+    if labels.len() as u64 > draw.max_classes {
+        let (found, max) = (labels.len(), draw.max_classes);
+        let detail =
+            format!("the dataset has {found} classes; the limit is {max} (LVMED_LIMIT_CLASSES)");
+        return Err(Problem::new(Code::Invalid, detail));
+    }
+    let items: Vec<Item<'_>> = images.iter().filter_map(|image| item(image, &labels)).collect();
+    let assigned =
+        assign(&items, draw.shares, draw.seed).map_err(|error| refused(error, &labels, &images))?;
+    let lone = images.iter().filter(|image| is_lone(image)).count();
+    let mut notices = assigned.notices;
+    notices.extend(nameless(lone, images.len()));
+    let images: Vec<VersionImage> = images
+        .into_iter()
+        .zip(assigned.splits)
+        .map(|(image, split)| VersionImage { image, split })
+        .collect();
+    notices.extend(thin_classes(&labels, &images));
+    let version = Version {
+        id: VersionId::new(),
+        dataset: draw.dataset,
+        number: 0,
+        digest: digest(&images),
+        seed: draw.seed,
+        splits: Split::ALL.into_iter().map(|split| (split, count(&images, split))).collect(),
+        labels,
+        notices,
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    };
+    Ok(Draft { version, images })
+}
+
+/// What it means that patients are not known.
+fn nameless(lone: usize, images: usize) -> Option<String> {
+    (lone > 0).then(|| {
+        format!(
+            "{lone} of {images} images name no patient, and each of them counts as a patient of \
+             its own. Should one patient have several of them, they may be on both sides of the \
+             split, and the evaluation would look better than it is; a `patient` column in \
+             labels.csv prevents that."
+        )
+    })
+}
+
+/// Classes whose test images are too few to say anything.
+fn thin_classes(labels: &[String], images: &[VersionImage]) -> Vec<String> {
+    let test = count(images, Split::Test).classes;
+    let of = |label: &String| test.get(label).copied().unwrap_or_default();
+    labels
+        .iter()
+        .filter(|label| of(label) < FEW_TEST_IMAGES)
+        .map(|label| {
+            format!(
+                "Class {label:?} has {} test image(s): how well it is recognised cannot be told \
+                 from so few.",
+                of(label)
+            )
+        })
+        .collect()
+}
+
+fn item<'a>(image: &'a Image, labels: &[String]) -> Option<Item<'a>> {
+    let label = image.label.as_ref()?;
+    let label = labels.binary_search(label).ok()?;
+    Some(Item { label, patient: &image.patient_key, given: image.split })
+}
+
+/// Classes and files are told by name where the split knows only numbers and keys.
+fn refused(error: SplitError, labels: &[String], images: &[Image]) -> Problem {
+    match error {
+        SplitError::PatientLeak { .. } => {
+            let problem = Problem::from(error);
+            match leaks(images) {
+                leaks if leaks.is_empty() => problem,
+                leaks => problem.adding(leaks.join("; ")),
+            }
+        }
+        SplitError::ClassWithoutTraining { label } => {
+            let class = labels.get(label).map_or("", String::as_str);
+            Problem::new(
+                Code::Invalid,
+                format!(
+                    "class {class:?} has no training image: all of its patients are marked for \
+                     validation or test; add patients or change the marks"
+                ),
+            )
+        }
+        SplitError::BadShares { .. } => {
+            let at = |pointer| Violation::new(pointer, error.to_string());
+            Problem::invalid(vec![at("/validation"), at("/test")])
+        }
+        SplitError::NoLabels
+        | SplitError::OneClass
+        | SplitError::OnePatient
+        | SplitError::EmptyTest { .. } => error.into(),
+    }
+}
+
+/// For each patient that is marked for several splits, the first two files that say so.
+fn leaks(images: &[Image]) -> Vec<String> {
+    let mut first: BTreeMap<&str, (&Image, Split)> = BTreeMap::new();
+    let mut told = BTreeMap::new();
+    for image in images {
+        let Some(split) = image.split else { continue };
+        let patient = image.patient_key.as_str();
+        let (before, known) = *first.entry(patient).or_insert((image, split));
+        if known != split {
+            told.entry(patient).or_insert_with(|| {
+                let (one, other) = (&before.file, &image.file);
+                format!("one patient has {one:?} in {known} and {other:?} in {split}")
+            });
+        }
+    }
+    told.into_values().take(LEAKS_SHOWN).collect()
+}
+
+fn count(images: &[VersionImage], split: Split) -> SplitCounts {
+    let mut counts = SplitCounts::default();
+    let mut patients = BTreeSet::new();
+    for entry in images.iter().filter(|entry| entry.split == split) {
+        counts.images += 1;
+        patients.insert(entry.image.patient_key.as_str());
+        let label = entry.image.label.clone().unwrap_or_default();
+        *counts.classes.entry(label).or_default() += 1;
+    }
+    counts.patients = patients.len() as u64;
+    counts
+}
+
+/// Depends on content only: neither on ids nor on the order of uploads.
+fn digest(images: &[VersionImage]) -> Sha256 {
+    let mut lines: Vec<String> = images
+        .iter()
+        .map(|VersionImage { image, split }| {
+            let content = (&image.blob, image.frame, &image.label, &image.patient_key, split);
+            // JSON keeps the parts apart, whatever a label holds.
+            serde_json::json!(content).to_string()
+        })
+        .collect();
+    lines.sort_unstable();
+    Sha256::of(lines.join("\n").as_bytes())
+}
+
+/// The training images of each class, zero for one that has none.
+pub fn training_images(version: &Version) -> BTreeMap<&str, u64> {
+    let counts = version.splits.get(&Split::Train);
+    let of = |label: &str| counts.and_then(|counts| counts.classes.get(label)).copied();
+    version.labels.iter().map(|label| (label.as_str(), of(label).unwrap_or(0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::{Draw, draft, training_images};
+    use crate::domain::image::{Format, Image};
+    use crate::domain::split::Shares;
+    use crate::domain::{DatasetId, ImageId, Sha256, Split};
+
+    fn images() -> Vec<Image> {
+        let image = |number: u32| Image {
+            id: ImageId::new(),
+            dataset: DatasetId::new(),
+            file: format!("{number}.png"),
+            frame: 0,
+            label: Some(["left", "right"][number as usize % 2].to_owned()),
+            patient_key: format!("patient {}", number / 2),
+            split: None,
+            format: Format::Png,
+            width: 8,
+            height: 8,
+            modality: None,
+            window: None,
+            blob: Sha256::of(&number.to_le_bytes()),
+            size_bytes: 1,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        (0..40).map(image).collect()
+    }
+
+    fn draw() -> Draw {
+        let shares = Shares { validation: 0.15, test: 0.25 };
+        Draw { dataset: DatasetId::new(), seed: 0, shares, max_classes: 10 }
+    }
+
+    #[test]
+    fn equal_content_gives_equal_digests_whatever_the_ids_and_labels_change_them() {
+        let mut other = images();
+        other[3].label = Some("left".to_owned());
+
+        let one = draft(&draw(), images(), |_| false).expect("a draft").version;
+        let same = draft(&draw(), images(), |_| false).expect("a draft").version;
+        let changed = draft(&draw(), other, |_| false).expect("a draft").version;
+
+        assert_eq!(one.digest, same.digest);
+        assert_ne!(one.digest, changed.digest);
+    }
+
+    #[test]
+    fn counts_cover_every_split_and_every_image() {
+        let version = draft(&draw(), images(), |_| false).expect("a draft").version;
+
+        let counted: u64 = Split::ALL.iter().map(|split| version.splits[split].images).sum();
+        assert_eq!(counted, 40);
+        assert_eq!(version.labels, ["left", "right"]);
+        assert!(training_images(&version).values().all(|found| *found > 0));
+    }
+}

@@ -1,0 +1,83 @@
+//! Uploads into a dataset: a ZIP archive or one image, streamed to disk and then read.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use serde::Deserialize;
+
+use super::App;
+use super::answer::Json;
+use super::caller::Caller;
+use super::documented::{BadUpload, Guarded, Missing};
+use super::extract::{Checks, Id, Query};
+use super::problem::{Code, Problem};
+use super::{datasets, intake, spool};
+use crate::domain::dataset::UploadReport;
+use crate::domain::{DatasetId, Role, Split};
+
+/// What applies to the uploaded files that do not say it themselves.
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UploadQuery {
+    /// Name of the file, shown in reports. A ZIP archive is known by its content.
+    #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    pub file: Option<String>,
+    /// Class of files that neither a row of `labels.csv` nor a folder gives one.
+    #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    pub label: Option<String>,
+    /// Patient of files that do not say; kept as a keyed hash only.
+    #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    pub patient: Option<String>,
+    /// Split of files that neither a row nor a folder gives one.
+    pub split: Option<Split>,
+}
+
+/// Adds images to a dataset.
+///
+/// The body is a ZIP archive (a folder for each class, or a `labels.csv` with the columns `file`,
+/// `label`, and optionally `patient` and `split`) or a single PNG, JPEG or DICOM file. What can be
+/// read is kept, stripped of what identifies the patient; the rest is listed with a reason. A body
+/// that breaks off leaves nothing behind.
+#[utoipa::path(post, path = "/api/v1/datasets/{id}/uploads", tag = "datasets",
+    operation_id = "upload_images",
+    params(("id" = DatasetId, Path, description = "The dataset's id"), UploadQuery),
+    request_body(description = "A ZIP archive, or one PNG, JPEG or DICOM file",
+        content((intake::Bytes = "application/octet-stream"), (intake::Bytes = "application/zip"))),
+    responses((status = 200, description = "What became of the files", body = UploadReport),
+        Missing, BadUpload, Guarded))]
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<DatasetId>,
+    Query(query): Query<UploadQuery>,
+    request: Request,
+) -> Result<Json<UploadReport>, Problem> {
+    caller.must(Role::Trainer)?;
+    query.check()?;
+    datasets::existing(&app, id).await?;
+    let place = Arc::clone(&app.gates.uploads).try_acquire_owned().map_err(|_| busy(&app))?;
+    let declared = request.headers().get(CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+    let file = spool::take(&app, request.into_body(), declared).await?;
+    let upload = intake::Upload { dataset: id, file, query, place };
+    Ok(Json(intake::take_in(&app, upload).await?))
+}
+
+impl UploadQuery {
+    fn check(&self) -> Result<(), Problem> {
+        Checks::default()
+            .text("file", self.file.as_deref())
+            .text("label", self.label.as_deref())
+            .text("patient", self.patient.as_deref())
+            .done()
+    }
+}
+
+pub(super) fn busy(app: &App) -> Problem {
+    let max = app.limits.uploads;
+    let detail =
+        format!("{max} uploads are being taken in; that is the limit (LVMED_LIMIT_UPLOADS)");
+    Problem::new(Code::Busy, detail)
+}
