@@ -1,0 +1,75 @@
+// Live curves of a run, drawn by uPlot.
+import { html, useEffect, useRef } from "./view.js";
+
+const CHARTS = [
+  { names: ["train_loss"], title: "Training loss", x: "step", hint: "Should fall: the model fits the training images better." },
+  { names: ["validation_loss"], title: "Validation loss", x: "epoch", hint: "Should fall too. When it rises, the model learns by heart; the run then stops and keeps the best state." },
+  { names: ["validation_accuracy"], title: "Validation accuracy", x: "epoch", hint: "Share of validation images named correctly." },
+  { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
+  { names: ["learning_rate"], title: "Learning rate", x: "step", hint: "How large each correction is: rises first, then fades." },
+];
+
+export function Curves({ curves }) {
+  const known = new Set(CHARTS.flatMap((chart) => chart.names));
+  const others = [...curves.keys()].filter((name) => !known.has(name)).map((name) => ({ names: [name], title: name, x: "step", hint: "" }));
+  const charts = [...CHARTS, ...others].filter((chart) => chart.names.some((name) => curves.has(name)));
+  if (charts.length === 0) return null;
+  return html`<div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} points=${curves.get(chart.names[0])} size=${curves.get(chart.names[0]).size} />`)}</div>`;
+}
+
+function Chart({ chart, points }) {
+  const box = useRef(null);
+  const plot = useRef(null);
+  const data = columns(points);
+
+  useEffect(() => {
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const make = () => {
+      plot.current?.destroy();
+      plot.current = new uPlot(options(chart, box.current.clientWidth), columns(points), box.current);
+    };
+    make();
+    const watch = new ResizeObserver(() => plot.current.setSize({ width: box.current.clientWidth, height: 180 }));
+    watch.observe(box.current);
+    dark.addEventListener("change", make);
+    return () => {
+      watch.disconnect();
+      dark.removeEventListener("change", make);
+      plot.current.destroy();
+    };
+  }, []);
+  useEffect(() => plot.current.setData(data), [points.size]);
+
+  const last = data[1][data[1].length - 1];
+  return html`<figure class="chart"><figcaption><strong>${chart.title}</strong> <span class="last">${short(last)}</span></figcaption>
+    <div ref=${box} class="plot" role="img" aria-label=${`${chart.title}, ${data[0].length} points, newest ${short(last)}`}></div>
+    <p class="hint">${chart.hint}</p></figure>`;
+}
+
+function columns(points) {
+  const sorted = [...points].sort((one, other) => one[0] - other[0]);
+  return [sorted.map(([step]) => step), sorted.map(([, value]) => value)];
+}
+
+function short(value) {
+  return value === 0 || Math.abs(value) >= 0.001 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+}
+
+function options(chart, width) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const font = "12px system-ui, sans-serif";
+  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font };
+  return {
+    width,
+    height: 180,
+    legend: { show: false },
+    cursor: { y: false, points: { size: 7 } },
+    scales: { x: { time: false } },
+    axes: [
+      { ...axis, label: chart.x, labelFont: font, labelSize: 18, size: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => short(Number(tick.toPrecision(6)))) },
+    ],
+    series: [{}, { label: chart.title, stroke: colour("--accent"), width: 2, points: { show: chart.x !== "step", size: 6, fill: colour("--accent") } }],
+  };
+}

@@ -1,0 +1,73 @@
+// The form that imports a backbone, with the progress of its upload.
+import { upload } from "./api.js";
+import { Card, Field, Progress } from "./components.js";
+import { fail, succeed } from "./notices.js";
+import { percent } from "./text.js";
+import { html, useRef, useState } from "./view.js";
+
+const ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
+
+export function ImportForm({ onDone }) {
+  const form = useRef(null);
+  const [sent, setSent] = useState(null);
+
+  const submit = async (event) => {
+    event.preventDefault();
+    setSent(0);
+    try {
+      const backbone = await upload("/backbones", {
+        body: multipart(form.current.elements),
+        onProgress: (loaded, total) => total && setSent(loaded / total),
+      });
+      succeed(`Imported the backbone "${backbone.name}"`, "It can be used for runs now.");
+      form.current.reset();
+      onDone();
+    } catch (problem) {
+      fail(problem);
+    } finally {
+      setSent(null);
+    }
+  };
+
+  const busy = sent !== null;
+  return html`<${Card} title="Import a backbone" id="import-title">
+    <form ref=${form} onSubmit=${submit} id="import-form">
+      <div class="grid two">
+        <${Field} label="Weights file" id="backbone-file" hint="safetensors or a PyTorch weights file. Nothing in the file is executed.">
+          <input id="backbone-file" data-testid="backbone-file" name="file" type="file" required aria-describedby="backbone-file-hint" /><//>
+        <${Field} label="Name" id="backbone-name">
+          <input id="backbone-name" data-testid="backbone-name" name="name" required maxlength="120" placeholder="LVM-Med ResNet-50" /><//>
+        <${Field} label="Source address" id="backbone-source" hint="Where the weights were downloaded from. Kept in every model card.">
+          <input id="backbone-source" data-testid="backbone-source" name="source_url" required placeholder="https://" aria-describedby="backbone-source-hint" /><//>
+        <${Field} label="Licence of the weights" id="backbone-license" hint="Models made from it inherit this licence.">
+          <textarea id="backbone-license" data-testid="backbone-license" name="license" rows="2" required placeholder="CC-BY-NC-ND-2.0, or the whole text" aria-describedby="backbone-license-hint"></textarea><//>
+        <${Field} label="Architecture" id="backbone-architecture">
+          <select id="backbone-architecture" data-testid="backbone-architecture" name="architecture">
+            <option value="">Find out from the file</option>
+            ${ARCHITECTURES.map((name) => html`<option value=${name}>${name}</option>`)}
+          </select><//>
+        <${Field} label="Input size in pixels" id="backbone-size" hint="224 unless the source says otherwise; a multiple of 32.">
+          <input id="backbone-size" data-testid="backbone-size" name="size" type="number" min="32" max="2048" step="32" defaultValue="224" aria-describedby="backbone-size-hint" /><//>
+      </div>
+      <label class="check"><input type="checkbox" name="collapse_depth" data-testid="backbone-collapse" />
+        <span>The file holds 3-D filters; flatten them to 2-D ("collapse depth"). Needed for <code>lvmmed_resnet.torch</code> when the import asks for it.</span></label>
+      <div class="buttons">
+        <button type="submit" class="primary" data-testid="import-backbone" disabled=${busy}>${busy ? "Importing" : "Import backbone"}</button>
+        ${busy && html`<div class="grow" role="status"><${Progress} label="Upload" share=${sent < 1 ? sent : null} />
+          <span class="hint">${sent < 1 ? `Uploading, ${percent(sent)}` : "Uploaded. The server is converting and checking it; this can take a minute."}</span></div>`}
+      </div>
+    </form>
+  <//>`;
+}
+
+/** The file comes last, so that the server can stream it to disk knowing everything else. */
+function multipart(elements) {
+  const body = new FormData();
+  for (const name of ["name", "source_url", "license", "architecture", "size"]) {
+    const value = elements[name].value.trim();
+    if (value) body.append(name, value);
+  }
+  body.append("collapse_depth", String(elements.collapse_depth.checked));
+  body.append("file", elements.file.files[0]);
+  return body;
+}

@@ -1,0 +1,36 @@
+// Runs as a table: what was asked, how far it is, and what came out.
+import { Chip, Progress } from "./components.js";
+import { VersionName } from "./names.js";
+import { METHODS, percent, when } from "./text.js";
+import { html } from "./view.js";
+
+export const isFinal = (status) => ["succeeded", "failed", "cancelled"].includes(status);
+
+export function runTitle(run) {
+  return run.spec.name ?? `Run ${run.id.slice(-6)}`;
+}
+
+export function RunTable({ runs }) {
+  return html`<div class="scroll"><table data-testid="run-table">
+    <thead><tr><th>Run</th><th>Dataset</th><th>Method</th><th title="Training images per class">Shots</th><th>Status</th><th class="wide-cell">Progress</th><th>Started</th></tr></thead>
+    <tbody>${runs.map((run) => html`<tr key=${run.id} data-testid="run-row">
+      <td><a href=${`#/runs/${run.id}`}>${runTitle(run)}</a></td>
+      <td><${VersionName} id=${run.spec.dataset_version} /></td>
+      <td>${METHODS[run.spec.method] ?? run.spec.method}</td>
+      <td>${run.spec.shots ?? "all"}</td>
+      <td><${Chip} status=${run.status} /></td>
+      <td class="wide-cell"><${State} run=${run} /></td>
+      <td class="nowrap">${when(run.created_at)}</td>
+    </tr>`)}</tbody>
+  </table></div>`;
+}
+
+function State({ run }) {
+  if (run.status === "running") {
+    return html`<div class="inline-progress"><${Progress} label=${`Progress of ${runTitle(run)}`} share=${run.progress.fraction} /><span>${percent(run.progress.fraction)}</span></div><small>${run.progress.stage}</small>`;
+  }
+  if (run.status === "queued") return run.queue_position ? `${run.queue_position} before it` : "next in the queue";
+  if (run.status === "failed") return html`<span class="clip" title=${run.error ?? ""}>${run.error ?? "failed"}</span>`;
+  if (run.evaluation) return html`accuracy ${run.evaluation.accuracy.value.toFixed(2)} <small>95 % interval ${run.evaluation.accuracy.low.toFixed(2)}-${run.evaluation.accuracy.high.toFixed(2)}</small>`;
+  return "";
+}

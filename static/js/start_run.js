@@ -1,0 +1,102 @@
+// The form that starts a run, in plain words, with the defaults that suit most teams.
+import { get, idempotencyKey, post } from "./api.js";
+import { Card, Empty, Field, Loaded } from "./components.js";
+import { EMPTY_FULL, FullSettings } from "./full_settings.js";
+import { fail } from "./notices.js";
+import { useResource } from "./resource.js";
+import { go } from "./router.js";
+import { html, useRef, useState } from "./view.js";
+
+async function choices(signal) {
+  const [backbones, datasets] = await Promise.all([get("/backbones", {}, signal), get("/datasets", {}, signal)]);
+  const lists = await Promise.all(datasets.items.map((dataset) => get(`/datasets/${dataset.id}/versions`, {}, signal)));
+  const versions = lists.flatMap(({ items }, at) => items.map((version) => ({ ...version, name: datasets.items[at].name })));
+  versions.sort((one, other) => other.created_at.localeCompare(one.created_at));
+  return { backbones: backbones.items, versions };
+}
+
+export function StartRun({ version }) {
+  const resource = useResource(choices, []);
+  return html`<${Card} title="Start a run" id="start-title">
+    <${Loaded} resource=${resource} what="datasets and backbones">${({ backbones, versions }) => {
+      if (backbones.length === 0) return html`<${Empty} title="A backbone is missing">Every run starts from one. <a href="#/backbones">Import a backbone</a> first.<//>`;
+      if (versions.length === 0) return html`<${Empty} title="A frozen dataset version is missing">Open a <a href="#/datasets">dataset</a>, upload images and freeze a version.<//>`;
+      return html`<${Form} backbones=${backbones} versions=${versions} chosen=${version} />`;
+    }}<//>
+  <//>`;
+}
+
+function Form({ backbones, versions, chosen }) {
+  const known = versions.some((version) => version.id === chosen);
+  const [values, setValues] = useState({
+    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", shots: "", seed: "0", name: "", full: EMPTY_FULL,
+  });
+  const [busy, setBusy] = useState(false);
+  // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
+  const attempt = useRef(idempotencyKey());
+  const change = (part) => {
+    attempt.current = idempotencyKey();
+    setValues((before) => ({ ...before, ...part }));
+  };
+  const set = (name) => (event) => change({ [name]: event.target.value });
+
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      const run = await post("/runs", request(values), { "Idempotency-Key": attempt.current });
+      go(`#/runs/${run.id}`);
+    } catch (problem) {
+      if (problem.status >= 400 && problem.status < 500) attempt.current = idempotencyKey();
+      fail(problem);
+      setBusy(false);
+    }
+  };
+  const version = versions.find(({ id }) => id === values.version);
+  return html`<form onSubmit=${submit} id="start-form">
+    <div class="grid two">
+      <${Field} label="Dataset version" id="run-version" hint=${describe(version)}>
+        <select id="run-version" data-testid="run-version" required value=${values.version} onChange=${set("version")} aria-describedby="run-version-hint">
+          ${versions.map(({ id, name, number }) => html`<option key=${id} value=${id} selected=${id === values.version}>${name}, version ${number}</option>`)}
+        </select><//>
+      <${Field} label="Backbone" id="run-backbone" hint="The pretrained network that the run starts from.">
+        <select id="run-backbone" data-testid="run-backbone" required value=${values.backbone} onChange=${set("backbone")} aria-describedby="run-backbone-hint">
+          ${backbones.map(({ id, name, architecture }) => html`<option key=${id} value=${id} selected=${id === values.backbone}>${name} (${architecture})</option>`)}
+        </select><//>
+    </div>
+    <div class="grid two">
+      <${Field} label="Method" id="run-method" hint=${values.method === "probe"
+        ? "Keeps the backbone as it is and trains a small classifier on top. Seconds to minutes, on any computer. The right first choice, and often the best one with few images."
+        : "Adjusts every layer of the backbone to your images. Minutes to hours. Try it when the quick method is not good enough and you have some hundred images or more."}>
+        <select id="run-method" data-testid="run-method" value=${values.method} onChange=${set("method")} aria-describedby="run-method-hint">
+          <option value="probe">Quick: probe</option>
+          <option value="full">Thorough: full fine-tuning</option>
+        </select><//>
+      <${Field} label="Training images per class (shots)" id="run-shots" hint="Leave empty to use all. A small number shows how far few labelled images reach.">
+        <input id="run-shots" data-testid="run-shots" type="number" min="1" max="1000000" step="1" placeholder="all" value=${values.shots} onInput=${set("shots")} aria-describedby="run-shots-hint" /><//>
+    </div>
+    <details><summary>More settings</summary>
+      <div class="grid two">
+        <${Field} label="Name of the model" id="run-name" hint="Made from the dataset's and the backbone's name when empty.">
+          <input id="run-name" data-testid="run-name" maxlength="120" value=${values.name} onInput=${set("name")} /><//>
+        <${Field} label="Seed" id="run-seed" hint="Decides every random choice: the same seed gives the same run.">
+          <input id="run-seed" data-testid="run-seed" type="number" min="0" max="9007199254740991" step="1" required value=${values.seed} onInput=${set("seed")} /><//>
+      </div>
+      ${values.method === "full" && html`<${FullSettings} values=${values.full} onChange=${(full) => change({ full })} />`}
+    </details>
+    <div class="buttons"><button type="submit" class="primary" data-testid="start-run" disabled=${busy}>${busy ? "Starting" : "Start run"}</button></div>
+  </form>`;
+}
+
+function describe(version) {
+  const images = (split) => version.splits[split]?.images ?? 0;
+  return `${images("train")} images to learn from, ${images("validation")} for validation, ${images("test")} for the test; ${version.labels.length} classes.`;
+}
+
+function request({ version, backbone, method, shots, seed, name, full }) {
+  const spec = { kind: "finetune", dataset_version: version, backbone, method, seed: Number(seed) };
+  if (shots !== "") spec.shots = Number(shots);
+  if (name.trim()) spec.name = name.trim();
+  if (method === "full") spec.full = Object.fromEntries(Object.entries(full).map(([key, value]) => [key, typeof value === "boolean" ? value : Number(value)]));
+  return spec;
+}
