@@ -17,7 +17,11 @@ struct Job {
 
 impl Job {
     /// Runs the job on a fresh server, calling `disturb` when `reached` first holds.
-    async fn run(&self, reached: impl Fn(&Value) -> bool, disturb: impl Fn(&Server)) -> (String, Value) {
+    async fn run(
+        &self,
+        reached: impl Fn(&Value) -> bool,
+        disturb: impl Fn(&Server),
+    ) -> (String, Value) {
         let server = Server::start();
         let backbone = server.random_backbone(self.architecture, self.size).await;
         let dataset = server.dataset("sides", two_classes(self.each, self.size)).await;
@@ -65,9 +69,8 @@ async fn full_with_its_worker_killed_publishes_the_same_weights() {
     };
 
     let (whole, _) = job.run(|_| true, |_| ()).await;
-    let (resumed, run) = job
-        .run(|run| run["progress"]["epoch"].as_u64() >= Some(4), Server::kill_workers)
-        .await;
+    let (resumed, run) =
+        job.run(|run| run["progress"]["epoch"].as_u64() >= Some(4), Server::kill_workers).await;
 
     assert_eq!(run["attempt"], 2, "{run:#}");
     assert_eq!(resumed, whole);
@@ -98,21 +101,21 @@ async fn a_killed_server_starts_again_with_everything_it_had_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing_behind() {
     let server = Server::start();
-    let created = server.post("/api/v1/datasets", &json!({"name": "cut"}), StatusCode::CREATED).await;
-    let path = format!("/api/v1/datasets/{}/uploads?file=a.zip", created["id"].as_str().expect("id"));
+    let created =
+        server.post("/api/v1/datasets", &json!({"name": "cut"}), StatusCode::CREATED).await;
+    let path =
+        format!("/api/v1/datasets/{}/uploads?file=a.zip", created["id"].as_str().expect("id"));
     let archive = two_classes(20, 64);
     let half = archive[..archive.len() / 2].to_vec();
-    let body = futures_util::stream::iter([
-        Ok(half),
-        Err(std::io::Error::other("the client goes away")),
-    ]);
+    let body =
+        futures_util::stream::iter([Ok(half), Err(std::io::Error::other("the client goes away"))]);
 
-    let sent = server.request(Method::POST, &path).body(reqwest::Body::wrap_stream(body)).send().await;
+    let sent =
+        server.request(Method::POST, &path).body(reqwest::Body::wrap_stream(body)).send().await;
 
     assert!(sent.is_err());
-    let found = server.get(&format!("/api/v1/datasets/{}", created["id"].as_str().expect("id"))).await;
+    let found =
+        server.get(&format!("/api/v1/datasets/{}", created["id"].as_str().expect("id"))).await;
     assert_eq!(found["images"], 0);
-    server
-        .expect(server.request(Method::POST, &path).body(archive), StatusCode::OK)
-        .await;
+    server.expect(server.request(Method::POST, &path).body(archive), StatusCode::OK).await;
 }

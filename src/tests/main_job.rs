@@ -87,7 +87,7 @@ async fn same_as_the_downloaded_file(server: &Server, model: &str, class: usize,
 async fn events_tell_the_whole_story_and_resume_where_a_client_left_off() {
     let server = Server::start();
     let backbone = server.random_backbone("resnet18", 64).await;
-    let dataset = server.dataset("sides", two_classes(12, 64)).await;
+    let dataset = server.dataset("sides", two_classes(16, 64)).await;
     let run = server.queue(&probe(&server.freeze(&dataset).await, &backbone)).await;
 
     let events = format!("/api/v1/runs/{run}/events");

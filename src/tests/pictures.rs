@@ -34,7 +34,9 @@ pub(crate) fn two_classes(each: u32, size: u32) -> Vec<u8> {
         .into_iter()
         .enumerate()
         .flat_map(|(class, name)| {
-            (0..each).map(move |n| (format!("{name}/{n}.png"), png(class, n + 1000 * class as u32, size)))
+            (0..each).map(move |n| {
+                (format!("{name}/{n}.png"), png(class, n + 1000 * class as u32, size))
+            })
         })
         .collect();
     zip(&entries)

@@ -10,7 +10,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 /// The longest that anything in these tests is waited for.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A running server; dropped, it is killed and its folder removed.
 pub(crate) struct Server {
@@ -24,18 +24,35 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port, with the built-in cluster in a folder of its own.
     pub(crate) fn start() -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary folder"))
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with these variables set.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::launch(tempfile::tempdir().expect("a temporary folder"), variables)
     }
 
     /// Starts a server on a folder that may hold an earlier server's data.
+    ///
+    /// Every server has the same secret: equal files then give equal patient keys, digests and
+    /// draws, and what two servers publish can be compared.
     pub(crate) fn start_in(folder: tempfile::TempDir) -> Self {
+        Self::launch(folder, &[])
+    }
+
+    fn launch(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
+        let data = folder.path().join("data");
+        std::fs::create_dir_all(&data).expect("a data folder");
+        std::fs::write(data.join("secret"), [7; 32]).expect("a secret");
         let mut child = Command::new(env!("CARGO_BIN_EXE_lvmed"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(folder.path().join("data"))
+            .args(["serve", "--data"])
+            .arg(&data)
             .env_remove("DATABASE_URL")
+            .env("LVMED_LISTEN", "127.0.0.1:0")
             .env("LVMED_LEASE_SECONDS", "3")
             .env("LVMED_THREADS", "2")
             .env("LVMED_LIMIT_FREE_BYTES", "1000000")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -51,8 +68,10 @@ impl Server {
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     if let Some((_, rest)) = line.split_once("listening on http://") {
-                        let host: String =
-                            rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+                        let host: String = rest
+                            .chars()
+                            .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+                            .collect();
                         *address.lock().expect("not poisoned") = Some(format!("http://{host}"));
                     }
                     log.lock().expect("not poisoned").push_str(&(line + "\n"));
@@ -101,8 +120,8 @@ impl Server {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// Imports a backbone of random weights, made by the program itself.
-    pub(crate) async fn random_backbone(&self, architecture: &str, size: u32) -> Value {
+    /// Random weights as a safetensors file, made by the program itself.
+    pub(crate) fn random_weights(&self, architecture: &str) -> Vec<u8> {
         let file = self.folder.path().join(format!("{architecture}.safetensors"));
         let made = Command::new(env!("CARGO_BIN_EXE_lvmed"))
             .args(["backbone", "random", "--architecture", architecture, "--seed", "1", "--out"])
@@ -110,23 +129,72 @@ impl Server {
             .output()
             .expect("the program runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::read(&file).expect("written")
+    }
+
+    /// The request that imports a checkpoint as a backbone.
+    pub(crate) fn import(&self, name: &str, size: u32, checkpoint: Vec<u8>) -> RequestBuilder {
         let form = reqwest::multipart::Form::new()
-            .text("name", format!("random {architecture}"))
+            .text("name", name.to_owned())
             .text("source_url", "https://example.org/weights")
             .text("license", "none: random weights")
             .text("size", size.to_string())
-            .part("file", reqwest::multipart::Part::bytes(std::fs::read(&file).expect("written")));
-        let request = self.request(Method::POST, "/api/v1/backbones").multipart(form);
+            .part("file", reqwest::multipart::Part::bytes(checkpoint));
+        self.request(Method::POST, "/api/v1/backbones").multipart(form)
+    }
+
+    /// Imports a backbone of random weights.
+    pub(crate) async fn random_backbone(&self, architecture: &str, size: u32) -> Value {
+        let weights = self.random_weights(architecture);
+        let request = self.import(&format!("random {architecture}"), size, weights);
         self.expect(request, StatusCode::CREATED).await
+    }
+
+    /// Sends a request that must be refused with a problem of this status and code, whose detail
+    /// holds each of `told`; the problem.
+    pub(crate) async fn refused(
+        &self,
+        request: RequestBuilder,
+        (status, code): (StatusCode, &str),
+        told: &[&str],
+    ) -> Value {
+        let response = request.send().await.expect("the server answers");
+        let found = response.status();
+        let headers = response.headers().clone();
+        let text = response.text().await.expect("a whole answer");
+        assert_eq!(found, status, "{text}\n{}", self.log());
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(header("content-type"), Some("application/problem+json"), "{text}");
+        let problem: Value = serde_json::from_str(&text).expect("a problem is JSON");
+        assert_eq!(problem["code"], code, "{text}");
+        assert_eq!(problem["status"], status.as_u16(), "{text}");
+        assert_eq!(problem["request_id"].as_str(), header("x-request-id"), "{text}");
+        let asks_again = code == "busy" || code == "unavailable";
+        assert_eq!(header("retry-after").is_some(), asks_again, "{text}");
+        let detail = problem["detail"].as_str().expect("a detail");
+        for part in told {
+            assert!(detail.contains(part), "{part:?} is not told: {text}");
+        }
+        problem
+    }
+
+    /// Creates an empty dataset; its id.
+    pub(crate) async fn empty_dataset(&self, name: &str) -> String {
+        let created =
+            self.post("/api/v1/datasets", &json!({ "name": name }), StatusCode::CREATED).await;
+        created["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The request that uploads `body` to a dataset under a file name.
+    pub(crate) fn upload(&self, dataset: &str, file: &str, body: Vec<u8>) -> RequestBuilder {
+        let path = format!("/api/v1/datasets/{dataset}/uploads?file={file}");
+        self.request(Method::POST, &path).body(body)
     }
 
     /// Creates a dataset and uploads an archive to it; the dataset's id.
     pub(crate) async fn dataset(&self, name: &str, archive: Vec<u8>) -> String {
-        let created =
-            self.post("/api/v1/datasets", &json!({ "name": name }), StatusCode::CREATED).await;
-        let id = created["id"].as_str().expect("an id").to_owned();
-        let path = format!("/api/v1/datasets/{id}/uploads?file=images.zip");
-        self.expect(self.request(Method::POST, &path).body(archive), StatusCode::OK).await;
+        let id = self.empty_dataset(name).await;
+        self.expect(self.upload(&id, "images.zip", archive), StatusCode::OK).await;
         id
     }
 
@@ -177,7 +245,8 @@ impl Server {
 
     /// SHA-256 of a published model's weights.
     pub(crate) async fn weights_digest(&self, run: &Value) -> String {
-        let model = self.get(&format!("/api/v1/models/{}", run["model"].as_str().expect("a model"))).await;
+        let model =
+            self.get(&format!("/api/v1/models/{}", run["model"].as_str().expect("a model"))).await;
         let artifacts = model["artifacts"].as_array().expect("artifacts").iter();
         let weights = artifacts.filter(|artifact| artifact["name"] == "model.safetensors");
         weights.map(|weights| weights["sha256"].as_str().expect("a digest").to_owned()).collect()

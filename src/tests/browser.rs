@@ -1,0 +1,148 @@
+//! The page in a real browser: from a ZIP to a prediction, by clicks.
+
+mod driver;
+
+use std::path::Path;
+
+use lvmed::domain::Sha256;
+use serde_json::{Value, json};
+
+use crate::pictures::{png, two_classes};
+use crate::server::Server;
+use driver::Browser;
+
+/// Uploads a ZIP, freezes it, starts a probe, watches it and downloads and tries the model.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_becomes_a_model_that_is_downloaded_and_names_an_image() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start();
+    let files = tempfile::tempdir().expect("a temporary folder");
+    let archive = files.path().join("sides.zip");
+    std::fs::write(&archive, two_classes(24, 64)).expect("written");
+
+    browser.open(&server.address, "").await;
+    browser.screenshot("01-overview-empty").await;
+    server.random_backbone("resnet18", 64).await;
+    browser.open(&server.address, "#/backbones").await;
+    browser.see("backbone-card").await;
+    browser.screenshot("02-backbones").await;
+    upload(&browser, &server, &archive).await;
+    browser.click("freeze").await;
+    browser.see("version-row").await;
+    browser.screenshot("04-dataset-frozen").await;
+
+    let run = start_run(&browser).await;
+    browser.click("model-link").await;
+    download(&browser, &server, &run).await;
+    predict(&browser, files.path()).await;
+
+    for (place, name) in [("#/", "09-overview"), ("#/runs", "10-runs"), ("#/models", "11-models")] {
+        browser.open(&server.address, place).await;
+        browser.screenshot(name).await;
+    }
+    browser.open(&server.address, "#/keys").await;
+    browser.see("create-key").await;
+    browser.screenshot("12-keys").await;
+    browser.narrow().await;
+    browser.open(&server.address, &format!("#/runs/{}", run["id"].as_str().expect("an id"))).await;
+    browser.see("confusion").await;
+    browser.screenshot("13-run-narrow").await;
+    let overflow = "return document.documentElement.scrollWidth > innerWidth";
+    assert_eq!(browser.execute(overflow).await, json!(false), "the narrow page scrolls sideways");
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.stop().await;
+}
+
+async fn upload(browser: &Browser, server: &Server, archive: &Path) {
+    browser.open(&server.address, "#/datasets").await;
+    browser.type_into("dataset-name", "Sides").await;
+    browser.click("create-dataset").await;
+    browser.choose_file("upload-file", archive).await;
+
+    browser.wait_for_text("report-images", "48").await;
+    browser.wait_for_text("dataset-counts", "48 images").await;
+    browser.see("thumb").await;
+    browser.screenshot("03-dataset-uploaded").await;
+}
+
+/// Starts a probe from the frozen version and watches it to its end, without loading the page
+/// again; the run as the API gives it.
+async fn start_run(browser: &Browser) -> Value {
+    browser.click("run-from-version").await;
+    browser.type_into("run-shots", "8").await;
+    browser.screenshot("05-start-run").await;
+    browser.execute("window.loadedOnce = true").await;
+    browser.click("start-run").await;
+    browser.see("run-status").await;
+    browser.screenshot("06-run-live").await;
+
+    browser.wait_for_text("run-status", "succeeded").await;
+
+    assert_eq!(browser.execute("return window.loadedOnce").await, json!(true));
+    browser.see("confusion").await;
+    let accuracy = browser.text("metric-accuracy").await;
+    let value: f64 = accuracy[..4].parse().expect("the accuracy comes first");
+    assert!(value > 0.9 && accuracy.contains("95 %"), "{accuracy}");
+    let report = browser.text("report").await;
+    assert!(report.contains("That is not certainty"), "{report}");
+    let confusion = browser.text("confusion").await;
+    assert!(confusion.contains("said left") && confusion.contains("said right"), "{confusion}");
+    assert!(browser.text("run-log").await.contains("succeeded"));
+    browser.screenshot("07-run-finished").await;
+    let id = "return location.hash.split('/').pop()";
+    let fetched = format!(
+        "return fetch('/api/v1/runs/' + (() => {{ {id} }})()).then((answer) => answer.json())"
+    );
+    browser.execute(&fetched).await
+}
+
+/// The link of the weights leads to the file that its hash promises.
+async fn download(browser: &Browser, server: &Server, run: &Value) {
+    browser.see("artifact-model.onnx").await;
+    let link = browser.attribute("artifact-model.safetensors", "href").await;
+    let file = browser.attribute("artifact-model.safetensors", "download").await;
+    let model =
+        server.get(&format!("/api/v1/models/{}", run["model"].as_str().expect("a model"))).await;
+
+    let answer = server.http.get(format!("{}{link}", server.address)).send().await;
+    let bytes = answer.expect("the server answers").bytes().await.expect("a whole file");
+
+    assert_eq!(file, "model.safetensors");
+    let artifacts = model["artifacts"].as_array().expect("artifacts");
+    let promised = artifacts.iter().find(|artifact| artifact["name"] == "model.safetensors");
+    assert_eq!(promised.expect("there")["sha256"], Sha256::of(&bytes).to_string());
+}
+
+async fn predict(browser: &Browser, folder: &Path) {
+    for (class, label) in ["left", "right"].into_iter().enumerate() {
+        let picture = folder.join(format!("unknown-{class}.png"));
+        std::fs::write(&picture, png(class, 88_000, 64)).expect("written");
+        browser.choose_file("predict-file", &picture).await;
+        browser.wait_for_text("prediction-label", label).await;
+    }
+    browser.screenshot("08-model-predicted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_is_said_on_the_page() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start();
+    let files = tempfile::tempdir().expect("a temporary folder");
+    let broken = files.path().join("broken.zip");
+    std::fs::write(&broken, b"PK\x03\x04 and nothing else").expect("written");
+
+    browser.open(&server.address, "#/runs").await;
+    browser.screenshot("20-runs-empty").await;
+    browser.open(&server.address, "#/datasets").await;
+    browser.type_into("dataset-name", "Broken").await;
+    browser.click("create-dataset").await;
+    browser.choose_file("upload-file", &broken).await;
+
+    browser.wait_for_text("notices", "the ZIP archive cannot be read").await;
+    browser.screenshot("21-upload-refused").await;
+    let unknown = "#/runs/00000000-0000-7000-8000-000000000000";
+    browser.open(&server.address, unknown).await;
+    browser.wait_for_page_text("there is no run").await;
+    browser.screenshot("22-unknown-run").await;
+    browser.stop().await;
+}

@@ -1,0 +1,129 @@
+//! The built-in Postgres cluster as an operator meets it: one server a folder, nothing left behind.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::server::Server;
+
+/// The longest that children may outlive a killed server.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_the_same_data_folder_is_refused_and_the_first_goes_on() {
+    let server = Server::start();
+
+    let started = Instant::now();
+    let second = Command::new(env!("CARGO_BIN_EXE_lvmed"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(server.data())
+        .env_remove("DATABASE_URL")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs");
+
+    assert!(!second.status.success());
+    assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(told.contains("another server runs on the data folder"), "{told}");
+    assert!(told.contains(&server.data().display().to_string()), "{told}");
+    assert!(
+        server
+            .request(reqwest::Method::GET, "/readyz")
+            .send()
+            .await
+            .expect("it answers")
+            .status()
+            .is_success()
+    );
+    assert_eq!(server.workers().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_takes_postgres_and_its_workers_along_and_starts_again_at_once() {
+    let server = Server::start();
+    server.post("/api/v1/datasets", &json!({"name": "kept"}), StatusCode::CREATED).await;
+    let children = children(&server);
+    assert!(children.len() >= 2, "Postgres and a worker are running: {children:?}");
+
+    let folder = server.kill();
+    // At once: the old cluster is still ending.
+    let again = Server::start_in(folder);
+
+    let found = again.get("/api/v1/datasets").await;
+    assert_eq!(found["items"][0]["name"], "kept");
+    gone(&children).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_leaves_no_process_and_no_lock_of_postgres_behind() {
+    let mut server = Server::start();
+    let children = children(&server);
+
+    assert!(server.stop(), "{}", server.log());
+
+    gone(&children).await;
+    assert!(!server.data().join("postgres/postmaster.pid").exists());
+}
+
+#[test]
+fn a_folder_that_postgres_may_not_enter_or_binaries_that_are_none_get_a_clear_answer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let migrate = |data: &std::path::Path, binaries: Option<&std::path::Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lvmed"));
+        command.args(["migrate", "--data"]).arg(data).env_remove("DATABASE_URL");
+        if let Some(binaries) = binaries {
+            command.arg("--pg-bin").arg(binaries);
+        }
+        let output = command.output().expect("the program runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+
+    let told = migrate(&folder.path().join("data"), Some(folder.path()));
+
+    assert!(told.contains("holds no `initdb` and `postgres`"), "{told}");
+    if rustix::process::geteuid().is_root() {
+        // Postgres runs as another user then.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700))
+            .expect("the folder is ours");
+        let told = migrate(&folder.path().join("data"), None);
+        assert!(told.contains("may not enter") && told.contains("chmod o+x"), "{told}");
+    }
+    std::fs::create_dir_all(folder.path().join("file")).expect("made");
+    std::fs::write(folder.path().join("file/data"), b"").expect("written");
+    let told = migrate(&folder.path().join("file/data"), None);
+    assert!(told.contains("data folder"), "{told}");
+}
+
+/// The processes of Postgres and of the workers, by id and by when they started.
+fn children(server: &Server) -> Vec<(u32, String)> {
+    let lock = std::fs::read_to_string(server.data().join("postgres/postmaster.pid"))
+        .expect("Postgres is running");
+    let postgres = lock.lines().next().and_then(|line| line.parse().ok()).expect("its process");
+    let mut all = server.workers();
+    all.push(postgres);
+    all.into_iter().filter_map(|process| Some((process, started_at(process)?))).collect()
+}
+
+/// When a process started, so that another one that gets its number is not taken for it.
+fn started_at(process: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // proc_pid_stat(5): the name in brackets may hold spaces; the start time is field 22.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19).map(str::to_owned)
+}
+
+async fn gone(children: &[(u32, String)]) {
+    let asked = Instant::now();
+    let is_there =
+        |(process, started): &&(u32, String)| started_at(*process).as_ref() == Some(started);
+    while children.iter().any(|child| is_there(&child)) {
+        let left: Vec<_> = children.iter().filter(is_there).collect();
+        assert!(asked.elapsed() < PATIENCE, "still running: {left:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

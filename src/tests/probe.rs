@@ -1,0 +1,287 @@
+//! The linear probe: scikit-learn's solution, a penalty chosen over patients, repeatable always.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use lvmed::training::folds::divide;
+use lvmed::training::lbfgs::Stop;
+use lvmed::training::logistic::Problem;
+use lvmed::training::matrix::Rows;
+use lvmed::training::standardise::Scale;
+use lvmed::training::{Probe, ProbeError, Sample, fit};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+#[derive(serde::Deserialize)]
+struct Fixture {
+    logistic: Vec<Expected>,
+}
+
+/// What `scripts/fixtures/metrics.py` wrote.
+#[derive(serde::Deserialize)]
+struct Expected {
+    name: String,
+    classes: usize,
+    labels: Vec<usize>,
+    features: Vec<Vec<f64>>,
+    lambda: f64,
+    weight: Vec<Vec<f64>>,
+    bias: Vec<f64>,
+}
+
+/// A training image: class, patient, features.
+type Owned = (usize, String, Vec<f32>);
+
+/// Images of three classes, two a patient, that differ in the first features by `distance`; the
+/// features have a mean and a spread each, and the last one does not vary.
+fn images(patients: usize, dimensions: usize, distance: f32, seed: u64) -> Vec<Owned> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..2 * patients)
+        .map(|at| {
+            let label = (at / 2) % 3;
+            let mut features: Vec<f32> = (0..dimensions)
+                .map(|d| {
+                    let noise: f32 = (0..4).map(|_| rng.random_range(-1.0..1.0_f32)).sum();
+                    let lean = if d % 3 == label && d < 9 { distance } else { 0.0 };
+                    (noise + lean) * (1.0 + (d % 7) as f32) + (d % 11) as f32
+                })
+                .collect();
+            features[dimensions - 1] = 0.1;
+            (label, format!("p{:03}", at / 2), features)
+        })
+        .collect()
+}
+
+fn samples(images: &[Owned]) -> Vec<Sample<'_>> {
+    let images = images.iter();
+    images.map(|(label, patient, features)| Sample { features, label: *label, patient }).collect()
+}
+
+fn fitted(images: &[Owned], seed: u64) -> Result<Probe, ProbeError> {
+    fit(&samples(images), 3, seed, &mut |_, _, _| ControlFlow::Continue(()))
+}
+
+fn right(probe: &Probe, images: &[Owned]) -> usize {
+    let is_right = |(label, _, features): &&Owned| {
+        let p = probe.head.probabilities(features);
+        p.iter().all(|other| *other <= p[*label])
+    };
+    images.iter().filter(is_right).count()
+}
+
+#[test]
+fn solutions_are_those_of_scikit_learn() {
+    let fixture: Fixture =
+        serde_json::from_str(include_str!("fixtures/metrics.json")).expect("the fixture reads");
+    for expected in fixture.logistic {
+        let mut rows = Rows::new(expected.features[0].len());
+        expected.features.iter().for_each(|row| rows.push(row));
+        let problem = Problem {
+            rows: &rows,
+            labels: &expected.labels,
+            classes: expected.classes,
+            lambda: expected.lambda,
+        };
+
+        let found = problem.solve(None, Stop { gradient: 1e-10, iterations: 2000 });
+
+        let weights = expected.weight.iter().enumerate().flat_map(|(class, weight)| {
+            found.weight(class).iter().copied().zip(weight.iter().copied())
+        });
+        let biases = found.bias().iter().copied().zip(expected.bias.iter().copied());
+        for (value, wanted) in weights.chain(biases) {
+            assert!((value - wanted).abs() < 1e-6, "{}: {value}, not {wanted}", expected.name);
+        }
+    }
+}
+
+#[test]
+fn a_probe_learns_what_the_features_tell_and_says_how_it_chose() {
+    let (train, test) = (images(30, 40, 2.0, 1), images(60, 40, 2.0, 2));
+
+    let probe = fitted(&train, 0).expect("a probe");
+
+    assert!(right(&probe, &test) > 100, "{} of 120", right(&probe, &test));
+    assert_eq!((probe.folds, probe.candidates.len(), probe.notices.len()), (5, 9, 0));
+    let lowest = probe.candidates.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
+    assert!(probe.candidates.contains(&(probe.regularisation, lowest)));
+    assert!(lowest < 3.0_f64.ln() / 2.0, "{lowest}");
+}
+
+#[test]
+fn features_that_tell_nothing_are_hardly_used() {
+    let probe = fitted(&images(30, 40, 0.0, 3), 0).expect("a probe");
+
+    let best = probe.candidates.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
+    assert!(probe.regularisation >= probe.candidates[2].0, "{:?}", probe.candidates);
+    assert!((best - 3.0_f64.ln()).abs() < 0.1, "{best}");
+}
+
+#[test]
+fn the_head_predicts_from_raw_features_what_the_fit_does_from_standardised_ones() {
+    let stop = Stop { gradient: 1e-10, iterations: 5000 };
+    // The first is solved in the span of its images, the second as it is.
+    for (patients, dimensions) in [(9, 64), (30, 12)] {
+        let train = images(patients, dimensions, 1.5, 4);
+        let probe = fitted(&train, 0).expect("a probe");
+
+        let features = train.iter().map(|(_, _, features)| features.as_slice());
+        let rows = Scale::of(features.clone(), dimensions).apply(features);
+        let labels: Vec<usize> = train.iter().map(|(label, _, _)| *label).collect();
+        let lambda = probe.regularisation;
+        let direct = Problem { rows: &rows, labels: &labels, classes: 3, lambda }.solve(None, stop);
+
+        for ((_, _, features), row) in train.iter().zip(rows.iter()) {
+            let logits: Vec<f64> = direct.logits(row).iter().map(|logit| logit.exp()).collect();
+            let total: f64 = logits.iter().sum();
+            for (p, logit) in probe.head.probabilities(features).iter().zip(&logits) {
+                assert!((f64::from(*p) - logit / total).abs() < 1e-5);
+            }
+        }
+        let last = (0..3).map(|class| probe.head.weight[(class + 1) * dimensions - 1]);
+        assert!(last.into_iter().all(|weight| weight == 0.0), "a constant is not used");
+    }
+}
+
+#[test]
+fn equal_seeds_fit_the_same_bits_on_any_number_of_threads() {
+    let train = images(18, 80, 1.0, 5);
+    let on = |threads: usize, seed| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| fitted(&train, seed)).expect("a probe")
+    };
+
+    let one = on(1, 7);
+
+    assert_eq!(one, on(4, 7));
+    assert_ne!(one.candidates, on(1, 8).candidates);
+}
+
+#[test]
+fn every_step_is_told_and_any_may_cancel() {
+    let train = images(12, 10, 1.0, 6);
+    let mut told = Vec::new();
+    let probe = fit(&samples(&train), 3, 0, &mut |done, total, loss| {
+        told.push((done, total, loss));
+        ControlFlow::Continue(())
+    })
+    .expect("a probe");
+
+    let losses: Vec<f64> = told.iter().filter_map(|(_, _, loss)| *loss).collect();
+    let chosen: Vec<f64> = probe.candidates.iter().map(|(_, loss)| *loss).collect();
+    assert_eq!(losses, chosen);
+    assert_eq!((told[0], told[told.len() - 1]), ((0, 10, None), (10, 10, None)));
+    let mut calls = 0;
+    let cancelled = fit(&samples(&train), 3, 0, &mut |done, _, _| {
+        calls += 1;
+        if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!((cancelled, calls), (Err(ProbeError::Cancelled), 3));
+}
+
+#[test]
+fn one_patient_a_class_gets_a_default_penalty_and_is_told_so() {
+    let train = images(3, 20, 1.0, 7);
+
+    let probe = fitted(&train, 0).expect("a probe");
+
+    assert_eq!((probe.folds, probe.candidates.len()), (0, 0));
+    assert!(probe.notices.iter().any(|notice| notice.contains("default")), "{:?}", probe.notices);
+    assert_eq!(right(&probe, &train), 6);
+}
+
+#[test]
+fn features_that_never_vary_give_the_shares_of_the_classes() {
+    let mut train = images(4, 5, 0.0, 8);
+    train.iter_mut().for_each(|(_, _, features)| features.fill(3.0));
+
+    let probe = fitted(&train, 0).expect("a probe");
+
+    let p = probe.head.probabilities(&[9.0; 5]);
+    assert!((p[0] - 0.5).abs() < 1e-5 && (p[1] - 0.25).abs() < 1e-5, "{p:?}");
+}
+
+#[test]
+fn what_cannot_be_fitted_is_refused_by_name() {
+    let good = images(6, 5, 1.0, 9);
+    let broken = |break_it: fn(&mut Vec<Owned>)| {
+        let mut images = good.clone();
+        break_it(&mut images);
+        fitted(&images, 0).expect_err("refused")
+    };
+
+    assert_eq!(broken(Vec::clear), ProbeError::EmptyClass { class: 0 });
+    assert_eq!(broken(|all| all.truncate(4)), ProbeError::EmptyClass { class: 2 });
+    assert_eq!(broken(|all| all[3].2[1] = f32::NAN), ProbeError::NotFinite { sample: 3 });
+    assert_eq!(
+        broken(|all| all[2].2.truncate(4)),
+        ProbeError::UnevenFeatures { sample: 2, found: 4, expected: 5 }
+    );
+    assert_eq!(
+        broken(|all| all[1].0 = 3),
+        ProbeError::UnknownClass { sample: 1, label: 3, classes: 3 }
+    );
+    let one = fit(&samples(&good), 1, 0, &mut |_, _, _| ControlFlow::Continue(()));
+    assert_eq!(one, Err(ProbeError::OneClass { classes: 1 }));
+}
+
+#[test]
+fn folds_share_out_the_patients_of_each_class_evenly() {
+    let names: Vec<String> = (0..40).map(|patient| format!("p{patient}")).collect();
+    let images: Vec<(usize, &str)> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (usize::from(at % 4 == 0), name.as_str()))
+        .collect();
+
+    let folds = divide(&images, 2, 1);
+
+    for fold in 0..5 {
+        let held_out = images.iter().zip(&folds.held_out).filter(|(_, of)| **of == Some(fold));
+        let rare = held_out.clone().filter(|((label, _), _)| *label == 1).count();
+        assert_eq!((held_out.count(), rare), (8, 2));
+    }
+}
+
+#[test]
+fn a_class_of_one_patient_stays_in_training_while_others_are_held_out() {
+    let images = [(0, "a"), (0, "b"), (0, "c"), (1, "d"), (1, "e"), (2, "f"), (2, "f")];
+
+    let folds = divide(&images, 3, 0);
+
+    assert_eq!((folds.count, &folds.held_out[5..]), (2, &[None, None][..]));
+    assert!(folds.held_out[..5].iter().all(Option::is_some));
+    assert!(folds.notices[0].starts_with("1 of 3 classes"), "{:?}", folds.notices);
+}
+
+proptest! {
+    #[test]
+    fn no_patient_is_in_two_folds_and_every_fold_trains_on_every_class(
+        drawn in prop::collection::vec((0_usize..4, 0_usize..15), 1..60),
+        seed: u64,
+    ) {
+        let names: Vec<String> = (0..15).map(|patient| format!("p{patient}")).collect();
+        let images: Vec<(usize, &str)> =
+            drawn.iter().map(|(label, patient)| (*label, names[*patient].as_str())).collect();
+        let reversed: Vec<(usize, &str)> = images.iter().rev().copied().collect();
+
+        let folds = divide(&images, 4, seed);
+
+        let places: BTreeSet<(&str, Option<usize>)> =
+            images.iter().zip(&folds.held_out).map(|((_, patient), fold)| (*patient, *fold)).collect();
+        let patients: BTreeSet<&str> = images.iter().map(|(_, patient)| *patient).collect();
+        prop_assert_eq!(places.len(), patients.len());
+        let classes = |kept: &dyn Fn(Option<usize>) -> bool| -> BTreeSet<usize> {
+            let images = images.iter().zip(&folds.held_out);
+            images.filter(|(_, fold)| kept(**fold)).map(|((label, _), _)| *label).collect()
+        };
+        for fold in 0..folds.count {
+            prop_assert_eq!(classes(&|of| of != Some(fold)), classes(&|_| true));
+            prop_assert!(!classes(&|of| of == Some(fold)).is_empty());
+        }
+        let mut backwards = divide(&reversed, 4, seed).held_out;
+        backwards.reverse();
+        prop_assert_eq!(backwards, folds.held_out);
+    }
+}

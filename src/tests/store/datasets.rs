@@ -1,0 +1,152 @@
+//! Datasets, their images and the backbones: counts, pages, and what may not be deleted.
+
+use lvmed::domain::dataset::RejectedFile;
+use lvmed::domain::{BackboneId, DatasetId, ImageId, Preprocessing, Sha256};
+use lvmed::store::images::{self, Page};
+use lvmed::store::queue::{Ending, end};
+use lvmed::store::{StoreError, backbones, datasets, runs};
+
+use super::{Lab, backbone, image, name};
+use crate::database::Scratch;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    datasets::create(pool, &name("another")).await.expect("created");
+    let mut added = Vec::new();
+    for (number, label) in [(0, Some("a")), (1, Some("a")), (2, Some("b")), (3, None)] {
+        let image = image(id, number, label);
+        assert!(images::add(pool, &image).await.expect("added"));
+        added.push(image);
+    }
+    let mut same_patient = image(id, 4, Some("b"));
+    same_patient.patient_key.clone_from(&added[0].patient_key);
+    assert!(images::add(pool, &same_patient).await.expect("added"));
+    let rejected = ["one", "two", "three"]
+        .map(|file| RejectedFile { file: file.to_owned(), reason: "it's \"broken\"".to_owned() });
+    datasets::reject(pool, id, &rejected).await.expect("recorded");
+    datasets::reject(pool, id, &[]).await.expect("nothing to record is no error");
+
+    assert!(datasets::delete_image(pool, added[2].id).await.expect("answered"));
+
+    assert!(!datasets::delete_image(pool, added[2].id).await.expect("answered"), "deleted twice");
+    let found = datasets::one(pool, id).await.expect("answered").expect("there");
+    assert_eq!((found.images, found.patients, found.rejected), (4, 3, 3));
+    assert_eq!(found.classes, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
+    let listed = datasets::list(pool).await.expect("answered");
+    assert_eq!(listed[0], found);
+    assert_eq!((listed[1].images, listed[1].classes.len(), listed.len()), (0, 0, 2));
+    assert_eq!(datasets::rejected(pool, id, 2).await.expect("answered"), rejected[..2]);
+    assert!(datasets::one(pool, DatasetId::new()).await.expect("answered").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_with_unfinished_runs_stays_and_a_deleted_one_frees_its_name() {
+    let lab = Lab::new().await;
+    let pool = lab.pool();
+    let taken = datasets::create(pool, &name("lab")).await;
+    assert!(matches!(taken, Err(StoreError::NameTaken(found)) if found == "lab"));
+    let running = lab.running().await;
+    let queued = lab.queue().await;
+
+    let refused = datasets::delete(pool, lab.dataset).await;
+    assert!(matches!(&refused, Err(StoreError::InUse { by, .. }) if by.starts_with("2 ")));
+    let refused = backbones::delete(pool, lab.backbone).await;
+    assert!(matches!(&refused, Err(StoreError::InUse { by, .. }) if by.starts_with("2 ")));
+    end(pool, &running, &Ending::Failed("no".to_owned())).await.expect("ended");
+    runs::cancel(pool, queued.id).await.expect("cancelled");
+
+    assert!(datasets::delete(pool, lab.dataset).await.expect("answered"));
+    assert!(!datasets::delete(pool, lab.dataset).await.expect("answered"), "deleted twice");
+    assert!(datasets::one(pool, lab.dataset).await.expect("answered").is_none());
+    assert!(datasets::list(pool).await.expect("answered").is_empty());
+    assert!(images::one(pool, lab.images[0].image.id).await.expect("answered").is_none());
+    datasets::create(pool, &name("lab")).await.expect("the name is free again");
+    assert!(backbones::delete(pool, lab.backbone).await.expect("answered"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let other = datasets::create(pool, &name("abdomen")).await.expect("created").id;
+    let add = async |image| images::add(pool, &image).await.expect("answered");
+    let original = image(id, 1, Some("a"));
+
+    assert!(add(original.clone()).await);
+
+    let mut found = images::one(pool, original.id).await.expect("answered").expect("there");
+    found.created_at = original.created_at;
+    assert_eq!(found, original);
+    let copies = (0..6).map(|_| add(image(id, 1, Some("b"))));
+    assert_eq!(futures_util::future::join_all(copies).await, [false; 6]);
+    let mut second_frame = image(id, 1, Some("a"));
+    second_frame.frame = 1;
+    assert!(add(second_frame).await);
+    assert!(add(image(other, 1, None)).await, "another dataset may hold it too");
+    assert!(datasets::delete_image(pool, original.id).await.expect("answered"));
+    assert!(images::one(pool, original.id).await.expect("answered").is_none());
+    assert!(add(image(id, 1, Some("b"))).await, "it may come back after it was deleted");
+    assert!(images::one(pool, ImageId::new()).await.expect("answered").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_listed_in_the_order_of_their_upload_by_class_and_page() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let mut ids = Vec::new();
+    for (number, label) in [(5, Some("a")), (3, Some("b")), (4, Some("a")), (1, None)] {
+        let image = image(id, number, label);
+        images::add(pool, &image).await.expect("added");
+        ids.push(image.id);
+    }
+    let list = async |label: Option<&str>, after, limit| {
+        let page = Page { label: label.map(str::to_owned), after, limit };
+        let found = images::list(pool, id, &page).await.expect("answered");
+        found.into_iter().map(|image| image.id).collect::<Vec<_>>()
+    };
+
+    assert_eq!(list(None, None, 10).await, ids);
+    assert_eq!(list(None, None, 3).await, ids[..3]);
+    assert_eq!(list(None, Some(ids[1]), 10).await, ids[2..]);
+    assert_eq!(list(Some("a"), None, 10).await, [ids[0], ids[2]]);
+    assert_eq!(list(Some("a"), Some(ids[0]), 10).await, [ids[2]]);
+    assert!(list(Some("c"), None, 10).await.is_empty());
+    let labelled = images::labelled(pool, id).await.expect("answered");
+    assert_eq!(labelled.len(), 3);
+    assert!(labelled.is_sorted_by_key(|image| image.blob.to_string()), "not by content");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backbone_reads_back_is_found_by_its_equal_and_outlives_its_deletion_on_record() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let given = backbone("lvmed");
+
+    let kept = backbones::insert(pool, &given).await.expect("inserted");
+
+    assert!(kept.created_at > given.created_at, "the clock is the database's");
+    assert_eq!(lvmed::domain::Backbone { created_at: given.created_at, ..kept.clone() }, given);
+    assert_eq!(backbones::one(pool, given.id).await.expect("answered"), Some(kept.clone()));
+    assert_eq!(backbones::list(pool).await.expect("answered"), std::slice::from_ref(&kept));
+    let same = async |name: &str, weights: &[u8], size| {
+        let preprocessing = Preprocessing { size, ..Preprocessing::imagenet() };
+        let found = backbones::same(pool, name, &Sha256::of(weights), &preprocessing).await;
+        found.expect("answered").map(|found| found.id)
+    };
+    assert_eq!(same("lvmed", b"weights", 224).await, Some(given.id));
+    assert_eq!(same("other", b"weights", 224).await, None);
+    assert_eq!(same("lvmed", b"others", 224).await, None);
+    assert_eq!(same("lvmed", b"weights", 256).await, None);
+    assert!(backbones::delete(pool, given.id).await.expect("answered"));
+    assert!(!backbones::delete(pool, given.id).await.expect("answered"), "deleted twice");
+    assert_eq!(same("lvmed", b"weights", 224).await, None);
+    assert_eq!(backbones::one(pool, given.id).await.expect("answered"), None);
+    assert!(backbones::list(pool).await.expect("answered").is_empty());
+    assert_eq!(backbones::even_deleted(pool, given.id).await.expect("answered"), Some(kept));
+    assert_eq!(backbones::even_deleted(pool, BackboneId::new()).await.expect("answered"), None);
+}

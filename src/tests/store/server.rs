@@ -1,0 +1,88 @@
+//! What the server itself relies on: keys, its secret, the schema.
+
+use lvmed::domain::{KeyId, Role};
+use lvmed::store::secret::{self, SecretError};
+use lvmed::store::{connect, keys};
+
+use super::name;
+use crate::database::Scratch;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_until_it_is_revoked_and_its_text_is_nowhere_in_the_database() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let verify = async |text: &str| keys::verify(pool, text).await.expect("answered");
+    assert!(!keys::any(pool).await.expect("answered"));
+
+    let (key, text) = keys::create(pool, &name("reading room"), Role::Trainer).await.expect("made");
+    let (other, _) = keys::create(pool, &name("reading room"), Role::Viewer).await.expect("made");
+
+    assert!(keys::any(pool).await.expect("answered"));
+    assert_eq!((key.role, key.last_used_at), (Role::Trainer, None));
+    assert!(text.starts_with(&key.prefix) && key.prefix.len() < 16);
+    assert_eq!(verify(&text).await.map(|key| key.id), Some(key.id));
+    for wrong in ["", "lvmed_", &text[..text.len() - 1], &text.to_uppercase()] {
+        assert_eq!(verify(wrong).await, None, "{wrong:?}");
+    }
+    let listed = keys::list(pool).await.expect("answered");
+    assert_eq!(listed.iter().map(|key| key.id).collect::<Vec<_>>(), [key.id, other.id]);
+    assert!(listed[0].last_used_at.is_some() && listed[1].last_used_at.is_none());
+    let rows: Vec<String> = sqlx::query_scalar("select api_keys::text from api_keys")
+        .fetch_all(pool)
+        .await
+        .expect("answered");
+    assert!(rows.iter().all(|row| !row.contains(&text)));
+
+    assert!(keys::revoke(pool, key.id).await.expect("answered"));
+
+    assert!(!keys::revoke(pool, key.id).await.expect("answered"), "revoked twice");
+    assert!(!keys::revoke(pool, KeyId::new()).await.expect("answered"));
+    assert_eq!(verify(&text).await, None);
+    assert_eq!(keys::list(pool).await.expect("answered").len(), 1);
+    keys::revoke(pool, other.id).await.expect("revoked");
+    assert!(keys::any(pool).await.expect("answered"), "revoking the last key opens nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_is_made_once_and_another_a_cut_or_a_lost_one_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let path = scratch.folder.path().join("secret");
+
+    let loaded = futures_util::future::join_all((0..4).map(|_| secret::load(pool, &path))).await;
+
+    let kept = std::fs::read(&path).expect("the secret was written");
+    assert_eq!(kept.len(), 32);
+    assert!(loaded.into_iter().all(|loaded| loaded.expect("loaded")[..] == kept));
+    let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    std::fs::write(&path, [7; 32]).expect("written");
+    let other = secret::load(pool, &path).await;
+    assert!(matches!(other, Err(SecretError::Other { .. })), "{other:?}");
+    std::fs::write(&path, [7; 31]).expect("written");
+    let cut = secret::load(pool, &path).await;
+    assert!(matches!(cut, Err(SecretError::Length { found: 31, .. })), "{cut:?}");
+    std::fs::remove_file(&path).expect("removed");
+    let lost = secret::load(pool, &path).await;
+    assert!(matches!(lost, Err(SecretError::Lost { .. })), "{lost:?}");
+    assert!(!path.exists(), "a new secret would hide that the old one is lost");
+    std::fs::write(&path, &kept).expect("restored");
+    assert_eq!(secret::load(pool, &path).await.expect("loaded")[..], kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_is_brought_up_to_date_by_several_processes_at_once_and_again() {
+    let scratch = Scratch::new().await;
+
+    let connecting = (0..3).map(|_| connect(&scratch.url, 2));
+    let pools = futures_util::future::join_all(connecting).await;
+
+    for pool in pools {
+        let pool = pool.expect("connected");
+        assert!(!keys::any(&pool).await.expect("the schema is there"));
+        pool.close().await;
+    }
+}
