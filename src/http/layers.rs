@@ -9,7 +9,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use super::{artifacts, observe, problem};
+use super::{artifacts, drain, observe, problem};
 
 /// Nothing is loaded from elsewhere, and no other page may frame this one. Previews come as blobs.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; \
@@ -26,6 +26,7 @@ pub fn apply(routes: Router) -> Router {
             .layer(header("x-frame-options", "DENY"))
             .layer(header("cross-origin-resource-policy", "same-origin"))
             .layer(CompressionLayer::new().compress_when(compressible()))
+            .layer(middleware::from_fn(drain::drain))
             .layer(CatchPanicLayer::custom(problem::panicked))
             // Each body is read by `body`, which holds it to the limit of its route.
             .layer(DefaultBodyLimit::disable()),

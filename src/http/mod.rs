@@ -12,6 +12,7 @@ pub mod datasets;
 pub mod disposition;
 pub mod docs;
 pub mod documented;
+pub mod drain;
 pub mod etag;
 pub mod events;
 pub mod extract;
