@@ -16,6 +16,7 @@ use super::problem::Problem;
 use crate::domain::image::{Image, Window};
 use crate::domain::{ImageId, Role};
 use crate::imaging::{decode_frame, render_png};
+use crate::store::sweep::Deleted;
 use crate::store::{datasets, images};
 
 /// How an image is to be shown.
@@ -80,6 +81,7 @@ pub async fn delete(
     if !datasets::delete_image(&app.store.pool, id).await? {
         return Err(Problem::missing("image", id));
     }
+    super::datasets::sweep(&app, Deleted::Image(id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

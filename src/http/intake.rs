@@ -15,6 +15,7 @@ use crate::domain::dataset::UploadReport;
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, ImageId};
 use crate::imaging::{FrameFacts, KeptFile, UploadContext, UploadError, read_upload};
+use crate::store::sweep::Adding;
 use crate::store::{StoreError, datasets, images};
 
 /// Raw bytes.
@@ -111,6 +112,7 @@ impl Keeping<'_> {
     /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile) -> Result<(), StoreError> {
         let store = &self.app.store;
+        let adding = Adding::begin(store).await?;
         let blob = store.blobs.put_bytes(Content::from(std::mem::take(&mut kept.stored))).await?;
         for (frame, facts) in kept.frames.iter().enumerate() {
             let image = image(self.dataset, &kept, frame as u32, facts, blob.size_bytes);
@@ -124,7 +126,7 @@ impl Keeping<'_> {
                 }
             }
         }
-        Ok(())
+        adding.end().await
     }
 
     /// Tells of pictures that were there already and that this upload says something else of.

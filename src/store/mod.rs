@@ -18,6 +18,7 @@ pub mod queue;
 pub mod row;
 pub mod runs;
 pub mod secret;
+pub mod sweep;
 mod unprivileged;
 pub mod versions;
 
