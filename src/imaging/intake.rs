@@ -1,9 +1,10 @@
 //! One uploaded file: what it is, what it shows, whom it shows, and what may be kept of it.
 
-use super::deidentify::{identifiers, strip_dicom, strip_jpeg, strip_png};
+use super::deidentify::{identifiers, strip_dicom};
 use super::guard::with_object;
 use super::patient::Identifiers;
 use super::picture::Picture;
+use super::segments::{strip_jpeg, strip_png};
 use super::{ImagingError, dicom, raster, walk};
 use crate::config::Limits;
 use crate::domain::image::{Format, Window};

@@ -15,6 +15,7 @@ pub mod raster;
 pub mod render;
 mod rle;
 mod salvage;
+mod segments;
 mod table;
 pub mod upload;
 pub mod walk;

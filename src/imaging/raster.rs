@@ -17,7 +17,7 @@ pub(super) fn decode(
 ) -> Result<Picture, ImagingError> {
     if format == Format::Jpeg {
         // The decoder fills in what a file that was cut short lacks; this walk does not.
-        super::deidentify::strip_jpeg(bytes)?;
+        super::segments::strip_jpeg(bytes)?;
     }
     let (format, name) = match format {
         Format::Png => (ImageFormat::Png, "PNG"),

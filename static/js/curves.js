@@ -5,7 +5,7 @@ const CHARTS = [
   { names: ["train_loss"], title: "Training loss", x: "step", hint: "Should fall: the model fits the training images better." },
   { names: ["validation_loss"], title: "Validation loss", x: "epoch", hint: "Should fall too. When it rises, the model learns by heart; the run then stops and keeps the best state." },
   { names: ["validation_accuracy"], title: "Validation accuracy", x: "epoch", hint: "Share of validation images named correctly." },
-  { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
+  { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", lowest: true, hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
   { names: ["learning_rate"], title: "Learning rate", x: "step", hint: "How large each correction is: rises first, then fades." },
 ];
 
@@ -40,9 +40,11 @@ function Chart({ chart, points }) {
   }, []);
   useEffect(() => plot.current.setData(data), [points.size]);
 
-  const last = data[1][data[1].length - 1];
-  return html`<figure class="chart"><figcaption><strong>${chart.title}</strong> <span class="last">${short(last)}</span></figcaption>
-    <div ref=${box} class="plot" role="img" aria-label=${`${chart.title}, ${data[0].length} points, newest ${short(last)}`}></div>
+  const values = data[1];
+  const last = chart.lowest ? Math.min(...values) : values[values.length - 1];
+  const which = chart.lowest ? "lowest" : "newest";
+  return html`<figure class="chart"><figcaption><strong>${chart.title}</strong> <span class="last">${chart.lowest ? "lowest " : ""}${short(last)}</span></figcaption>
+    <div ref=${box} class="plot" role="img" aria-label=${`${chart.title}, ${data[0].length} points, ${which} ${short(last)}`}></div>
     <p class="hint">${chart.hint}</p></figure>`;
 }
 

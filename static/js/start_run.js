@@ -64,6 +64,7 @@ function Form({ backbones, versions, chosen }) {
           ${backbones.map(({ id, name, architecture }) => html`<option key=${id} value=${id} selected=${id === values.backbone}>${name} (${architecture})</option>`)}
         </select><//>
     </div>
+    ${version?.notices?.length ? html`<ul class="hint">${version.notices.map((notice) => html`<li>${notice}</li>`)}</ul>` : null}
     <div class="grid two">
       <${Field} label="Method" id="run-method" hint=${values.method === "probe"
         ? "Keeps the backbone as it is and trains a small classifier on top. Seconds to minutes, on any computer. The right first choice, and often the best one with few images."
