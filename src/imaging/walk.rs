@@ -260,6 +260,11 @@ impl Reader<'_> {
     /// One element of a data set.
     fn data_element(&mut self, level: Level) -> Result<Next, ImagingError> {
         let element = self.element(level.encoding)?;
+        // PS3.5 6.2.2 note 2 has such a value encoded as implicit VR; the parser reads it as explicit,
+        // takes bytes of it for lengths, and asks for gigabytes.
+        if element.vr == Some(*b"UN") && element.length == UNDEFINED {
+            return Err(broken("an element of unknown representation and undefined length"));
+        }
         if element.tag == ITEM_END {
             return Ok(Next::Close);
         }
@@ -268,11 +273,7 @@ impl Reader<'_> {
                 self.fragments(level.encoding)?;
                 return Ok(Next::Skip);
             }
-            // PS3.5 6.2.2: a UN of undefined length holds implicit VR little endian.
-            let encoding = match element.vr {
-                Some([b'U', b'N']) => Encoding { explicit: false, big: false },
-                _ => level.encoding,
-            };
+            let encoding = level.encoding;
             return Ok(Next::Open(Level { items: true, end: None, encoding }));
         }
         let is_sequence = match element.vr {
