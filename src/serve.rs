@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -85,7 +84,7 @@ async fn serve(
     let served = axum::serve(listener, router(app))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let served = tokio::spawn(async move { served.await });
-    stop_on_signal(shutdown.clone())?;
+    worker::cancel_on_signal(shutdown.clone())?;
     tokio::spawn(reap_now_and_then(pool.clone(), shutdown.clone()));
 
     let workers = (0..config.workers).map(|_| Supervised {
@@ -183,20 +182,6 @@ async fn announce(
         tracing::info!("no API key exists: everybody on this machine may use the server");
     }
     tracing::info!("listening on http://{address}");
-    Ok(())
-}
-
-fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-        shutdown.cancel();
-    });
     Ok(())
 }
 

@@ -200,7 +200,7 @@ impl<T: WithDType> Passes<'_, T> {
             let center = T::from_f64(mean[channel]);
             let (z, g) = (&self.z[range.clone()], &self.g[range.clone()]);
             let (total, along) = if self.is_rectified {
-                masked_sums(z, g, &self.y[range], center)
+                lanes::sum_two_where_positive(z, g, &self.y[range], |z, g| (g, g * (z - center)))
             } else {
                 lanes::sum_two(z, g, |z, g| (g, g * (z - center)))
             };
@@ -230,22 +230,6 @@ impl<T: WithDType> Passes<'_, T> {
                 .for_each(|(out, (z, g))| *out = a * *g + b * *z + c);
         }
     }
-}
-
-/// `(Σ g, Σ g (z − centre))` over the values whose output is positive.
-fn masked_sums<T: WithDType>(z: &[T], g: &[T], y: &[T], center: T) -> (T, T) {
-    const LANES: usize = 16;
-    let zero = T::zero();
-    let (mut totals, mut alongs) = ([zero; LANES], [zero; LANES]);
-    for ((z, g), y) in z.chunks(LANES).zip(g.chunks(LANES)).zip(y.chunks(LANES)) {
-        for (lane, ((z, g), y)) in z.iter().zip(g).zip(y).enumerate() {
-            let g = if *y > zero { *g } else { zero };
-            totals[lane] += g;
-            alongs[lane] += g * (*z - center);
-        }
-    }
-    let fold = |lanes: [T; LANES]| lanes.into_iter().fold(zero, |sum, lane| sum + lane);
-    (fold(totals), fold(alongs))
 }
 
 impl CustomOp3 for ConvNorm {

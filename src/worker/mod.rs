@@ -59,7 +59,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store: Store { pool, blobs },
         ending: CancellationToken::new(),
     };
-    end_on_signal(worker.ending.clone())?;
+    cancel_on_signal(worker.ending.clone())?;
     let changes = events::listen(worker.store.pool.clone());
     tracing::info!(worker = %worker.id, threads = worker.config.compute.threads(), "worker ready");
     worker.work(changes.subscribe()).await;
@@ -121,7 +121,8 @@ fn follow_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn end_on_signal(ending: CancellationToken) -> anyhow::Result<()> {
+/// Cancels `ending` when the process is asked to end, by a signal or from the terminal.
+pub(crate) fn cancel_on_signal(ending: CancellationToken) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
@@ -129,6 +130,7 @@ fn end_on_signal(ending: CancellationToken) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tracing::info!("stopping");
         ending.cancel();
     });
     Ok(())

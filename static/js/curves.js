@@ -6,7 +6,6 @@ const CHARTS = [
   { names: ["validation_loss"], title: "Validation loss", x: "epoch", hint: "Should fall too. When it rises, the model learns by heart; the run then stops and keeps the best state." },
   { names: ["validation_accuracy"], title: "Validation accuracy", x: "epoch", hint: "Share of validation images named correctly." },
   { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", lowest: true, hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
-  { names: ["learning_rate"], title: "Learning rate", x: "step", hint: "How large each correction is: rises first, then fades." },
 ];
 
 export function Curves({ curves }) {
