@@ -7,7 +7,7 @@ use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
 use lvmed::nn::optim::{AdamW, Settings};
 use lvmed::nn::weights::random;
-use lvmed::nn::{Mode, Params, ResNet};
+use lvmed::nn::{Encoder, Mode, Params};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -116,8 +116,19 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A case made ready.
 pub(crate) enum Work {
-    Step { params: Params, network: Box<ResNet>, optimiser: AdamW, input: Tensor, labels: Vec<u32> },
-    Conv { input: Var, weight: Var, stride: usize, needs_input: bool },
+    Step {
+        params: Params,
+        network: Box<Encoder>,
+        optimiser: AdamW,
+        input: Tensor,
+        labels: Vec<u32>,
+    },
+    Conv {
+        input: Var,
+        weight: Var,
+        stride: usize,
+        needs_input: bool,
+    },
 }
 
 impl Work {
@@ -139,7 +150,7 @@ impl Work {
                 start.insert("fc.bias".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu)?);
                 let params = Params::new(&start, DType::F32, &Device::Cpu)?;
                 Self::Step {
-                    network: Box::new(ResNet::new(architecture, &params)?),
+                    network: Box::new(Encoder::new(architecture, &params)?),
                     params,
                     optimiser: AdamW::new(Settings::default()),
                     input: tensor((case.images, 3, case.size, case.size))?,
@@ -161,7 +172,7 @@ impl Work {
                 let embedding = network.forward(input, Mode::Train)?.embedding;
                 let logits = linear(&embedding, params.get("fc.weight")?, params.get("fc.bias")?)?;
                 let loss = cross_entropy(&logits, labels)?;
-                optimiser.step(params, &loss.backward()?, 1e-4)?;
+                optimiser.step(params, &network.backward(&loss, params)?, 1e-4)?;
             }
             Self::Conv { input, weight, stride, needs_input } => {
                 let padding = weight.dim(2)? / 2;

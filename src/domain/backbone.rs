@@ -60,6 +60,31 @@ impl Architecture {
         }
     }
 
+    /// Stages that a network can be cut between: those that can be trained apart from the rest.
+    pub fn stages(self) -> usize {
+        match self {
+            Self::Resnet18
+            | Self::Resnet34
+            | Self::Resnet50
+            | Self::Resnet101
+            | Self::Resnet152 => 4,
+        }
+    }
+
+    /// Whether a tensor of this name belongs to the last `stages` stages.
+    pub fn is_in_tail(self, name: &str, stages: usize) -> bool {
+        let first = self.stages().saturating_sub(stages);
+        match self {
+            Self::Resnet18
+            | Self::Resnet34
+            | Self::Resnet50
+            | Self::Resnet101
+            | Self::Resnet152 => {
+                (first..4).any(|stage| name.starts_with(&format!("layer{}.", stage + 1)))
+            }
+        }
+    }
+
     /// Length of the embedding, the channels of the last stage.
     pub fn embedding_size(self) -> usize {
         match self {

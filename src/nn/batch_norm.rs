@@ -3,9 +3,9 @@
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, Var, WithDType};
 use rayon::prelude::*;
 
+use super::encoder::Mode;
 use super::lanes;
 use super::ops::{to_vec, with_values};
-use super::resnet::Mode;
 
 /// Added to the variance, as in torchvision.
 pub const EPSILON: f64 = 1e-5;

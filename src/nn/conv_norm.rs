@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::batch_norm::{BatchNorm, Statistics};
 use super::conv::{Geometry, Gradients, Scratch, conv2d};
+use super::encoder::Mode;
 use super::lanes;
 use super::ops::{Borrowed, relu, to_vec, with_values};
-use super::resnet::Mode;
 
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

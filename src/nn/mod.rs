@@ -7,7 +7,9 @@
 pub mod batch_norm;
 pub mod conv;
 pub mod conv_norm;
+mod encoder;
 pub mod gemm;
+mod gradients;
 mod lanes;
 pub mod loss;
 pub mod ops;
@@ -21,8 +23,10 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+pub use encoder::{Encoder, Features, Mode};
+pub use gradients::Gradients;
 pub use params::Params;
-pub use resnet::{Features, Mode, ResNet};
+pub use resnet::ResNet;
 
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;

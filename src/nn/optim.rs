@@ -1,12 +1,11 @@
 //! AdamW with visible state, and the learning-rate schedule.
 
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
-use super::Tensors;
 use super::ops::{CHUNK, values};
 use super::params::Params;
+use super::{Gradients, Tensors};
 
 /// Settings of AdamW (Loshchilov and Hutter 2019); the defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,14 +43,19 @@ impl AdamW {
     /// Moves every trainable parameter that has a gradient:
     /// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
     /// `θ ← θ − η (m̂ / (√v̂ + ε) + w θ)` with `m̂ = m / (1−β₁ᵗ)`, `v̂ = v / (1−β₂ᵗ)`.
-    pub fn step(&mut self, params: &Params, grads: &GradStore, learning_rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        params: &Params,
+        gradients: &Gradients,
+        learning_rate: f64,
+    ) -> Result<()> {
         let settings = self.settings;
         let Settings { beta1, beta2, weight_decay, .. } = settings;
         self.step += 1;
         let exponent = self.step as f64;
         let (bias1, bias2) = (1.0 - beta1.powf(exponent), 1.0 - beta2.powf(exponent));
         for (name, variable) in params.trainable() {
-            let Some(grad) = grads.get(variable) else { continue };
+            let Some(grad) = gradients.get(name) else { continue };
             let (m, v) = match self.moments.get(name) {
                 Some(moments) => moments,
                 None => {
@@ -242,7 +246,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
 
     use super::{AdamW, Settings, learning_rate};
-    use crate::nn::{Params, Tensors};
+    use crate::nn::{Gradients, Params, Tensors};
 
     #[test]
     fn the_first_steps_are_those_of_the_paper() {
@@ -255,7 +259,8 @@ mod tests {
         for step in 1..=3 {
             let w = params.get("w").expect("w");
             let loss = w.sqr().and_then(|w| w.sum_all()).expect("a loss");
-            adam.step(&params, &loss.backward().expect("gradients"), 0.01).expect("a step");
+            let store = loss.backward().expect("gradients");
+            adam.step(&params, &Gradients::from_store(&params, &store), 0.01).expect("a step");
 
             let g = 2.0 * expected;
             m = 0.9 * m + 0.1 * g;

@@ -1,5 +1,7 @@
 //! A network's parameters by name: what is trained, and what only follows (running statistics).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 
 use super::Tensors;
@@ -10,7 +12,9 @@ const FOLLOWING: [&str; 2] = ["running_mean", "running_var"];
 /// Named parameters in the order of their names.
 #[derive(Debug, Clone)]
 pub struct Params {
-    all: std::collections::BTreeMap<String, Var>,
+    all: BTreeMap<String, Var>,
+    /// Names of those that stay as they are, beside those that only follow.
+    frozen: BTreeSet<String>,
 }
 
 impl Params {
@@ -20,7 +24,8 @@ impl Params {
             let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
             Ok((name.clone(), Var::from_tensor(&tensor)?))
         };
-        Ok(Self { all: tensors.iter().map(variable).collect::<Result<_>>()? })
+        let all = tensors.iter().map(variable).collect::<Result<_>>()?;
+        Ok(Self { all, frozen: BTreeSet::new() })
     }
 
     /// The parameter of this name.
@@ -31,10 +36,28 @@ impl Params {
         }
     }
 
+    /// Freezes every parameter that `is_trained` does not name. Networks made before see nothing of
+    /// it: freeze first.
+    pub fn train_only(&mut self, is_trained: impl Fn(&str) -> bool) {
+        self.frozen = self.all.keys().filter(|name| !is_trained(name)).cloned().collect();
+    }
+
+    /// Whether the parameter of this name is trained.
+    pub fn is_trainable(&self, name: &str) -> bool {
+        let follows = FOLLOWING.iter().any(|ending| name.ends_with(ending));
+        !follows && self.all.contains_key(name) && !self.frozen.contains(name)
+    }
+
     /// What is trained, in the order of the names.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
         let all = self.all.iter().map(|(name, variable)| (name.as_str(), variable));
-        all.filter(|(name, _)| !FOLLOWING.iter().any(|ending| name.ends_with(ending)))
+        all.filter(|(name, _)| self.is_trainable(name))
+    }
+
+    /// The tensor to compute with: part of the graph when it is trained, apart from it otherwise.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let variable = self.get(name)?.as_tensor();
+        Ok(if self.is_trainable(name) { variable.clone() } else { variable.detach() })
     }
 
     /// A copy of every value, running statistics included, on the CPU.

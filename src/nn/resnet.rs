@@ -4,38 +4,11 @@ use candle_core::{Result, Tensor};
 
 use super::batch_norm::BatchNorm;
 use super::conv_norm::{Activation, conv_norm};
+use super::encoder::{Features, Mode};
 use super::ops::{add_relu, global_average_pool};
 use super::params::Params;
 use super::pool::max_pool2d;
 use crate::domain::Architecture;
-
-/// Which statistics batch normalisation uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Those of the batch; the running ones follow.
-    Train,
-    /// The running ones, unchanged; gradients flow all the same.
-    Frozen,
-}
-
-/// Below this many training images the batch statistics are too noisy to follow.
-const IMAGES_FOR_BATCH_STATISTICS: usize = 256;
-
-impl Mode {
-    /// The mode to train in: the pretrained statistics stay when there are few images.
-    pub fn for_images(images: usize) -> Self {
-        if images < IMAGES_FOR_BATCH_STATISTICS { Self::Frozen } else { Self::Train }
-    }
-}
-
-/// What a backbone makes of a batch.
-#[derive(Debug, Clone)]
-pub struct Features {
-    /// Mean of the feature map over positions, `[N, D]`.
-    pub embedding: Tensor,
-    /// Output of the last stage, `[N, D, H / 32, W / 32]`.
-    pub feature_map: Tensor,
-}
 
 /// The shape of a residual network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +99,8 @@ impl BlockLayout {
 #[derive(Debug, Clone)]
 pub struct ResNet {
     stem: ConvNorm,
-    blocks: Vec<Block>,
+    /// Blocks of each stage.
+    stages: Vec<Vec<Block>>,
 }
 
 /// A convolution and its normalisation.
@@ -168,20 +142,33 @@ impl ResNet {
             };
             Ok(Block { main, shortcut })
         };
-        let blocks =
-            Layout::of(architecture).each_block().into_iter().map(block).collect::<Result<_>>()?;
-        Ok(Self { stem, blocks })
+        let layout = Layout::of(architecture);
+        let mut blocks = layout.each_block().into_iter();
+        let stage = |count| blocks.by_ref().take(count).map(block).collect::<Result<_>>();
+        let stages = layout.blocks.into_iter().map(stage).collect::<Result<_>>()?;
+        Ok(Self { stem, stages })
     }
 
-    /// Features of a batch of pictures `[N, 3, H, W]`.
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Features> {
+    /// What enters the last `stages` stages for a batch of pictures `[N, 3, H, W]`.
+    pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         let stem = self.stem.forward(images, mode, Activation::Relu)?;
-        let mut x = max_pool2d(&stem, 3, 2, 1)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
+        let before = self.stages.len().saturating_sub(stages);
+        through(&self.stages[..before], max_pool2d(&stem, 3, 2, 1)?, mode)
+    }
+
+    /// Features from what enters the last `stages` stages.
+    pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
+        let before = self.stages.len().saturating_sub(stages);
+        let x = through(&self.stages[before..], activations.clone(), mode)?;
         Ok(Features { embedding: global_average_pool(&x)?, feature_map: x })
     }
+}
+
+fn through(stages: &[Vec<Block>], mut x: Tensor, mode: Mode) -> Result<Tensor> {
+    for block in stages.iter().flatten() {
+        x = block.forward(&x, mode)?;
+    }
+    Ok(x)
 }
 
 impl Block {
@@ -202,12 +189,12 @@ impl Block {
 impl ConvNorm {
     fn new(params: &Params, conv: &str, norm: &str, stride: usize, padding: usize) -> Result<Self> {
         Ok(Self {
-            weight: params.get(&format!("{conv}.weight"))?.as_tensor().clone(),
+            weight: params.tensor(&format!("{conv}.weight"))?,
             stride,
             padding,
             norm: BatchNorm {
-                weight: params.get(&format!("{norm}.weight"))?.as_tensor().clone(),
-                bias: params.get(&format!("{norm}.bias"))?.as_tensor().clone(),
+                weight: params.tensor(&format!("{norm}.weight"))?,
+                bias: params.tensor(&format!("{norm}.bias"))?,
                 running_mean: params.get(&format!("{norm}.running_mean"))?.clone(),
                 running_var: params.get(&format!("{norm}.running_var"))?.clone(),
             },

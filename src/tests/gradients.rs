@@ -10,7 +10,7 @@ use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::{add_relu, linear, relu, softmax};
 use lvmed::nn::pool::max_pool2d;
 use lvmed::nn::weights::{expected, random};
-use lvmed::nn::{Mode, Params, ResNet};
+use lvmed::nn::{Encoder, Mode, Params};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -234,7 +234,7 @@ fn one_step_moves_every_trainable_parameter_and_the_running_statistics_only_in_t
         for mode in [Mode::Train, Mode::Frozen] {
             let start = random(architecture, 1).expect("weights");
             let params = Params::new(&start, DType::F32, &Device::Cpu).expect("parameters");
-            let network = ResNet::new(architecture, &params).expect("a network");
+            let network = Encoder::new(architecture, &params).expect("a network");
             let mut generator = StdRng::seed_from_u64(2);
             let input: Vec<f32> =
                 (0..2 * 3 * 64 * 64).map(|_| generator.random_range(-1.0..1.0)).collect();
@@ -267,7 +267,7 @@ fn results_are_the_same_on_any_number_of_threads() {
         lvmed::nn::with_threads(threads, || {
             let start = random(Architecture::Resnet18, 1).expect("weights");
             let params = Params::new(&start, DType::F32, &Device::Cpu).expect("parameters");
-            let network = ResNet::new(Architecture::Resnet18, &params).expect("a network");
+            let network = Encoder::new(Architecture::Resnet18, &params).expect("a network");
             let mut generator = StdRng::seed_from_u64(2);
             let input: Vec<f32> =
                 (0..4 * 3 * 64 * 64).map(|_| generator.random_range(-1.0..1.0)).collect();

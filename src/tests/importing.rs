@@ -10,7 +10,7 @@ use lvmed::inference::{Network, Runtime};
 use lvmed::nn::weights::{
     Imported, ReadOptions, WeightsError, expected, normal, random, read, write,
 };
-use lvmed::nn::{Mode, Params, ResNet, Tensors};
+use lvmed::nn::{Encoder, Mode, Params, Tensors};
 use lvmed::onnx::{Export, Head, export};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -290,7 +290,7 @@ fn exports_what_candle_computes(architecture: Architecture) {
     let mut plain = open(&export(&what).expect("written"));
     let mut headed = open(&export(&Export { head: Some(head), ..what }).expect("written"));
     let params = Params::new(&tensors, DType::F32, &Device::Cpu).expect("parameters");
-    let network = ResNet::new(architecture, &params).expect("a network");
+    let network = Encoder::new(architecture, &params).expect("a network");
     let pictures = Tensor::from_slice(&input, (3, 3, SIZE, SIZE), &Device::Cpu).expect("pictures");
     let candle = network.forward(&pictures, Mode::Frozen).expect("features");
 

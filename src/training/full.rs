@@ -16,7 +16,7 @@ use crate::nn::loss::cross_entropy;
 use crate::nn::ops::linear;
 use crate::nn::optim::{AdamW, Settings, learning_rate};
 use crate::nn::weights::{load, normal};
-use crate::nn::{Mode, Params, ResNet, Tensors};
+use crate::nn::{Encoder, Mode, Params, Tensors};
 
 /// Names of the classifier's tensors, torchvision's.
 pub(super) const HEAD_WEIGHT: &str = "fc.weight";
@@ -70,7 +70,7 @@ struct Trainer<'a> {
     training: Pictures<'a>,
     validation: Pictures<'a>,
     params: Params,
-    network: ResNet,
+    network: Encoder,
     optimiser: AdamW,
     mode: Mode,
     position: Position,
@@ -95,7 +95,7 @@ impl<'a> Trainer<'a> {
         start.insert(HEAD_WEIGHT.to_owned(), Tensor::from_vec(weight, (classes, size), &cpu)?);
         start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
         let params = Params::new(&start, DType::F32, &cpu)?;
-        let network = ResNet::new(job.backbone.architecture, &params)?;
+        let network = Encoder::new(job.backbone.architecture, &params)?;
         let weight_decay = job.spec.full.weight_decay;
         let room = job.limits.training_cache_bytes;
         let room_for_validation = room / 4;
@@ -192,7 +192,8 @@ impl<'a> Trainer<'a> {
         let loss = cross_entropy(&self.logits(&input, self.mode)?, &labels)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         self.insist_on_number(value)?;
-        self.optimiser.step(&self.params, &loss.backward()?, rate)?;
+        let gradients = self.network.backward(&loss, &self.params)?;
+        self.optimiser.step(&self.params, &gradients, rate)?;
         Ok(value)
     }
 

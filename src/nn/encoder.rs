@@ -1,0 +1,80 @@
+//! A backbone of any architecture: features forward, gradients backward, cut where training begins.
+
+use candle_core::{Result, Tensor};
+
+use super::{Gradients, Params, ResNet};
+use crate::domain::Architecture;
+
+/// Which statistics batch normalisation uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Those of the batch; the running ones follow.
+    Train,
+    /// The running ones, unchanged; gradients flow all the same.
+    Frozen,
+}
+
+/// Below this many training images the batch statistics are too noisy to follow.
+const IMAGES_FOR_BATCH_STATISTICS: usize = 256;
+
+impl Mode {
+    /// The mode to train in: the pretrained statistics stay when there are few images.
+    pub fn for_images(images: usize) -> Self {
+        if images < IMAGES_FOR_BATCH_STATISTICS { Self::Frozen } else { Self::Train }
+    }
+}
+
+/// What a backbone makes of a batch.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// Mean of the feature map over positions, `[N, D]`.
+    pub embedding: Tensor,
+    /// Output of the last stage: `[N, D, H / 32, W / 32]`.
+    pub feature_map: Tensor,
+}
+
+/// A backbone over parameters that it shares.
+#[derive(Debug, Clone)]
+pub enum Encoder {
+    /// A residual network.
+    ResNet(ResNet),
+}
+
+impl Encoder {
+    /// The network over `params`, which keep its values.
+    pub fn new(architecture: Architecture, params: &Params) -> Result<Self> {
+        match architecture {
+            Architecture::Resnet18
+            | Architecture::Resnet34
+            | Architecture::Resnet50
+            | Architecture::Resnet101
+            | Architecture::Resnet152 => Ok(Self::ResNet(ResNet::new(architecture, params)?)),
+        }
+    }
+
+    /// Features of a batch of pictures `[N, 3, H, W]`.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Features> {
+        self.tail(&self.trunk(images, 0, mode)?, 0, mode)
+    }
+
+    /// What enters the last `stages` stages (blocks of a transformer) for a batch of pictures
+    /// `[N, 3, H, W]`; with [`Self::tail`] the whole network.
+    pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
+        match self {
+            Self::ResNet(network) => network.trunk(images, stages, mode),
+        }
+    }
+
+    /// Features from what enters the last `stages` stages.
+    pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
+        match self {
+            Self::ResNet(network) => network.tail(activations, stages, mode),
+        }
+    }
+
+    /// Gradients of `loss`, which was computed from this network's features, for everything
+    /// trainable in `params`, the head included.
+    pub fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
+        Ok(Gradients::from_store(params, &loss.backward()?))
+    }
+}
