@@ -1,8 +1,8 @@
 //! What is compared: whole training steps, and single convolutions forward and backward.
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
-use lvmed::nn::conv::conv2d;
+use lvmed::nn::engine::measure::Measured;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
 use lvmed::nn::optim::{AdamW, Settings};
@@ -123,12 +123,7 @@ pub(crate) enum Work {
         input: Tensor,
         labels: Vec<u32>,
     },
-    Conv {
-        input: Var,
-        weight: Var,
-        stride: usize,
-        needs_input: bool,
-    },
+    Conv(Box<Measured>),
 }
 
 impl Work {
@@ -157,12 +152,11 @@ impl Work {
                     labels: (0..case.images as u32).map(|at| at % 3).collect(),
                 }
             }
-            Kind::Conv(input, output, kernel, stride) => Self::Conv {
-                input: Var::from_tensor(&tensor((case.images, input, case.size, case.size))?)?,
-                weight: Var::from_tensor(&tensor((output, input, kernel, kernel))?)?,
-                stride,
-                needs_input: input != 3,
-            },
+            Kind::Conv(input, output, kernel, stride) => Self::Conv(Box::new(Measured::new(
+                (case.images, case.size),
+                (input, output),
+                (kernel, stride),
+            ))),
         })
     }
 
@@ -174,13 +168,7 @@ impl Work {
                 let loss = cross_entropy(&logits, labels)?;
                 optimiser.step(params, &network.backward(&loss, params)?, 1e-4)?;
             }
-            Self::Conv { input, weight, stride, needs_input } => {
-                let padding = weight.dim(2)? / 2;
-                let input = if *needs_input { input.as_tensor().clone() } else { input.detach() };
-                let out = conv2d(&input, weight, *stride, padding)?;
-                // The gradient of the sum is one everywhere, as the peer's is.
-                out.sum_all()?.backward()?;
-            }
+            Self::Conv(measured) => measured.round(),
         }
         Ok(())
     }

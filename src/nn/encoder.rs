@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::engine::Kind;
 use super::{Gradients, Params, ResNet};
 use crate::domain::Architecture;
 
@@ -52,29 +53,45 @@ impl Encoder {
         }
     }
 
-    /// Features of a batch of pictures `[N, 3, H, W]`.
+    /// Features of a batch of pictures `[N, 3, H, W]`, with a way back to what is trained.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Features> {
         self.tail(&self.trunk(images, 0, mode)?, 0, mode)
+    }
+
+    /// The same features on running statistics without a way back: less memory, nothing kept.
+    pub fn infer(&self, images: &Tensor) -> Result<Features> {
+        let (kind, mode) = (Kind::Inference, Mode::Frozen);
+        match self {
+            Self::ResNet(network) => {
+                let x = network.trunk(&images.detach(), 0, kind, mode)?;
+                let Features { embedding, feature_map } = network.tail(&x, 0, kind, mode)?;
+                Ok(Features { embedding: embedding.detach(), feature_map: feature_map.detach() })
+            }
+        }
     }
 
     /// What enters the last `stages` stages (blocks of a transformer) for a batch of pictures
     /// `[N, 3, H, W]`; with [`Self::tail`] the whole network.
     pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         match self {
-            Self::ResNet(network) => network.trunk(images, stages, mode),
+            Self::ResNet(network) => network.trunk(images, stages, Kind::Training, mode),
         }
     }
 
     /// Features from what enters the last `stages` stages.
     pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
         match self {
-            Self::ResNet(network) => network.tail(activations, stages, mode),
+            Self::ResNet(network) => network.tail(activations, stages, Kind::Training, mode),
         }
     }
 
     /// Gradients of `loss`, which was computed from this network's features, for everything
     /// trainable in `params`, the head included.
     pub fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
-        Ok(Gradients::from_store(params, &loss.backward()?))
+        let mut gradients = Gradients::from_store(params, &loss.backward()?);
+        match self {
+            Self::ResNet(network) => gradients.add(network.take_gradients())?,
+        }
+        Ok(gradients)
     }
 }

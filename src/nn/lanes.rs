@@ -40,25 +40,6 @@ pub(super) fn sum_two<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> (T, T)
     (fold(one), fold(two))
 }
 
-/// Like [`sum_two`] with `y` taken as zero where `gate` is not positive.
-pub(super) fn sum_two_where_positive<T: WithDType>(
-    x: &[T],
-    y: &[T],
-    gate: &[T],
-    f: impl Fn(T, T) -> (T, T),
-) -> (T, T) {
-    let zero = T::zero();
-    let (mut one, mut two) = ([zero; LANES], [zero; LANES]);
-    for ((x, y), gate) in x.chunks(LANES).zip(y.chunks(LANES)).zip(gate.chunks(LANES)) {
-        for (lane, ((x, y), gate)) in x.iter().zip(y).zip(gate).enumerate() {
-            let (first, second) = f(*x, if *gate > zero { *y } else { zero });
-            one[lane] += first;
-            two[lane] += second;
-        }
-    }
-    (fold(one), fold(two))
-}
-
 fn fold<T: WithDType>(lanes: [T; LANES]) -> T {
     let mut total = T::zero();
     for lane in lanes {

@@ -8,6 +8,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod conv_norm;
 mod encoder;
+pub mod engine;
 pub mod gemm;
 mod gradients;
 mod lanes;

@@ -1,10 +1,13 @@
 //! Residual networks with torchvision's names and numbers (He et al. 2016, stride on the 3x3).
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{Result, Tensor};
 
-use super::batch_norm::BatchNorm;
-use super::conv_norm::{Activation, conv_norm};
+use super::Gradients;
+use super::conv_norm::{Activation, ConvNorm};
 use super::encoder::{Features, Mode};
+use super::engine::{self, Kind, Pools, Setting};
 use super::ops::{add_relu, global_average_pool};
 use super::params::Params;
 use super::pool::max_pool2d;
@@ -96,71 +99,90 @@ impl BlockLayout {
 }
 
 /// A residual network without its classifier.
+///
+/// On the CPU its stem and blocks are one operator of their own ([`super::engine`]); elsewhere, and
+/// in [`ResNet::composed`], a composition of smaller ones.
 #[derive(Debug, Clone)]
 pub struct ResNet {
     stem: ConvNorm,
     /// Blocks of each stage.
     stages: Vec<Vec<Block>>,
-}
-
-/// A convolution and its normalisation.
-#[derive(Debug, Clone)]
-struct ConvNorm {
-    weight: Tensor,
-    stride: usize,
-    padding: usize,
-    norm: BatchNorm,
+    pools: Pools,
+    gradients: Arc<Mutex<Gradients>>,
 }
 
 #[derive(Debug, Clone)]
-struct Block {
-    main: Vec<ConvNorm>,
-    shortcut: Option<ConvNorm>,
+pub(super) struct Block {
+    pub(super) main: Vec<ConvNorm>,
+    pub(super) shortcut: Option<ConvNorm>,
 }
 
 impl ResNet {
     /// The network over `params`, which keep its values.
     pub fn new(architecture: Architecture, params: &Params) -> Result<Self> {
-        let stem = ConvNorm::new(params, "conv1", "bn1", 2, 3)?;
-        let block = |layout: BlockLayout| -> Result<Block> {
-            let prefix = &layout.prefix;
-            let main = layout
-                .convolutions()
-                .into_iter()
-                .map(|(number, _, _, kernel, stride)| {
-                    let (conv, norm) =
-                        (format!("{prefix}.conv{number}"), format!("{prefix}.bn{number}"));
-                    ConvNorm::new(params, &conv, &norm, stride, kernel / 2)
-                })
-                .collect::<Result<_>>()?;
-            let shortcut = if layout.has_downsample() {
-                let (conv, norm) =
-                    (format!("{prefix}.downsample.0"), format!("{prefix}.downsample.1"));
-                Some(ConvNorm::new(params, &conv, &norm, layout.stride, 0)?)
-            } else {
-                None
-            };
-            Ok(Block { main, shortcut })
-        };
+        let stem = ConvNorm::new(params, ("conv1", "bn1"), 2, 3)?;
         let layout = Layout::of(architecture);
         let mut blocks = layout.each_block().into_iter();
-        let stage = |count| blocks.by_ref().take(count).map(block).collect::<Result<_>>();
+        let stage =
+            |count| blocks.by_ref().take(count).map(|layout| Block::new(params, &layout)).collect();
         let stages = layout.blocks.into_iter().map(stage).collect::<Result<_>>()?;
-        Ok(Self { stem, stages })
+        Ok(Self { stem, stages, pools: Pools::default(), gradients: Arc::default() })
     }
 
     /// What enters the last `stages` stages for a batch of pictures `[N, 3, H, W]`.
-    pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
+    pub fn trunk(&self, images: &Tensor, stages: usize, kind: Kind, mode: Mode) -> Result<Tensor> {
+        let blocks = &self.stages[..self.stages.len().saturating_sub(stages)];
+        if images.device().is_cpu() && !images.track_op() {
+            return self.run(images, Some(&self.stem), blocks, kind, mode);
+        }
         let stem = self.stem.forward(images, mode, Activation::Relu)?;
-        let before = self.stages.len().saturating_sub(stages);
-        through(&self.stages[..before], max_pool2d(&stem, 3, 2, 1)?, mode)
+        through(blocks, max_pool2d(&stem, 3, 2, 1)?, mode)
     }
 
     /// Features from what enters the last `stages` stages.
-    pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
-        let before = self.stages.len().saturating_sub(stages);
-        let x = through(&self.stages[before..], activations.clone(), mode)?;
+    pub fn tail(
+        &self,
+        activations: &Tensor,
+        stages: usize,
+        kind: Kind,
+        mode: Mode,
+    ) -> Result<Features> {
+        let blocks = &self.stages[self.stages.len().saturating_sub(stages)..];
+        let x = match blocks {
+            [] => activations.clone(),
+            _ if activations.device().is_cpu() => {
+                self.run(activations, None, blocks, kind, mode)?
+            }
+            _ => through(blocks, activations.clone(), mode)?,
+        };
         Ok(Features { embedding: global_average_pool(&x)?, feature_map: x })
+    }
+
+    /// Features of a batch of pictures by operators that every device has. Gradients of the
+    /// parameters are found in candle's graph then.
+    pub fn composed(&self, images: &Tensor, mode: Mode) -> Result<Features> {
+        let stem = self.stem.forward(images, mode, Activation::Relu)?;
+        let x = through(&self.stages, max_pool2d(&stem, 3, 2, 1)?, mode)?;
+        Ok(Features { embedding: global_average_pool(&x)?, feature_map: x })
+    }
+
+    /// The gradients that ways back left since they were last taken.
+    pub(super) fn take_gradients(&self) -> Gradients {
+        std::mem::take(&mut *self.gradients.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn run(
+        &self,
+        x: &Tensor,
+        stem: Option<&ConvNorm>,
+        stages: &[Vec<Block>],
+        kind: Kind,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let blocks: Vec<&Block> = stages.iter().flatten().collect();
+        let gradients = Arc::clone(&self.gradients);
+        let setting = Setting { mode, pools: self.pools.clone(), gradients };
+        engine::run(x, (stem, &blocks), &setting, kind)
     }
 }
 
@@ -172,6 +194,26 @@ fn through(stages: &[Vec<Block>], mut x: Tensor, mode: Mode) -> Result<Tensor> {
 }
 
 impl Block {
+    fn new(params: &Params, layout: &BlockLayout) -> Result<Self> {
+        let prefix = &layout.prefix;
+        let layer = |(number, _, _, kernel, stride): (usize, usize, usize, usize, usize)| {
+            let (conv, norm) = (format!("{prefix}.conv{number}"), format!("{prefix}.bn{number}"));
+            ConvNorm::new(params, (&conv, &norm), stride, kernel / 2)
+        };
+        let main = layout.convolutions().into_iter().map(layer).collect::<Result<_>>()?;
+        let (conv, norm) = (format!("{prefix}.downsample.0"), format!("{prefix}.downsample.1"));
+        let shortcut = layout
+            .has_downsample()
+            .then(|| ConvNorm::new(params, (&conv, &norm), layout.stride, 0))
+            .transpose()?;
+        Ok(Self { main, shortcut })
+    }
+
+    /// Whether any of its parameters is trained.
+    pub(super) fn is_trained(&self) -> bool {
+        self.main.iter().chain(&self.shortcut).any(ConvNorm::is_trained)
+    }
+
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut main = x.clone();
         for (at, layer) in self.main.iter().enumerate() {
@@ -183,26 +225,5 @@ impl Block {
             Some(layer) => add_relu(&main, &layer.forward(x, mode, Activation::None)?),
             None => add_relu(&main, x),
         }
-    }
-}
-
-impl ConvNorm {
-    fn new(params: &Params, conv: &str, norm: &str, stride: usize, padding: usize) -> Result<Self> {
-        Ok(Self {
-            weight: params.tensor(&format!("{conv}.weight"))?,
-            stride,
-            padding,
-            norm: BatchNorm {
-                weight: params.tensor(&format!("{norm}.weight"))?,
-                bias: params.tensor(&format!("{norm}.bias"))?,
-                running_mean: params.get(&format!("{norm}.running_mean"))?.clone(),
-                running_var: params.get(&format!("{norm}.running_var"))?.clone(),
-            },
-        })
-    }
-
-    fn forward(&self, x: &Tensor, mode: Mode, activation: Activation) -> Result<Tensor> {
-        let shape = (self.stride, self.padding);
-        conv_norm(x, &self.weight, shape, &self.norm, mode, activation)
     }
 }

@@ -5,7 +5,6 @@ use candle_core::{DType, Device, Tensor, Var};
 use lvmed::domain::Architecture;
 use lvmed::nn::batch_norm::BatchNorm;
 use lvmed::nn::conv::conv2d;
-use lvmed::nn::conv_norm::{Activation, conv_norm};
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::{add_relu, linear, relu, softmax};
 use lvmed::nn::pool::max_pool2d;
@@ -150,63 +149,6 @@ proptest! {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn fused_convolution_and_normalisation_of_any_shape(
-        images in 1_usize..6, channels in 1_usize..3, outputs in 1_usize..4,
-        height in 3_usize..7, width in 3_usize..7, kernel in 1_usize..4,
-        stride in 1_usize..3, seed in 0_u64..1000,
-    ) {
-        let x = variable(&[images, channels, height, width], seed);
-        let weight = variable(&[outputs, channels, kernel, kernel], seed + 1);
-        let (scale, shift) = (variable(&[outputs], seed + 2), variable(&[outputs], seed + 3));
-        let norm = || {
-            let variance = variable(&[outputs], seed + 5).abs().expect("positive");
-            BatchNorm {
-                weight: scale.as_tensor().clone(),
-                bias: shift.as_tensor().clone(),
-                running_mean: variable(&[outputs], seed + 4),
-                running_var: Var::from_tensor(&variance).expect("a variable"),
-            }
-        };
-        let shape = (stride, kernel / 2);
-        for mode in [Mode::Train, Mode::Frozen] {
-            for activation in [Activation::None, Activation::Relu] {
-                let (fused, apart) = (norm(), norm());
-                let found = conv_norm(&x, &weight, shape, &fused, mode, activation).expect("fused");
-                let expected = conv2d(&x, &weight, stride, kernel / 2)
-                    .and_then(|z| apart.forward(&z, mode))
-                    .and_then(|y| if activation == Activation::Relu { relu(&y) } else { Ok(y) })
-                    .expect("apart");
-                for (found, expected) in values(&found).iter().zip(values(&expected)) {
-                    prop_assert!((found - expected).abs() < 1e-9, "{found} {expected}");
-                }
-                for (one, other) in [
-                    (&fused.running_mean, &apart.running_mean),
-                    (&fused.running_var, &apart.running_var),
-                ] {
-                    for (one, other) in values(one).iter().zip(values(other)) {
-                        prop_assert!((one - other).abs() < 1e-9, "{one} {other}");
-                    }
-                }
-                let grads = |out: &Tensor| {
-                    let grads = weigh(out).backward().expect("gradients");
-                    [&x, &weight, &scale, &shift]
-                        .map(|variable| values(grads.get(variable).expect("a gradient")))
-                };
-                for (one, other) in grads(&found).iter().zip(grads(&expected)) {
-                    for (one, other) in one.iter().zip(other) {
-                        let scale = one.abs().max(1.0);
-                        prop_assert!((one - other).abs() < 1e-8 * scale, "{one} {other}");
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn small_operators() {
     let (x, weight, bias) = (variable(&[3, 5], 1), variable(&[4, 5], 2), variable(&[4], 3));
@@ -241,12 +183,12 @@ fn one_step_moves_every_trainable_parameter_and_the_running_statistics_only_in_t
             let input = Tensor::from_vec(input, (2, 3, 64, 64), &Device::Cpu).expect("a batch");
 
             let out = network.forward(&input, mode).expect("features").embedding;
-            let grads = out.sqr().and_then(|out| out.mean_all()).expect("a loss").backward();
-            let grads = grads.expect("gradients");
+            let loss = out.sqr().and_then(|out| out.mean_all()).expect("a loss");
+            let grads = network.backward(&loss, &params).expect("gradients");
 
             assert_eq!(params.trainable().count(), expected(architecture).len() * 3 / 5);
-            for (name, variable) in params.trainable() {
-                let gradient = grads.get(variable).unwrap_or_else(|| panic!("{name} has none"));
+            for (name, _) in params.trainable() {
+                let gradient = grads.get(name).unwrap_or_else(|| panic!("{name} has none"));
                 let size = gradient.abs().and_then(|g| g.sum_all()).expect("a sum");
                 let size = size.to_scalar::<f32>().expect("a number");
                 assert!(size > 0.0 && size.is_finite(), "{architecture} {mode:?} {name}: {size}");
@@ -273,12 +215,12 @@ fn results_are_the_same_on_any_number_of_threads() {
                 (0..4 * 3 * 64 * 64).map(|_| generator.random_range(-1.0..1.0)).collect();
             let input = Tensor::from_vec(input, (4, 3, 64, 64), &Device::Cpu).expect("a batch");
             let out = network.forward(&input, Mode::Train).expect("features").embedding;
-            let grads = out.sqr().and_then(|out| out.mean_all()).and_then(|out| out.backward());
-            let grads = grads.expect("gradients");
+            let loss = out.sqr().and_then(|out| out.mean_all()).expect("a loss");
+            let grads = network.backward(&loss, &params).expect("gradients");
             params
                 .trainable()
-                .flat_map(|(_, variable)| {
-                    let gradient = grads.get(variable).expect("a gradient").flatten_all();
+                .flat_map(|(name, _)| {
+                    let gradient = grads.get(name).expect("a gradient").flatten_all();
                     gradient.and_then(|flat| flat.to_vec1::<f32>()).expect("values")
                 })
                 .map(f32::to_bits)

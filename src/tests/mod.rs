@@ -10,6 +10,7 @@ mod deletion;
 mod dicom_corpus;
 mod dicom_values;
 mod dicoms;
+mod engine;
 mod evaluation;
 mod full_disk;
 mod gradients;

@@ -12,7 +12,6 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, W
 use super::ops::{Borrowed, with_values};
 pub(in crate::nn) use batch::Gradients;
 pub(in crate::nn) use geometry::Geometry;
-pub(in crate::nn) use image::Scratch;
 
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C, kh, kw]`: `[N, O, H', W']` with
 /// `H' = (H + 2 padding − kh) / stride + 1`, likewise `W'`.

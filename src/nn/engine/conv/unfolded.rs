@@ -1,0 +1,241 @@
+//! Any other convolution: windows unfolded into rows a few lines at a time, then one product.
+
+use std::ops::Range;
+
+use candle_core::WithDType;
+use rayon::prelude::*;
+
+use super::{Convolution, Receiver, Wanted, add_up};
+use crate::nn::engine::buffers::{Buffer, Buffers};
+use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
+use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
+
+/// Unfolded values that are worked on at a time.
+const BLOCK: usize = 128 << 10;
+/// The fewest positions of a block.
+const LEAST_ROWS: usize = 128;
+/// Groups of images whose weight gradients are summed apart.
+const GROUPS: usize = 4;
+
+impl Convolution {
+    /// Values of a window.
+    fn window(&self) -> usize {
+        self.kernel * self.kernel * self.inputs
+    }
+
+    /// Lines of the output that are worked on at a time.
+    fn block_lines(&self) -> usize {
+        let rows = (BLOCK / self.window()).max(LEAST_ROWS);
+        (rows / self.out_width()).clamp(1, self.out_height())
+    }
+
+    /// The weight in the order of a window: `[O, k, k, C]`.
+    fn by_window<T: WithDType>(&self, weight: &[T], buffers: &Buffers<T>) -> Buffer<T> {
+        let (inputs, taps) = (self.inputs, self.kernel * self.kernel);
+        let mut out = buffers.take(weight.len());
+        out.par_chunks_exact_mut(self.window())
+            .zip(weight.par_chunks_exact(self.window()))
+            .for_each(|(out, own)| {
+                for tap in 0..taps {
+                    for input in 0..inputs {
+                        out[tap * inputs + input] = own[input * taps + tap];
+                    }
+                }
+            });
+        out
+    }
+
+    pub(super) fn unfolded_forward<T: WithDType>(
+        &self,
+        source: Source<'_, T>,
+        weight: &[T],
+        out: &mut [T],
+        buffers: &Buffers<T>,
+        wants_moments: bool,
+    ) -> Vec<Moments> {
+        let (outputs, window) = (self.outputs, self.window());
+        let weight = self.by_window(weight, buffers);
+        let weight = Matrix::new(&weight, outputs, window).transposed();
+        let (height, line) = (self.out_height(), self.out_width() * outputs);
+        let block = self.block_lines();
+        let blocks: Vec<_> = out
+            .chunks_mut(height * line)
+            .enumerate()
+            .flat_map(|(image, out)| {
+                let blocks = out.chunks_mut(block * line).enumerate();
+                blocks.map(move |(number, out)| (image, number * block, out))
+            })
+            .collect();
+        let moments = blocks.into_par_iter().map(|(image, first, out)| {
+            let rows = out.len() / outputs;
+            let lines = first..first + out.len() / line;
+            let mut unfolded = buffers.take(rows * window);
+            self.unfold(source, image, lines, &mut unfolded, buffers);
+            let unfolded = Matrix::new(&unfolded, rows, window);
+            let target = Target::new(out, rows, outputs);
+            multiply(target, unfolded, weight, Into::Replace, Threads::One);
+            wants_moments.then(|| Moments::of(out, outputs))
+        });
+        moments.collect::<Vec<_>>().into_iter().flatten().collect()
+    }
+
+    pub(super) fn unfolded_backward<T: WithDType>(
+        &self,
+        source: Source<'_, T>,
+        weight: &[T],
+        outgoing: Outgoing<'_, T>,
+        wanted: Wanted<'_, T>,
+        buffers: &Buffers<T>,
+    ) -> Vec<Sums> {
+        let Wanted { weight: d_weight, input } = wanted;
+        let window = self.window();
+        let weight = self.by_window(weight, buffers);
+        let in_image = self.height * self.width * self.inputs;
+        let group = self.images.div_ceil(GROUPS).max(1);
+        let (into, rectified) = match input {
+            Some(Receiver { into, rectified }) => (Some(into), rectified),
+            None => (None, None),
+        };
+        let parts: Vec<Option<&mut [T]>> = match into {
+            Some(into) => into.chunks_mut(group * in_image).map(Some).collect(),
+            None => (0..self.images.div_ceil(group)).map(|_| None).collect(),
+        };
+        let of_group = |(number, mut part): (usize, Option<&mut [T]>)| {
+            let mut sum = d_weight.is_some().then(|| buffers.zeros(weight.len()));
+            let mut sums = Vec::new();
+            for at in 0..group.min(self.images - number * group) {
+                let image = number * group + at;
+                let d_image = part.as_mut().map(|part| &mut part[at * in_image..][..in_image]);
+                let gradients = (sum.as_deref_mut(), d_image);
+                self.image_backward(image, source, &weight, outgoing, gradients, buffers);
+                if let (Some(part), Some(rectified)) = (&mut part, rectified) {
+                    let range = image * in_image..(image + 1) * in_image;
+                    let d_image = &mut part[at * in_image..][..in_image];
+                    sums.push(rectified.part(range).pass(d_image));
+                }
+            }
+            (sum, sums)
+        };
+        let done: Vec<_> = parts.into_par_iter().enumerate().map(of_group).collect();
+        let (weights, sums): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        if let Some(d_weight) = d_weight {
+            let weights: Vec<Buffer<T>> = weights.into_iter().flatten().collect();
+            let mut total = buffers.take(weight.len());
+            add_up(&mut total, &weights);
+            self.by_tap(&total, d_weight, window);
+        }
+        sums.into_iter().flatten().collect()
+    }
+
+    /// A gradient in the order of a window, in the order of the weight.
+    fn by_tap<T: WithDType>(&self, total: &[T], d_weight: &mut [T], window: usize) {
+        let (inputs, taps) = (self.inputs, self.kernel * self.kernel);
+        d_weight.par_chunks_exact_mut(window).zip(total.par_chunks_exact(window)).for_each(
+            |(out, own)| {
+                for tap in 0..taps {
+                    for input in 0..inputs {
+                        out[input * taps + tap] = own[tap * inputs + input];
+                    }
+                }
+            },
+        );
+    }
+
+    /// Adds the gradient of the weight of one image, and writes that of the image.
+    fn image_backward<T: WithDType>(
+        &self,
+        image: usize,
+        source: Source<'_, T>,
+        weight: &[T],
+        outgoing: Outgoing<'_, T>,
+        (mut d_weight, d_image): (Option<&mut [T]>, Option<&mut [T]>),
+        buffers: &Buffers<T>,
+    ) {
+        let (outputs, window) = (self.outputs, self.window());
+        let (height, width) = (self.out_height(), self.out_width());
+        let block = self.block_lines();
+        let mut unfolded = buffers.take(block * width * window);
+        let mut dz = buffers.take(block * width * outputs);
+        let padded = self.padded_line() * (self.height + 2 * self.padding);
+        let mut folded = d_image.is_some().then(|| buffers.zeros(padded));
+        for first in (0..height).step_by(block) {
+            let lines = first..(first + block).min(height);
+            let rows = lines.len() * width;
+            let start = (image * height + first) * width * outputs;
+            let dz = &mut dz[..rows * outputs];
+            outgoing.part(start..start + rows * outputs).write(dz);
+            let dz = Matrix::new(dz, rows, outputs);
+            let unfolded = &mut unfolded[..rows * window];
+            if let Some(d_weight) = &mut d_weight {
+                self.unfold(source, image, lines.clone(), unfolded, buffers);
+                let target = Target::new(d_weight, outputs, window);
+                let unfolded = Matrix::new(unfolded, rows, window);
+                multiply(target, dz.transposed(), unfolded, Into::Add, Threads::One);
+            }
+            if let Some(folded) = &mut folded {
+                let weight = Matrix::new(weight, outputs, window);
+                let target = Target::new(unfolded, rows, window);
+                multiply(target, dz, weight, Into::Replace, Threads::One);
+                self.fold(unfolded, lines, folded);
+            }
+        }
+        if let (Some(d_image), Some(folded)) = (d_image, folded) {
+            let line = self.width * self.inputs;
+            let lines = folded.chunks_exact(self.padded_line()).skip(self.padding);
+            for (out, padded) in d_image.chunks_exact_mut(line).zip(lines) {
+                out.copy_from_slice(&padded[self.padding * self.inputs..][..line]);
+            }
+        }
+    }
+
+    fn padded_line(&self) -> usize {
+        (self.width + 2 * self.padding) * self.inputs
+    }
+
+    /// Writes the windows of some lines of the output, one a row.
+    fn unfold<T: WithDType>(
+        &self,
+        source: Source<'_, T>,
+        image: usize,
+        lines: Range<usize>,
+        unfolded: &mut [T],
+        buffers: &Buffers<T>,
+    ) {
+        let (padded_line, line) = (self.padded_line(), self.width * self.inputs);
+        let needed = (lines.len() - 1) * self.stride + self.kernel;
+        let mut padded = buffers.zeros(needed * padded_line);
+        for (at, padded) in padded.chunks_exact_mut(padded_line).enumerate() {
+            let y = lines.start * self.stride + at;
+            let Some(y) = y.checked_sub(self.padding).filter(|y| *y < self.height) else {
+                continue;
+            };
+            let start = (image * self.height + y) * line;
+            let out = &mut padded[self.padding * self.inputs..][..line];
+            source.part(start..start + line).write(out);
+        }
+        let (segment, step) = (self.kernel * self.inputs, self.stride * self.inputs);
+        let windows = unfolded.chunks_exact_mut(self.window());
+        for (position, window) in windows.enumerate() {
+            let (y, x) = (position / self.out_width(), position % self.out_width());
+            for (tap, out) in window.chunks_exact_mut(segment).enumerate() {
+                let start = (y * self.stride + tap) * padded_line + x * step;
+                out.copy_from_slice(&padded[start..start + segment]);
+            }
+        }
+    }
+
+    /// Adds the windows of some lines of the output to the padded image they were cut from.
+    fn fold<T: WithDType>(&self, unfolded: &[T], lines: Range<usize>, folded: &mut [T]) {
+        let padded_line = self.padded_line();
+        let (segment, step) = (self.kernel * self.inputs, self.stride * self.inputs);
+        for (position, window) in unfolded.chunks_exact(self.window()).enumerate() {
+            let (y, x) = (position / self.out_width(), position % self.out_width());
+            for (tap, own) in window.chunks_exact(segment).enumerate() {
+                let line = (lines.start + y) * self.stride + tap;
+                let start = line * padded_line + x * step;
+                let into = &mut folded[start..start + segment];
+                into.iter_mut().zip(own).for_each(|(sum, value)| *sum += *value);
+            }
+        }
+    }
+}
