@@ -1,8 +1,9 @@
 //! A backbone of any architecture: features forward, gradients backward, cut where training begins.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::engine::Kind;
+use super::vit::{self, Vit};
 use super::{Gradients, Params, ResNet};
 use crate::domain::Architecture;
 
@@ -28,9 +29,10 @@ impl Mode {
 /// What a backbone makes of a batch.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Mean of the feature map over positions, `[N, D]`.
+    /// Mean over positions of the last stage's output (of a transformer's last tokens), `[N, D]`.
     pub embedding: Tensor,
-    /// Output of the last stage: `[N, D, H / 32, W / 32]`.
+    /// Output of the last stage, `[N, D, H / 32, W / 32]`, or of a transformer's neck,
+    /// `[N, 256, H / 16, W / 16]`.
     pub feature_map: Tensor,
 }
 
@@ -39,6 +41,8 @@ pub struct Features {
 pub enum Encoder {
     /// A residual network.
     ResNet(ResNet),
+    /// A vision transformer.
+    Vit(Vit),
 }
 
 impl Encoder {
@@ -50,6 +54,19 @@ impl Encoder {
             | Architecture::Resnet50
             | Architecture::Resnet101
             | Architecture::Resnet152 => Ok(Self::ResNet(ResNet::new(architecture, params)?)),
+            Architecture::SamVitB => match vit::Layout::of(architecture) {
+                Some(layout) => Ok(Self::Vit(Vit::new(&layout, params)?)),
+                None => bail!("{architecture} is no transformer"),
+            },
+        }
+    }
+
+    /// Weighs low-rank factors that the parameters have by `alpha` over their rank; without this
+    /// `alpha` is the rank. Networks without such factors stay as they are.
+    pub fn with_alpha(self, alpha: f64) -> Result<Self> {
+        match self {
+            Self::ResNet(_) => Ok(self),
+            Self::Vit(network) => Ok(Self::Vit(network.with_alpha(alpha)?)),
         }
     }
 
@@ -61,13 +78,13 @@ impl Encoder {
     /// The same features on running statistics without a way back: less memory, nothing kept.
     pub fn infer(&self, images: &Tensor) -> Result<Features> {
         let (kind, mode) = (Kind::Inference, Mode::Frozen);
-        match self {
+        let Features { embedding, feature_map } = match self {
             Self::ResNet(network) => {
-                let x = network.trunk(&images.detach(), 0, kind, mode)?;
-                let Features { embedding, feature_map } = network.tail(&x, 0, kind, mode)?;
-                Ok(Features { embedding: embedding.detach(), feature_map: feature_map.detach() })
+                network.tail(&network.trunk(&images.detach(), 0, kind, mode)?, 0, kind, mode)?
             }
-        }
+            Self::Vit(network) => network.tail(&network.trunk(images, 0)?, 0)?,
+        };
+        Ok(Features { embedding: embedding.detach(), feature_map: feature_map.detach() })
     }
 
     /// What enters the last `stages` stages (blocks of a transformer) for a batch of pictures
@@ -75,6 +92,7 @@ impl Encoder {
     pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         match self {
             Self::ResNet(network) => network.trunk(images, stages, Kind::Training, mode),
+            Self::Vit(network) => network.trunk(images, stages),
         }
     }
 
@@ -82,6 +100,7 @@ impl Encoder {
     pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.tail(activations, stages, Kind::Training, mode),
+            Self::Vit(network) => network.tail(activations, stages),
         }
     }
 
@@ -91,6 +110,7 @@ impl Encoder {
         let mut gradients = Gradients::from_store(params, &loss.backward()?);
         match self {
             Self::ResNet(network) => gradients.add(network.take_gradients())?,
+            Self::Vit(network) => network.drain(&mut gradients),
         }
         Ok(gradients)
     }

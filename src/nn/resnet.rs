@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::Gradients;
 use super::conv_norm::{Activation, ConvNorm};
@@ -23,16 +23,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of an architecture.
-    pub fn of(architecture: Architecture) -> Self {
+    /// The layout of an architecture, if it is a residual network.
+    pub fn of(architecture: Architecture) -> Option<Self> {
         let (blocks, bottleneck) = match architecture {
             Architecture::Resnet18 => ([2, 2, 2, 2], false),
             Architecture::Resnet34 => ([3, 4, 6, 3], false),
             Architecture::Resnet50 => ([3, 4, 6, 3], true),
             Architecture::Resnet101 => ([3, 4, 23, 3], true),
             Architecture::Resnet152 => ([3, 8, 36, 3], true),
+            Architecture::SamVitB => return None,
         };
-        Self { blocks, bottleneck }
+        Some(Self { blocks, bottleneck })
     }
 
     /// Output channels over inner channels of a block.
@@ -121,7 +122,9 @@ impl ResNet {
     /// The network over `params`, which keep its values.
     pub fn new(architecture: Architecture, params: &Params) -> Result<Self> {
         let stem = ConvNorm::new(params, ("conv1", "bn1"), 2, 3)?;
-        let layout = Layout::of(architecture);
+        let Some(layout) = Layout::of(architecture) else {
+            bail!("{architecture} is no residual network");
+        };
         let mut blocks = layout.each_block().into_iter();
         let stage =
             |count| blocks.by_ref().take(count).map(|layout| Block::new(params, &layout)).collect();

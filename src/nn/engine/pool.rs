@@ -84,7 +84,7 @@ impl Pooling {
         let images = d_y.par_chunks_exact_mut(image);
         let images = images.zip(g.par_chunks_exact(out_image));
         let images = images.zip(places.par_chunks_exact(out_image));
-        let of_image = |(number, ((d_y, g), places)): (usize, ((&mut [T], &[T]), &[u8]))| {
+        let of_image = |number: usize, d_y: &mut [T], g: &[T], places: &[u8]| {
             d_y.fill(T::zero());
             for (position, (g, places)) in
                 g.chunks_exact(channels).zip(places.chunks_exact(channels)).enumerate()
@@ -99,7 +99,8 @@ impl Pooling {
             }
             rectified.part(number * image..(number + 1) * image).pass(d_y)
         };
-        images.enumerate().map(of_image).collect()
+        let images = images.enumerate();
+        images.map(|(number, ((d_y, g), places))| of_image(number, d_y, g, places)).collect()
     }
 }
 

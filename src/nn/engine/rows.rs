@@ -7,6 +7,9 @@ use candle_core::WithDType;
 
 use super::simd::widest;
 
+/// Rows that are summed in the precision of the values; sums of such parts are added in 64 bits.
+const SUMMED: usize = 128;
+
 /// `slope z + offset` of each channel.
 #[derive(Debug, Clone)]
 pub(super) struct Affine<T> {
@@ -133,9 +136,23 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn of<T: WithDType>(rows: usize, first: &[T], second: &[T]) -> Self {
-        let wide = |values: &[T]| values.iter().map(|value| value.to_f64()).collect();
-        Self { rows, first: wide(first), second: wide(second) }
+    /// Sums over `rows` rows: `part` sums some of them into two slices of zeros.
+    fn over<T: WithDType>(
+        rows: usize,
+        channels: usize,
+        mut part: impl FnMut(std::ops::Range<usize>, &mut [T], &mut [T]),
+    ) -> Self {
+        let mut sums = Self { rows, first: vec![0.0; channels], second: vec![0.0; channels] };
+        let (mut first, mut second) = (vec![T::zero(); channels], vec![T::zero(); channels]);
+        for start in (0..rows).step_by(SUMMED) {
+            first.fill(T::zero());
+            second.fill(T::zero());
+            let end = (start + SUMMED).min(rows);
+            part(start * channels..end * channels, &mut first, &mut second);
+            sums.first.iter_mut().zip(&first).for_each(|(sum, value)| *sum += value.to_f64());
+            sums.second.iter_mut().zip(&second).for_each(|(sum, value)| *sum += value.to_f64());
+        }
+        sums
     }
 
     /// The sum of parts, in their order.
@@ -169,49 +186,50 @@ impl<T: WithDType> Rectified<'_, T> {
     /// Keeps of the gradient `g` what passes the rectifier; `Σ g` and `Σ g (z − center)`.
     pub(super) fn pass(self, g: &mut [T]) -> Sums {
         let channels = self.center.len();
-        let mut first = vec![T::zero(); channels];
-        let mut second = vec![T::zero(); channels];
         let (slope, offset) = (&self.affine.slope[..channels], &self.affine.offset[..channels]);
         let center = &self.center[..channels];
         let zero = T::zero();
-        let (total, along) = (&mut first[..channels], &mut second[..channels]);
-        widest(
-            #[inline(always)]
-            || {
-                for (g, z) in g.chunks_exact_mut(channels).zip(self.z.chunks_exact(channels)) {
-                    for at in 0..channels {
-                        let passes = z[at] * slope[at] + offset[at] > zero;
-                        let value = if passes { g[at] } else { zero };
-                        g[at] = value;
-                        total[at] += value;
-                        along[at] += value * (z[at] - center[at]);
+        Sums::over(g.len() / channels, channels, |range, total: &mut [T], along: &mut [T]| {
+            let (total, along) = (&mut total[..channels], &mut along[..channels]);
+            let rows = g[range.clone()].chunks_exact_mut(channels);
+            let rows = rows.zip(self.z[range].chunks_exact(channels));
+            widest(
+                #[inline(always)]
+                || {
+                    for (g, z) in rows {
+                        for at in 0..channels {
+                            let passes = z[at] * slope[at] + offset[at] > zero;
+                            let value = if passes { g[at] } else { zero };
+                            g[at] = value;
+                            total[at] += value;
+                            along[at] += value * (z[at] - center[at]);
+                        }
                     }
-                }
-            },
-        );
-        Sums::of(g.len() / channels, &first, &second)
+                },
+            );
+        })
     }
 }
 
 /// `Σ g` and `Σ g (z − center)` of rows that pass as they are.
 pub(super) fn sums<T: WithDType>(g: &[T], z: &[T], center: &[T]) -> Sums {
     let channels = center.len();
-    let mut first = vec![T::zero(); channels];
-    let mut second = vec![T::zero(); channels];
-    let (total, along) = (&mut first[..channels], &mut second[..channels]);
-    let center = &center[..channels];
-    widest(
-        #[inline(always)]
-        || {
-            for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
-                for at in 0..channels {
-                    total[at] += g[at];
-                    along[at] += g[at] * (z[at] - center[at]);
+    Sums::over(g.len() / channels, channels, |range, total: &mut [T], along: &mut [T]| {
+        let (total, along) = (&mut total[..channels], &mut along[..channels]);
+        let rows = g[range.clone()].chunks_exact(channels);
+        let rows = rows.zip(z[range].chunks_exact(channels));
+        widest(
+            #[inline(always)]
+            || {
+                for (g, z) in rows {
+                    for at in 0..channels {
+                        total[at] += g[at];
+                        along[at] += g[at] * (z[at] - center[at]);
+                    }
                 }
-            }
-        },
-    );
-    Sums::of(g.len() / channels, &first, &second)
+            },
+        );
+    })
 }
 
 /// Mean and sum of squared deviations of each channel over some rows.
@@ -225,31 +243,31 @@ pub(super) struct Moments {
 impl Moments {
     /// Those of `z`; summed about its first row, so that no digits are lost to a large mean.
     pub(super) fn of<T: WithDType>(z: &[T], channels: usize) -> Self {
-        let rows = z.len() / channels;
-        let mut first = vec![T::zero(); channels];
-        let mut second = vec![T::zero(); channels];
         let center = &z[..channels];
-        let (total, square) = (&mut first[..channels], &mut second[..channels]);
-        widest(
-            #[inline(always)]
-            || {
-                for z in z.chunks_exact(channels) {
-                    for at in 0..channels {
-                        let value = z[at] - center[at];
-                        total[at] += value;
-                        square[at] += value * value;
-                    }
-                }
-            },
-        );
+        let Sums { rows, first, second } =
+            Sums::over(z.len() / channels, channels, |range, total: &mut [T], square: &mut [T]| {
+                let (total, square) = (&mut total[..channels], &mut square[..channels]);
+                let rows = z[range].chunks_exact(channels);
+                widest(
+                    #[inline(always)]
+                    || {
+                        for z in rows {
+                            for at in 0..channels {
+                                let value = z[at] - center[at];
+                                total[at] += value;
+                                square[at] += value * value;
+                            }
+                        }
+                    },
+                );
+            });
         let count = rows as f64;
         let mut moments = Self {
             rows,
             mean: Vec::with_capacity(channels),
             squares: Vec::with_capacity(channels),
         };
-        for ((center, total), square) in center.iter().zip(&first).zip(&second) {
-            let (total, square) = (total.to_f64(), square.to_f64());
+        for ((center, total), square) in center.iter().zip(first).zip(second) {
             moments.mean.push(center.to_f64() + total / count);
             moments.squares.push((square - total * total / count).max(0.0));
         }

@@ -416,7 +416,7 @@ fn gather_input<T: WithDType>(
                     half[0][x] += Lanes::load(&tiles_in[start(above) + last * place..]);
                 }
                 if let Some(below) = rows.below {
-                    half[OUT - 1][x] += Lanes::load(&tiles_in[start(below) + x * place..]) * 4.0;
+                    half[OUT - 1][x] += Lanes::load(&tiles_in[start(below) + x * place..]);
                 }
             }
             for y in 0..OUT {
