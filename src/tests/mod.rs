@@ -18,6 +18,7 @@ mod killed;
 mod layering;
 mod main_job;
 mod openapi;
+mod optimisers;
 mod parsers;
 mod pictures;
 mod privacy;

@@ -14,7 +14,7 @@ use super::pictures::Pictures;
 use super::reporter::{At, Reporter, Stage};
 use crate::nn::loss::cross_entropy;
 use crate::nn::ops::linear;
-use crate::nn::optim::{AdamW, Settings, learning_rate};
+use crate::nn::optim::{Groups, Optimiser, Schedule, Settings};
 use crate::nn::weights::{load, normal};
 use crate::nn::{Encoder, Mode, Params, Tensors};
 
@@ -71,7 +71,7 @@ struct Trainer<'a> {
     validation: Pictures<'a>,
     params: Params,
     network: Encoder,
-    optimiser: AdamW,
+    optimiser: Optimiser,
     mode: Mode,
     position: Position,
     best: Tensors,
@@ -108,7 +108,10 @@ impl<'a> Trainer<'a> {
             validation: Pictures::new(job, host, validation, room_for_validation),
             params,
             network,
-            optimiser: AdamW::new(Settings { weight_decay, ..Settings::default() }),
+            optimiser: Optimiser::new(
+                Settings { weight_decay, ..Settings::default() },
+                Groups::uniform(),
+            ),
             mode: Mode::for_images(training.len()),
             position: Position::default(),
             best: Tensors::new(),
@@ -161,8 +164,8 @@ impl<'a> Trainer<'a> {
         let steps = batch_count(images, size) * u64::from(settings.epochs);
         let order = batches(images, size, self.job.spec.seed, self.position.epoch);
         for batch in order.iter().skip(self.position.batch as usize) {
-            let rate =
-                learning_rate(self.position.step, steps, settings.warmup, settings.learning_rate);
+            let schedule = Schedule::Cosine { warmup: settings.warmup };
+            let rate = schedule.rate(self.position.step, steps, settings.learning_rate);
             let loss = self.step(batch, rate)?;
             self.position.step += 1;
             self.position.batch += 1;
