@@ -4,6 +4,7 @@ pub mod backbone;
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;
+pub mod forecast;
 pub mod ids;
 pub mod image;
 pub mod model;
@@ -11,6 +12,7 @@ pub mod name;
 pub mod role;
 pub mod run;
 pub mod split;
+pub mod training;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;

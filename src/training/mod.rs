@@ -1,7 +1,8 @@
 //! Training: from the images of a frozen version to an evaluated model and its files.
 
-mod batches;
+mod activations;
 pub mod bootstrap;
+pub mod calibrate;
 mod card;
 mod checkpoint;
 pub mod error;
@@ -10,20 +11,31 @@ mod features;
 pub mod few_shot;
 pub mod finetune;
 pub mod folds;
-mod full;
 pub mod host;
 pub mod job;
 pub mod lbfgs;
+mod learner;
 pub mod logistic;
+mod loss;
 pub mod matrix;
 pub mod metrics;
+mod networks;
 mod pack;
-mod pictures;
 pub mod probe;
+mod probes;
+mod rate;
+mod recipe;
+mod repeats;
+pub mod replay;
 mod reporter;
+mod source;
 pub mod span;
 pub mod standardise;
+mod step;
+pub mod student;
+mod trainer;
 
+pub use calibrate::calibrate;
 pub use error::TrainingError;
 pub use evaluate::evaluate;
 pub use few_shot::{Candidate, TooFewImages, choose};
@@ -33,3 +45,4 @@ pub use job::{Example, Job};
 pub use metrics::{CannotJudge, Judged};
 pub use pack::Packed;
 pub use probe::{Head, Probe, ProbeError, Sample, fit};
+pub use replay::replay;

@@ -1,0 +1,182 @@
+//! A network in training: its head, what of it is trained, and where the frozen part ends.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::data::generator;
+use super::error::TrainingError;
+use crate::domain::Architecture;
+use crate::domain::run::Method;
+use crate::nn::ops::linear;
+use crate::nn::weights::normal;
+use crate::nn::{Encoder, Gradients, Mode, Params, Tensors};
+
+/// Names of the classifier's tensors, torchvision's.
+pub(super) const HEAD_WEIGHT: &str = "fc.weight";
+pub(super) const HEAD_BIAS: &str = "fc.bias";
+/// Standard deviation of the head's first weights.
+const HEAD_STD: f64 = 0.01;
+/// Endings of tensors that follow the batches without being trained.
+const FOLLOWING: [&str; 2] = ["running_mean", "running_var"];
+
+/// What is trained of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Part {
+    /// Every layer.
+    Whole,
+    /// The last so many stages (of a transformer: blocks).
+    Tail(usize),
+}
+
+impl Part {
+    /// What `method` trains.
+    pub(super) fn of(method: Method, stages: u32) -> Self {
+        match method {
+            Method::Probe => Self::Tail(0),
+            Method::Last => Self::Tail(stages as usize),
+            Method::Full | Method::Lora => Self::Whole,
+        }
+    }
+
+    /// Whether a tensor of this name is part of it; the head always is.
+    fn holds(self, architecture: Architecture, name: &str) -> bool {
+        let head = name == HEAD_WEIGHT || name == HEAD_BIAS;
+        match self {
+            Self::Whole => true,
+            Self::Tail(stages) => head || architecture.is_in_tail(name, stages),
+        }
+    }
+}
+
+/// A network in training.
+pub(super) struct Learner {
+    architecture: Architecture,
+    part: Part,
+    pub(super) params: Params,
+    network: Encoder,
+}
+
+impl Learner {
+    /// The backbone `start` with a fresh head of `classes` outputs drawn from `seed`.
+    pub(super) fn new(
+        architecture: Architecture,
+        mut start: Tensors,
+        part: Part,
+        (classes, seed): (usize, u64),
+    ) -> Result<Self, TrainingError> {
+        let size = architecture.embedding_size();
+        let mut random = generator("head", seed, 0, 0);
+        let weight = normal(&mut random, classes * size, HEAD_STD);
+        let cpu = Device::Cpu;
+        start.insert(HEAD_WEIGHT.to_owned(), Tensor::from_vec(weight, (classes, size), &cpu)?);
+        start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
+        let mut params = Params::new(&start, DType::F32, &cpu)?;
+        params.train_only(|name| part.holds(architecture, name));
+        let network = Encoder::new(architecture, &params)?;
+        Ok(Self { architecture, part, params, network })
+    }
+
+    /// Whether nothing of it is frozen before the trained part.
+    pub(super) fn is_whole(&self) -> bool {
+        self.part == Part::Whole
+    }
+
+    /// What enters the trained part for a batch of pictures `[N, 3, H, W]`: the pictures themselves
+    /// where nothing before it is frozen. No gradient leads back from it.
+    pub(super) fn enter(&self, pictures: &Tensor) -> Result<Tensor, TrainingError> {
+        match self.part {
+            Part::Whole => Ok(pictures.clone()),
+            Part::Tail(stages) => Ok(self.network.trunk(pictures, stages, Mode::Frozen)?.detach()),
+        }
+    }
+
+    /// Logits `[N, K]` of what [`Self::enter`] gave.
+    pub(super) fn logits(&self, entered: &Tensor, mode: Mode) -> Result<Tensor, TrainingError> {
+        let features = match self.part {
+            Part::Whole => self.network.forward(entered, mode)?,
+            Part::Tail(stages) => self.network.tail(entered, stages, mode)?,
+        };
+        let (weight, bias) = (self.params.get(HEAD_WEIGHT)?, self.params.get(HEAD_BIAS)?);
+        Ok(linear(&features.embedding, weight, bias)?)
+    }
+
+    /// Gradients of a loss that was computed from [`Self::logits`].
+    pub(super) fn backward(&self, loss: &Tensor) -> Result<Gradients, TrainingError> {
+        Ok(self.network.backward(loss, &self.params)?)
+    }
+
+    /// How many numbers are trained.
+    pub(super) fn trained_parameters(&self) -> u64 {
+        self.params.trainable().map(|(_, variable)| variable.elem_count() as u64).sum()
+    }
+
+    /// The tensors that training may change: what a checkpoint has to keep.
+    pub(super) fn moving(&self) -> Result<Tensors, TrainingError> {
+        Ok(self.moving_of(self.params.snapshot()?))
+    }
+
+    /// Those of `all` that training may change.
+    pub(super) fn moving_of(&self, mut all: Tensors) -> Tensors {
+        all.retain(|name, _| {
+            let follows = FOLLOWING.iter().any(|ending| name.ends_with(ending));
+            self.params.is_trainable(name) || (follows && self.part.holds(self.architecture, name))
+        });
+        all
+    }
+
+    /// Sets the tensors of [`Self::moving`].
+    pub(super) fn set(&self, moving: &Tensors) -> Result<(), TrainingError> {
+        let mut all = self.params.snapshot()?;
+        all.extend(moving.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+        Ok(self.params.restore(&all)?)
+    }
+
+    /// Backbone and head as they are published, with `moving` in place.
+    pub(super) fn published(&self, moving: &Tensors) -> Result<Tensors, TrainingError> {
+        let mut all = self.params.snapshot()?;
+        all.extend(moving.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+        Ok(all)
+    }
+
+    /// Names where numbers end when a batch has been computed to something that is none: the first
+    /// parameter that is not finite, else the first stage whose output is not, else the head.
+    pub(super) fn where_numbers_end(&self, entered: &Tensor) -> Result<String, TrainingError> {
+        for (name, variable) in self.params.trainable() {
+            if !is_finite(variable.as_tensor())? {
+                return Ok(name.to_owned());
+            }
+        }
+        let stages = match self.part {
+            Part::Whole => self.architecture.stages(),
+            Part::Tail(stages) => stages,
+        };
+        if !is_finite(entered)? {
+            return Ok("the input".to_owned());
+        }
+        if self.part == Part::Whole {
+            for left in (0..=stages).rev() {
+                let x = self.network.trunk(entered, left, Mode::Frozen)?;
+                if !is_finite(&x)? {
+                    return Ok(self.stage_before(left));
+                }
+            }
+        }
+        Ok(HEAD_WEIGHT.to_owned())
+    }
+
+    /// The stage whose output enters the last `left` ones.
+    fn stage_before(&self, left: usize) -> String {
+        let names: Vec<&str> = self.params.trainable().map(|(name, _)| name).collect();
+        let first = names.iter().find(|name| {
+            self.architecture.is_in_tail(name, left + 1)
+                && !self.architecture.is_in_tail(name, left)
+        });
+        first.map_or_else(|| "the first layers".to_owned(), |name| (*name).to_owned())
+    }
+}
+
+/// Whether all values are numbers.
+fn is_finite(tensor: &Tensor) -> Result<bool, TrainingError> {
+    // Zero times a number is zero; times anything else it is not a number.
+    let sum = (tensor.detach() * 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok(sum == 0.0)
+}
