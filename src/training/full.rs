@@ -1,17 +1,19 @@
 //! Full fine-tuning: every layer and the head, by AdamW, until the validation loss stops falling.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use candle_core::{D, DType, Device, Tensor};
 
-use super::batches::{batch_count, batches, generator, mirror, mirrored};
 use super::checkpoint::{Position, State};
+use super::data::{Batch, Drawing, Feed, Pictures, Place, Plan, generator};
 use super::error::TrainingError;
 use super::host::{Host, Stop};
 use super::job::{Example, Job};
-use super::pictures::Pictures;
 use super::reporter::{At, Reporter, Stage};
+use crate::domain::augmentation::Augmentation;
+use crate::domain::imbalance::Imbalance;
 use crate::nn::loss::cross_entropy;
 use crate::nn::ops::linear;
 use crate::nn::optim::{AdamW, Settings, learning_rate};
@@ -67,8 +69,8 @@ struct Trainer<'a> {
     host: &'a dyn Host,
     reporter: &'a Reporter<'a>,
     stage: Stage,
-    training: Pictures<'a>,
-    validation: Pictures<'a>,
+    training: Feed<'a>,
+    validation: Feed<'a>,
     params: Params,
     network: Encoder,
     optimiser: AdamW,
@@ -96,16 +98,28 @@ impl<'a> Trainer<'a> {
         start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
         let params = Params::new(&start, DType::F32, &cpu)?;
         let network = Encoder::new(job.backbone.architecture, &params)?;
-        let weight_decay = job.spec.full.weight_decay;
-        let room = job.limits.training_cache_bytes;
-        let room_for_validation = room / 4;
+        let settings = &job.spec.full;
+        let weight_decay = settings.weight_decay;
+        let pictures = Arc::new(Pictures::of(job, host));
+        let labels: Vec<u32> = training.iter().map(|example| example.label as u32).collect();
+        let drawing = Drawing {
+            batch_size: settings.batch_size as usize,
+            imbalance: Imbalance::None,
+            seed: job.spec.seed,
+            epochs: settings.epochs,
+        };
+        let horizontal_flip = if settings.flip { 0.5 } else { 0.0 };
+        let augmentation = Augmentation { horizontal_flip, ..Augmentation::default() };
+        let plan = Plan::training(&labels, drawing);
+        let in_order = Plan::in_order(validation.len(), VALIDATION_BATCH);
         Ok(Self {
             job,
             host,
             reporter,
             stage,
-            training: Pictures::new(job, host, training, room - room_for_validation),
-            validation: Pictures::new(job, host, validation, room_for_validation),
+            training: Feed::new(Arc::clone(&pictures), training, classes, plan)
+                .augmented(augmentation),
+            validation: Feed::new(pictures, validation, classes, in_order),
             params,
             network,
             optimiser: AdamW::new(Settings { weight_decay, ..Settings::default() }),
@@ -157,13 +171,12 @@ impl<'a> Trainer<'a> {
     /// The batches of the epoch that are still to be done.
     fn epoch(&mut self) -> Result<(), TrainingError> {
         let settings = &self.job.spec.full;
-        let (images, size) = (self.training.len(), settings.batch_size as usize);
-        let steps = batch_count(images, size) * u64::from(settings.epochs);
-        let order = batches(images, size, self.job.spec.seed, self.position.epoch);
-        for batch in order.iter().skip(self.position.batch as usize) {
+        let steps = self.training.plan().batch_count() * u64::from(settings.epochs);
+        let epoch = self.position.epoch;
+        while let Some(batch) = self.training.load(Place { epoch, batch: self.position.batch })? {
             let rate =
                 learning_rate(self.position.step, steps, settings.warmup, settings.learning_rate);
-            let loss = self.step(batch, rate)?;
+            let loss = self.step(&batch, rate)?;
             self.position.step += 1;
             self.position.batch += 1;
             self.host.metric("train_loss", self.position.step, loss)?;
@@ -172,7 +185,7 @@ impl<'a> Trainer<'a> {
                 total: steps,
                 epoch: Some(self.position.epoch + 1),
                 loss: Some(loss),
-                images: batch.len() as u64,
+                images: batch.images.len() as u64,
             };
             self.reporter.at(self.stage, at)?;
             self.save_when_cheap()?;
@@ -181,15 +194,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimiser step; the mean loss of the batch before it.
-    fn step(&mut self, batch: &[usize], rate: f64) -> Result<f64, TrainingError> {
-        let (seed, epoch) = (self.job.spec.seed, self.position.epoch);
-        let flips = if self.job.spec.full.flip {
-            mirrored(batch.len(), seed, epoch, self.position.batch)
-        } else {
-            vec![false; batch.len()]
-        };
-        let (input, labels) = stack(self.job, &mut self.training, batch, &flips)?;
-        let loss = cross_entropy(&self.logits(&input, self.mode)?, &labels)?;
+    fn step(&mut self, batch: &Batch, rate: f64) -> Result<f64, TrainingError> {
+        let loss = cross_entropy(&self.logits(&batch.input, self.mode)?, &batch.labels)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         self.insist_on_number(value)?;
         let gradients = self.network.backward(&loss, &self.params)?;
@@ -216,7 +222,7 @@ impl<'a> Trainer<'a> {
     fn close_epoch(&mut self) -> Result<(), TrainingError> {
         let epoch = self.position.epoch;
         let number = u64::from(epoch) + 1;
-        if self.validation.len() > 0 {
+        if self.validation.plan().images() > 0 {
             let (loss, accuracy) = self.validate()?;
             self.insist_on_number(loss)?;
             self.host.metric("validation_loss", number, loss)?;
@@ -237,20 +243,19 @@ impl<'a> Trainer<'a> {
 
     /// Mean cross-entropy and accuracy on the validation images, on running statistics.
     fn validate(&mut self) -> Result<(f64, f64), TrainingError> {
-        let images = self.validation.len();
+        let images = self.validation.plan().images();
         let (mut total, mut right) = (0.0, 0_u32);
-        let order: Vec<usize> = (0..images).collect();
-        for batch in order.chunks(VALIDATION_BATCH) {
+        for batch in 0..self.validation.plan().batch_count() {
             if let Some(stop) = self.host.stop() {
                 return Err(TrainingError::Stopped(stop));
             }
-            let flips = vec![false; batch.len()];
-            let (input, labels) = stack(self.job, &mut self.validation, batch, &flips)?;
-            let logits = self.logits(&input, Mode::Frozen)?.detach();
-            let loss = cross_entropy(&logits, &labels)?.to_scalar::<f32>()?;
-            total += f64::from(loss) * batch.len() as f64;
+            let Some(batch) = self.validation.load(Place { epoch: 0, batch })? else { break };
+            let logits = self.logits(&batch.input, Mode::Frozen)?.detach();
+            let loss = cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?;
+            total += f64::from(loss) * batch.images.len() as f64;
             let answers = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-            right += answers.iter().zip(&labels).filter(|(one, other)| one == other).count() as u32;
+            right += answers.iter().zip(&batch.labels).filter(|(one, other)| one == other).count()
+                as u32;
         }
         Ok((total / images as f64, f64::from(right) / images as f64))
     }
@@ -263,24 +268,4 @@ impl<'a> Trainer<'a> {
         };
         Ok(Trained { tensors, epoch, epochs, mode: self.mode })
     }
-}
-
-/// A batch `[N, 3, size, size]` and its classes.
-fn stack(
-    job: &Job,
-    pictures: &mut Pictures<'_>,
-    batch: &[usize],
-    flips: &[bool],
-) -> Result<(Tensor, Vec<u32>), TrainingError> {
-    let size = job.backbone.preprocessing.size as usize;
-    let mut values = Vec::with_capacity(batch.len() * 3 * size * size);
-    for (at, flip) in batch.iter().zip(flips) {
-        let start = values.len();
-        values.extend_from_slice(&pictures.get(*at)?);
-        if *flip {
-            mirror(&mut values[start..], size);
-        }
-    }
-    let labels = batch.iter().map(|at| pictures.label(*at)).collect();
-    Ok((Tensor::from_vec(values, (batch.len(), 3, size, size), &Device::Cpu)?, labels))
 }

@@ -1,9 +1,9 @@
 //! Training: from the images of a frozen version to an evaluated model and its files.
 
-mod batches;
 pub mod bootstrap;
 mod card;
 mod checkpoint;
+pub mod data;
 pub mod error;
 pub mod evaluate;
 mod features;
@@ -18,7 +18,6 @@ pub mod logistic;
 pub mod matrix;
 pub mod metrics;
 mod pack;
-mod pictures;
 pub mod probe;
 mod reporter;
 pub mod span;
