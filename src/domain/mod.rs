@@ -1,5 +1,6 @@
 //! The product's vocabulary: plain data and its invariants, with no HTTP, SQL or tensors.
 
+pub mod augmentation;
 pub mod backbone;
 pub mod dataset;
 pub mod digest;
@@ -7,6 +8,7 @@ pub mod evaluation;
 pub mod forecast;
 pub mod ids;
 pub mod image;
+pub mod imbalance;
 pub mod model;
 pub mod name;
 pub mod role;

@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod calibrate;
 mod card;
 mod checkpoint;
+pub mod data;
 pub mod error;
 pub mod evaluate;
 mod features;
