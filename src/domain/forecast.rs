@@ -75,14 +75,15 @@ pub struct Calibration {
     pub frozen_seconds: f64,
 }
 
-/// Free memory that is never planned for: measurements and allocators are not exact.
-const MARGIN: f64 = 1.15;
+/// Percent that are added to what was measured: measurements and allocators are not exact.
+const MARGIN_PERCENT: u64 = 15;
 
 impl Calibration {
     /// Memory of a step with `micro_batch` images at a time.
     pub fn bytes(&self, micro_batch: u32) -> u64 {
         let step = self.base_bytes + u64::from(micro_batch) * self.image_bytes;
-        (step.max(self.checkpoint_bytes) as f64 * MARGIN) as u64
+        let most = step.max(self.checkpoint_bytes);
+        most + most / 100 * MARGIN_PERCENT + most % 100 * MARGIN_PERCENT / 100
     }
 
     /// The largest of `batch`, its half, its quarter, … that fits in `budget` bytes; none when not

@@ -389,7 +389,7 @@ mod tests {
             misfits.iter().map(|found| found.pointer().to_owned()).collect::<Vec<_>>()
         };
 
-        assert_eq!(pointers(Method::Full), [String::new(); 0]);
+        assert_eq!(pointers(Method::Full), Vec::<String>::new());
         assert_eq!(pointers(Method::Last), ["/training/stages"]);
         assert_eq!(pointers(Method::Lora), ["/method"]);
     }

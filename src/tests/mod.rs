@@ -27,3 +27,4 @@ mod server;
 mod split;
 mod store;
 mod torch_zip;
+mod training;

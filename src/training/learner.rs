@@ -180,3 +180,100 @@ fn is_finite(tensor: &Tensor) -> Result<bool, TrainingError> {
     let sum = (tensor.detach() * 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     Ok(sum == 0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::{Learner, Part};
+    use crate::domain::Architecture;
+    use crate::domain::run::Method;
+    use crate::domain::training::Training;
+    use crate::nn::Mode;
+    use crate::nn::optim::Optimiser;
+    use crate::nn::weights::random;
+    use crate::training::loss::SoftCrossEntropy;
+    use crate::training::rate::{groups, rule};
+    use crate::training::step::{Shown, Way, gradients};
+
+    /// The names whose values differ after one step.
+    fn moved(learner: &Learner, mode: Mode) -> Vec<String> {
+        let before = learner.params.snapshot().expect("a snapshot");
+        let cpu = Device::Cpu;
+        let values = (0..3 * 3 * 32 * 32).map(|at| ((at * 7919) % 1009) as f32 / 504.5 - 1.0);
+        let pictures = Tensor::from_vec(values.collect(), (3, 3, 32, 32), &cpu).expect("pictures");
+        let targets = Tensor::new(&[[1.0_f32, 0.0], [0.0, 1.0], [0.5, 0.5]], &cpu);
+        let entered = learner.enter(&pictures).expect("entered");
+        let shown = Shown { entered, targets: targets.expect("targets") };
+        let loss = SoftCrossEntropy::new(None, 0.0, &cpu).expect("a loss");
+        let way = Way { loss, mode, micro_batch: 3, clip_norm: 0.0 };
+
+        let found = gradients(learner, &shown, &way).expect("computed");
+        let (_, gradients) = found.expect("numbers");
+        let training = Training { weight_decay: 0.0, ..Training::default() };
+        let rates = groups(&training, learner.architecture);
+        let mut optimiser = Optimiser::new(rule(&training), rates);
+        optimiser.step(&learner.params, &gradients, 1e-3).expect("a step");
+
+        let after = learner.params.snapshot().expect("a snapshot");
+        let differs = |name: &str| {
+            let bits = |tensor: &Tensor| {
+                let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+                values.expect("values").into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            bits(&before[name]) != bits(&after[name])
+        };
+        before.keys().filter(|name| differs(name)).cloned().collect()
+    }
+
+    #[test]
+    fn one_step_moves_every_trained_parameter_and_no_frozen_one() {
+        let cases = [(Method::Full, 1), (Method::Last, 1), (Method::Last, 3)];
+        for architecture in Architecture::ALL {
+            for (method, stages) in cases {
+                let start = random(architecture, 3).expect("weights");
+                let part = Part::of(method, stages);
+                let learner = Learner::new(architecture, start, part, (2, 1)).expect("a learner");
+                let trained: Vec<String> =
+                    learner.params.trainable().map(|(name, _)| name.to_owned()).collect();
+
+                let moved = moved(&learner, Mode::Frozen);
+
+                assert_eq!(moved, trained, "{architecture} {method:?} {stages}");
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_follow_in_the_trained_part_alone() {
+        let architecture = Architecture::Resnet18;
+        let start = random(architecture, 3).expect("weights");
+        let learner = Learner::new(architecture, start, Part::Tail(1), (2, 1)).expect("a learner");
+
+        let moved = moved(&learner, Mode::Train);
+
+        let following: Vec<&String> =
+            moved.iter().filter(|name| name.contains("running")).collect();
+        assert!(!following.is_empty());
+        assert!(following.iter().all(|name| name.starts_with("layer4.")), "{following:?}");
+        assert!(moved.iter().all(|name| name.starts_with("layer4.") || name.starts_with("fc.")));
+        let kept = learner.moving().expect("values");
+        assert!(moved.iter().all(|name| kept.contains_key(name)), "a checkpoint would lose some");
+        assert_eq!(kept["fc.bias"].dtype(), DType::F32);
+    }
+
+    #[test]
+    fn numbers_end_where_they_end() {
+        let architecture = Architecture::Resnet18;
+        let mut start = random(architecture, 3).expect("weights");
+        // So large that the output overflows, itself a number.
+        let huge = (&start["layer2.0.bn1.weight"] * 3e38).expect("a product");
+        start.insert("layer2.0.bn1.weight".to_owned(), huge);
+        let learner = Learner::new(architecture, start, Part::Whole, (2, 1)).expect("a learner");
+        let ones = Tensor::ones((1, 3, 32, 32), DType::F32, &Device::Cpu).expect("a picture");
+
+        let stage = learner.where_numbers_end(&ones).expect("found");
+
+        assert!(stage.starts_with("layer2."), "{stage}");
+    }
+}

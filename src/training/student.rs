@@ -32,7 +32,7 @@ fn within(t: f64, freedom: usize) -> f64 {
     let theta = (t / (freedom as f64).sqrt()).atan();
     let (sine, cosine) = theta.sin_cos();
     let odd = freedom % 2 == 1;
-    let first = if odd { 1 } else { 0 };
+    let first = usize::from(odd);
     let mut term = if odd { cosine } else { 1.0 };
     let mut sum = 0.0;
     let mut power = first;

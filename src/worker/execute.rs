@@ -25,7 +25,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// What an attempt ends in.
 enum Product {
     /// A model.
-    Trained(Outcome),
+    Trained(Box<Outcome>),
     /// A comparison.
     Replayed(Replayed),
 }
@@ -103,7 +103,7 @@ impl Worker {
                     training::replay(&job, &host, &recorded, replay.steps).map(Product::Replayed)
                 }
                 (Spec::Replay(_) | Spec::Finetune(_), _) => {
-                    training::run(&job, &host).map(Product::Trained)
+                    training::run(&job, &host).map(|outcome| Product::Trained(Box::new(outcome)))
                 }
             };
             let trained = nn::with_threads(job.threads, work);
@@ -126,7 +126,7 @@ impl Worker {
 
     async fn finish(&self, run: &Claimed, job: &Job, product: Product) -> Result<(), StoreError> {
         match product {
-            Product::Trained(outcome) => self.publish(run, job, outcome).await,
+            Product::Trained(outcome) => self.publish(run, job, *outcome).await,
             Product::Replayed(found) => {
                 queue::replayed(&self.store.pool, run, &found).await?;
                 tracing::info!(run = %run.id, equal = found.equal, "replay finished");
