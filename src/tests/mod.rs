@@ -23,6 +23,7 @@ mod parsers;
 mod pictures;
 mod privacy;
 mod probe;
+mod recipes;
 mod server;
 mod split;
 mod store;
