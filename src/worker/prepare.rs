@@ -64,7 +64,9 @@ impl Worker {
         }
         let setting = self.config.limits.training_memory_bytes;
         let memory_bytes = estimate::memory::budget(setting);
-        let learn = examples.iter().filter(|example| example.split == Split::Train).count() as u64;
+        let train = examples.iter().filter(|example| example.split == Split::Train).count() as u64;
+        let drawn = spec.shots.map(|shots| u64::from(shots) * version.labels.len() as u64);
+        let learn = drawn.map_or(train, |drawn| drawn.min(train));
         let calibration = match provenance.micro_batch {
             // What was settled is not settled again.
             Some(_) => None,
