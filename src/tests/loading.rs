@@ -343,3 +343,21 @@ fn nothing_to_load_is_no_batch_and_no_wait() {
     let last = Place { epoch: 2, batch: 5 };
     assert_eq!(loaded(feed(set.pictures(), &examples), last, prefetch).len(), 0);
 }
+
+#[test]
+fn large_pictures_are_made_less_far_ahead_and_no_machine_loads_on_all_its_threads() {
+    let mut set = Set::new();
+    let prefetch = |set: &Set, threads| {
+        let examples: Vec<&Example> = set.examples.iter().collect();
+        Prefetch::of(&feed(set.pictures(), &examples), threads)
+    };
+
+    assert_eq!(prefetch(&set, 2), Prefetch { threads: 2, ahead: 4 });
+    assert_eq!(prefetch(&set, 0).threads, 1);
+    assert_eq!(prefetch(&set, 64).threads, 8);
+    // 5 pictures of 3 MiB values.
+    set.preprocessing.size = 1024;
+    assert_eq!(prefetch(&set, 2).ahead, 4);
+    set.preprocessing.size = 2048;
+    assert_eq!(prefetch(&set, 2).ahead, 1);
+}
