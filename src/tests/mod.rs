@@ -16,6 +16,7 @@ mod gradients;
 mod importing;
 mod killed;
 mod layering;
+mod loading;
 mod main_job;
 mod openapi;
 mod optimisers;

@@ -277,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_reads_the_same_inside_a_tagged_one() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        #[serde(tag = "kind", rename_all = "lowercase")]
+        enum Tagged {
+            Finetune { augmentation: Augment },
+        }
+        let read = |augmentation: &str| {
+            let text = format!("{{\"augmentation\": {augmentation}, \"kind\": \"finetune\"}}");
+            serde_json::from_str::<Tagged>(&text).map_err(|error| error.to_string())
+        };
+
+        let preset = Tagged::Finetune { augmentation: Augment::Preset(Preset::Ct) };
+        let own = Tagged::Finetune { augmentation: Augment::Own(Augmentation::default()) };
+        assert_eq!((read("\"ct\""), read("{}")), (Ok(preset), Ok(own)));
+        assert!(read("{\"flip\": 1}").expect_err("refused").contains("unknown field `flip`"));
+    }
+
+    #[test]
     fn every_setting_outside_its_range_is_named() {
         let mut settings = Augmentation { horizontal_flip: 1.5, ..Augmentation::default() };
         settings.rotation.degrees = f64::NAN;

@@ -207,6 +207,62 @@ mod tests {
         }
     }
 
+    /// Every pixel weighed by `(1 − |Δx|)₊ (1 − |Δy|)₊`, beyond the border too, as far as it is seen.
+    fn by_brute_force(plane: &[f32], affine: Affine, border: Border) -> Vec<f32> {
+        let size = SIZE as i64;
+        let pixel = |x: i64, y: i64| {
+            let mirrored = |at: i64| {
+                (0..)
+                    .flat_map(|_| (0..size).chain((1..size - 1).rev()))
+                    .nth(((at % (2 * size - 2) + 2 * size - 2) % (2 * size - 2)) as usize)
+                    .expect("it goes on for ever")
+            };
+            let (x, y) = match border {
+                Border::Black if !(0..size).contains(&x) || !(0..size).contains(&y) => return 0.0,
+                Border::Black => (x, y),
+                Border::Edge => (x.max(0).min(size - 1), y.max(0).min(size - 1)),
+                Border::Mirror => (mirrored(x), mirrored(y)),
+            };
+            f64::from(plane[(y * size + x) as usize])
+        };
+        let middle = (SIZE as f64 - 1.0) / 2.0;
+        let looked_up = |at: usize| {
+            let (u, v) = ((at % SIZE) as f64 - middle, (at / SIZE) as f64 - middle);
+            let x = affine.x[0] * u + affine.x[1] * v + affine.x[2] + middle;
+            let y = affine.y[0] * u + affine.y[1] * v + affine.y[2] + middle;
+            let mut sum = 0.0;
+            for row in -2 * size..3 * size {
+                for column in -2 * size..3 * size {
+                    let across = (1.0 - (x - column as f64).abs()).max(0.0);
+                    let down = (1.0 - (y - row as f64).abs()).max(0.0);
+                    if across * down > 0.0 {
+                        sum += across * down * pixel(column, row);
+                    }
+                }
+            }
+            sum as f32
+        };
+        (0..SIZE * SIZE).map(looked_up).collect()
+    }
+
+    #[test]
+    fn oblique_changes_are_what_brute_force_finds_within_and_beyond_every_border() {
+        for border in [Border::Black, Border::Edge, Border::Mirror] {
+            for degrees in [12.0, -71.0, 160.0] {
+                let affine = Affine::VERTICAL_FLIP
+                    .then(Affine::rotation(degrees))
+                    .then(Affine::crop([1.3, 1.1], [-2.2, 0.9]));
+
+                let found = changed(&noise(), affine, border);
+
+                let expected = by_brute_force(&noise(), affine, border);
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-6, "{border:?} {degrees}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn each_border_shows_what_it_says() {
         let one_row = |border| {

@@ -8,7 +8,8 @@
 
 use crate::imaging::{ImagingError, Picture, Samples, square};
 
-/// A square picture as brightness: one plane of a grey picture, three of one in colour.
+/// A square picture as brightness: one plane of a grey picture, three of one in colour. A picture whose
+/// three channels are equal is grey, however its file stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compact {
     side: u32,
@@ -35,7 +36,11 @@ pub(super) struct Shape {
 impl Compact {
     /// A decoded picture in its recorded window, stretched to a square of `side` pixels.
     pub fn of(picture: &Picture, side: u32) -> Result<Self, ImagingError> {
-        let planes = square(picture, None, side)?;
+        let mut planes = square(picture, None, side)?;
+        // Grey pictures are often stored as colour; equal channels stay equal under filtering.
+        if planes.iter().all(|plane| *plane == planes[0]) {
+            planes.truncate(1);
+        }
         let all = planes.iter().flatten();
         // Filtering may leave [0, 1] by a rounding error; NaN becomes black.
         let values = if is_eight_bit(picture) {
@@ -147,6 +152,21 @@ mod tests {
         assert_eq!(largest_error(&colour, 64), 0.0);
         assert_eq!(Compact::of(&gray(64, 255.0, None), 64).expect("one").size_bytes(), 64 * 64);
         assert_eq!(Compact::of(&colour, 64).expect("one").size_bytes(), 3 * 64 * 64);
+    }
+
+    #[test]
+    fn grey_stored_as_colour_takes_one_plane_and_has_the_same_values() {
+        let grey = gray(100, 255.0, None);
+        let Samples::Gray(values) = &grey.samples else { unreachable!("it is grey") };
+        let tripled: Vec<u8> = values.iter().flat_map(|value| [*value as u8; 3]).collect();
+        let mut colour = Picture { samples: Samples::Rgb(tripled), ..grey.clone() };
+
+        let compact = Compact::of(&colour, 64).expect("a picture");
+
+        assert_eq!(compact, Compact::of(&grey, 64).expect("a picture"));
+        let Samples::Rgb(values) = &mut colour.samples else { unreachable!("it is in colour") };
+        values[1] ^= 255;
+        assert_eq!(Compact::of(&colour, 64).expect("a picture").size_bytes(), 3 * 64 * 64);
     }
 
     #[test]
