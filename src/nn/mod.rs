@@ -7,6 +7,7 @@
 pub mod batch_norm;
 pub mod conv;
 pub mod conv_norm;
+pub mod dropout;
 mod encoder;
 pub mod gemm;
 mod gradients;
@@ -17,6 +18,8 @@ pub mod optim;
 pub mod params;
 pub mod pool;
 pub mod resnet;
+pub mod upsample;
+mod views;
 pub mod weights;
 
 use std::collections::BTreeMap;
