@@ -55,6 +55,10 @@ impl Host for World {
         Ok(())
     }
 
+    fn settle(&self, _: u32) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn progress(&self, _: &Progress) -> Result<(), HostError> {
         Ok(())
     }

@@ -44,7 +44,7 @@ impl<'a> Bench<'a> {
         let start = random(trial.architecture, 0)?;
         let learner = Learner::new(trial.architecture, start, part, (2, 0))?;
         let mode = if trial.batch_statistics { Mode::Train } else { Mode::Frozen };
-        let loss = SoftCrossEntropy::new(None, 0.0, &Device::Cpu)?;
+        let loss = SoftCrossEntropy::new(None, 0.0);
         Ok(Self {
             trial,
             learner,

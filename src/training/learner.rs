@@ -205,7 +205,7 @@ mod tests {
         let targets = Tensor::new(&[[1.0_f32, 0.0], [0.0, 1.0], [0.5, 0.5]], &cpu);
         let entered = learner.enter(&pictures).expect("entered");
         let shown = Shown { entered, targets: targets.expect("targets") };
-        let loss = SoftCrossEntropy::new(None, 0.0, &cpu).expect("a loss");
+        let loss = SoftCrossEntropy::new(None, 0.0);
         let way = Way { loss, mode, micro_batch: 3, clip_norm: 0.0 };
 
         let found = gradients(learner, &shown, &way).expect("computed");

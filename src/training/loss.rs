@@ -1,29 +1,23 @@
 //! The loss of training: cross-entropy against shares of classes, weighted by class and smoothed.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::error::TrainingError;
+use crate::nn::loss::CrossEntropy;
 
 /// Cross-entropy of logits `z` `[N, K]` against shares `t` `[N, K]` of the classes, with weights `w`
 /// of the classes and smoothing `ε`: `−Σ w_k t'_k ln softmax(z)_k / Σ w_k t_k` over images and
 /// classes, where `t' = (1 − ε) t + ε / K`. For shares of one class alone it is PyTorch's
 /// `CrossEntropyLoss(weight, label_smoothing)`.
 #[derive(Debug, Clone)]
-pub(super) struct SoftCrossEntropy {
-    /// `[1, K]`.
-    weights: Option<Tensor>,
-    smoothing: f64,
-}
+pub(super) struct SoftCrossEntropy(CrossEntropy);
 
 impl SoftCrossEntropy {
     /// The loss with one weight a class, or none.
-    pub(super) fn new(
-        weights: Option<&[f32]>,
-        smoothing: f64,
-        device: &Device,
-    ) -> Result<Self, TrainingError> {
-        let row = |weights: &[f32]| Tensor::from_slice(weights, (1, weights.len()), device);
-        Ok(Self { weights: weights.map(row).transpose()?, smoothing })
+    pub(super) fn new(weights: Option<&[f32]>, smoothing: f64) -> Self {
+        let class_weights =
+            weights.map(|weights| weights.iter().map(|weight| f64::from(*weight)).collect());
+        Self(CrossEntropy { class_weights, smoothing })
     }
 
     /// The loss, a number; its gradient is exact and does not overflow.
@@ -32,27 +26,24 @@ impl SoftCrossEntropy {
         logits: &Tensor,
         targets: &Tensor,
     ) -> Result<Tensor, TrainingError> {
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
-        let normaliser = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-        let logarithms = shifted.broadcast_sub(&normaliser)?;
-        let classes = logits.dim(D::Minus1)? as f64;
-        let smoothed = ((targets * (1.0 - self.smoothing))? + self.smoothing / classes)?;
-        let factors = match &self.weights {
-            Some(weights) => smoothed.broadcast_mul(weights)?,
-            None => smoothed,
-        };
-        let sum = (logarithms * factors)?.sum_all()?;
-        Ok((sum / -self.weight_of(targets)?)?)
+        // Over the number of images, where it should be over what they weigh.
+        let mean = self.0.of_soft(logits, targets)?;
+        Ok((mean * (targets.dim(0)? as f64 / self.weight_of(targets)?))?)
     }
 
     /// `Σ w_k t_k`: how much images weigh together. Losses of parts of a batch add up to that of the
     /// whole in the proportion of their weights.
     pub(super) fn weight_of(&self, targets: &Tensor) -> Result<f64, TrainingError> {
-        let weighed = match &self.weights {
-            Some(weights) => targets.broadcast_mul(weights)?,
-            None => targets.clone(),
+        let rows = targets.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let of_row = |row: &Vec<f64>| -> f64 {
+            match &self.0.class_weights {
+                Some(weights) => {
+                    row.iter().zip(weights).map(|(share, weight)| share * weight).sum()
+                }
+                None => row.iter().sum(),
+            }
         };
-        Ok(weighed.to_dtype(DType::F64)?.sum_all()?.to_scalar()?)
+        Ok(rows.iter().map(of_row).sum())
     }
 }
 
@@ -84,9 +75,7 @@ mod tests {
         let cpu = Device::Cpu;
         let variable = Var::new(&logits, &cpu).expect("a tensor");
         let shares = Tensor::new(&targets, &cpu).expect("a tensor");
-        let mut loss = SoftCrossEntropy::new(None, 0.1, &cpu).expect("a loss");
-        let row = Tensor::new(&[weights], &cpu).expect("a tensor");
-        loss.weights = Some(row);
+        let loss = SoftCrossEntropy::new(Some(&[0.5, 2.0, 1.25]), 0.1);
 
         let value = loss.forward(&variable, &shares).expect("a value");
         let grads = value.backward().expect("gradients");
@@ -112,7 +101,7 @@ mod tests {
         let cpu = Device::Cpu;
         let logits = Var::new(&[[1000.0_f32, -1000.0]], &cpu).expect("a tensor");
         let targets = Tensor::new(&[[0.0_f32, 1.0]], &cpu).expect("a tensor");
-        let loss = SoftCrossEntropy::new(None, 0.0, &cpu).expect("a loss");
+        let loss = SoftCrossEntropy::new(None, 0.0);
 
         let value = loss.forward(&logits, &targets).expect("a value");
 

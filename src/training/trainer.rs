@@ -5,7 +5,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use candle_core::Device;
 
 use super::checkpoint::{Ended, Position, State};
 use super::data::{Place, class_weights};
@@ -98,7 +97,7 @@ impl<'a> Trainer<'a> {
             Imbalance::None | Imbalance::BalancedSampling | Imbalance::Oversampling => None,
         };
         let smoothing = settings.label_smoothing;
-        let loss = SoftCrossEntropy::new(weights.as_deref(), smoothing, &Device::Cpu)?;
+        let loss = SoftCrossEntropy::new(weights.as_deref(), smoothing);
         let is_train = settings.uses_batch_statistics(sets.training.len() as u64);
         let way = Way {
             loss,
