@@ -42,12 +42,22 @@ pub enum Architecture {
     /// ResNet-152.
     #[value(name = "resnet152")]
     Resnet152,
+    /// SAM's ViT-B image encoder, the architecture of `lvmmed_vit.pth`.
+    #[value(name = "sam_vit_b")]
+    #[serde(rename = "sam_vit_b")]
+    SamVitB,
 }
 
 impl Architecture {
     /// Every architecture, smallest first.
-    pub const ALL: [Self; 5] =
-        [Self::Resnet18, Self::Resnet34, Self::Resnet50, Self::Resnet101, Self::Resnet152];
+    pub const ALL: [Self; 6] = [
+        Self::Resnet18,
+        Self::Resnet34,
+        Self::Resnet50,
+        Self::Resnet101,
+        Self::Resnet152,
+        Self::SamVitB,
+    ];
 
     /// The word used in JSON, SQL and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -57,10 +67,12 @@ impl Architecture {
             Self::Resnet50 => "resnet50",
             Self::Resnet101 => "resnet101",
             Self::Resnet152 => "resnet152",
+            Self::SamVitB => "sam_vit_b",
         }
     }
 
-    /// Stages that a network can be cut between: those that can be trained apart from the rest.
+    /// Stages that a network can be cut between (blocks of a transformer): those that can be
+    /// trained apart from the rest.
     pub fn stages(self) -> usize {
         match self {
             Self::Resnet18
@@ -68,6 +80,7 @@ impl Architecture {
             | Self::Resnet50
             | Self::Resnet101
             | Self::Resnet152 => 4,
+            Self::SamVitB => 12,
         }
     }
 
@@ -82,14 +95,40 @@ impl Architecture {
             | Self::Resnet152 => {
                 (first..4).any(|stage| name.starts_with(&format!("layer{}.", stage + 1)))
             }
+            Self::SamVitB => (first..12).any(|block| name.starts_with(&format!("blocks.{block}."))),
         }
     }
 
-    /// Length of the embedding, the channels of the last stage.
+    /// Length of the embedding: the channels of the last stage, or those of a token.
     pub fn embedding_size(self) -> usize {
         match self {
             Self::Resnet18 | Self::Resnet34 => 512,
             Self::Resnet50 | Self::Resnet101 | Self::Resnet152 => 2048,
+            Self::SamVitB => 768,
+        }
+    }
+
+    /// Channels of the feature map.
+    pub fn map_channels(self) -> usize {
+        match self {
+            Self::Resnet18
+            | Self::Resnet34
+            | Self::Resnet50
+            | Self::Resnet101
+            | Self::Resnet152 => self.embedding_size(),
+            Self::SamVitB => 256,
+        }
+    }
+
+    /// Pixels of the input that a step on the feature map stands for.
+    pub fn map_stride(self) -> usize {
+        match self {
+            Self::Resnet18
+            | Self::Resnet34
+            | Self::Resnet50
+            | Self::Resnet101
+            | Self::Resnet152 => 32,
+            Self::SamVitB => 16,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A backbone of any architecture: features forward, gradients backward, cut where training begins.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
+use super::vit::{self, Vit};
 use super::{Gradients, Params, ResNet};
 use crate::domain::Architecture;
 
@@ -27,9 +28,10 @@ impl Mode {
 /// What a backbone makes of a batch.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Mean of the feature map over positions, `[N, D]`.
+    /// Mean over positions of the last stage's output (of a transformer's last tokens), `[N, D]`.
     pub embedding: Tensor,
-    /// Output of the last stage: `[N, D, H / 32, W / 32]`.
+    /// Output of the last stage, `[N, D, H / 32, W / 32]`, or of a transformer's neck,
+    /// `[N, 256, H / 16, W / 16]`.
     pub feature_map: Tensor,
 }
 
@@ -38,6 +40,8 @@ pub struct Features {
 pub enum Encoder {
     /// A residual network.
     ResNet(ResNet),
+    /// A vision transformer.
+    Vit(Vit),
 }
 
 impl Encoder {
@@ -49,6 +53,19 @@ impl Encoder {
             | Architecture::Resnet50
             | Architecture::Resnet101
             | Architecture::Resnet152 => Ok(Self::ResNet(ResNet::new(architecture, params)?)),
+            Architecture::SamVitB => match vit::Layout::of(architecture) {
+                Some(layout) => Ok(Self::Vit(Vit::new(&layout, params)?)),
+                None => bail!("{architecture} is no transformer"),
+            },
+        }
+    }
+
+    /// Weighs low-rank factors that the parameters have by `alpha` over their rank; without this
+    /// `alpha` is the rank. Networks without such factors stay as they are.
+    pub fn with_alpha(self, alpha: f64) -> Result<Self> {
+        match self {
+            Self::ResNet(_) => Ok(self),
+            Self::Vit(network) => Ok(Self::Vit(network.with_alpha(alpha)?)),
         }
     }
 
@@ -62,6 +79,7 @@ impl Encoder {
     pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         match self {
             Self::ResNet(network) => network.trunk(images, stages, mode),
+            Self::Vit(network) => network.trunk(images, stages),
         }
     }
 
@@ -69,12 +87,18 @@ impl Encoder {
     pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.tail(activations, stages, mode),
+            Self::Vit(network) => network.tail(activations, stages),
         }
     }
 
     /// Gradients of `loss`, which was computed from this network's features, for everything
     /// trainable in `params`, the head included.
     pub fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
-        Ok(Gradients::from_store(params, &loss.backward()?))
+        let mut gradients = Gradients::from_store(params, &loss.backward()?);
+        match self {
+            Self::ResNet(_) => {}
+            Self::Vit(network) => network.drain(&mut gradients),
+        }
+        Ok(gradients)
     }
 }

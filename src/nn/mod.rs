@@ -4,22 +4,29 @@
 //! what is trained here goes through the operators of this module. Results are the same for every
 //! number of threads: sums run in a fixed order, and threads only share out the outputs.
 
+pub mod attention;
 pub mod batch_norm;
+mod columns;
 pub mod conv;
 pub mod conv_norm;
 pub mod dropout;
 mod encoder;
+pub mod gelu;
 pub mod gemm;
 mod gradients;
 mod lanes;
+pub mod layer_norm;
+pub mod lora;
 pub mod loss;
 pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod pool;
+mod real;
 pub mod resnet;
 pub mod upsample;
 mod views;
+pub mod vit;
 pub mod weights;
 
 use std::collections::BTreeMap;
@@ -30,6 +37,7 @@ pub use encoder::{Encoder, Features, Mode};
 pub use gradients::Gradients;
 pub use params::Params;
 pub use resnet::ResNet;
+pub use vit::Vit;
 
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;

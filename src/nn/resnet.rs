@@ -1,6 +1,6 @@
 //! Residual networks with torchvision's names and numbers (He et al. 2016, stride on the 3x3).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::batch_norm::BatchNorm;
 use super::conv_norm::{Activation, conv_norm};
@@ -20,16 +20,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of an architecture.
-    pub fn of(architecture: Architecture) -> Self {
+    /// The layout of an architecture, if it is a residual network.
+    pub fn of(architecture: Architecture) -> Option<Self> {
         let (blocks, bottleneck) = match architecture {
             Architecture::Resnet18 => ([2, 2, 2, 2], false),
             Architecture::Resnet34 => ([3, 4, 6, 3], false),
             Architecture::Resnet50 => ([3, 4, 6, 3], true),
             Architecture::Resnet101 => ([3, 4, 23, 3], true),
             Architecture::Resnet152 => ([3, 8, 36, 3], true),
+            Architecture::SamVitB => return None,
         };
-        Self { blocks, bottleneck }
+        Some(Self { blocks, bottleneck })
     }
 
     /// Output channels over inner channels of a block.
@@ -142,7 +143,9 @@ impl ResNet {
             };
             Ok(Block { main, shortcut })
         };
-        let layout = Layout::of(architecture);
+        let Some(layout) = Layout::of(architecture) else {
+            bail!("{architecture} is no residual network");
+        };
         let mut blocks = layout.each_block().into_iter();
         let stage = |count| blocks.by_ref().take(count).map(block).collect::<Result<_>>();
         let stages = layout.blocks.into_iter().map(stage).collect::<Result<_>>()?;

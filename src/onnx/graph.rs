@@ -6,8 +6,9 @@ use candle_core::{DType, Tensor};
 use prost::Message;
 
 use super::OnnxError;
+use super::export::Export;
 use super::proto::{
-    AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto,
+    AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto,
     OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto,
 };
@@ -47,15 +48,53 @@ impl Graph {
         Ok(name.to_owned())
     }
 
+    /// Adds a weight of what is exported, under its own name.
+    pub(super) fn weight_of(&mut self, what: &Export<'_>, name: &str) -> Result<Value, OnnxError> {
+        let Some(tensor) = what.tensors.get(name) else {
+            return Err(OnnxError::MissingTensor(name.to_owned()));
+        };
+        self.weight(name, tensor)
+    }
+
     /// Adds a weight from a slice.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
-        self.0.initializer.push(TensorProto {
-            dims: shape.iter().map(|size| *size as i64).collect(),
-            data_type: FLOAT,
-            name: name.to_owned(),
-            raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        });
-        name.to_owned()
+        let mut raw_data = Vec::with_capacity(size_of_val(values));
+        values.iter().for_each(|value| raw_data.extend_from_slice(&value.to_le_bytes()));
+        self.constant(name, shape, FLOAT, raw_data)
+    }
+
+    /// A list of whole numbers, such as a shape; equal lists are written once.
+    pub(super) fn integers(&mut self, values: &[i64]) -> Value {
+        let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+        let name = format!("integers/{}", words.join(","));
+        if self.has(&name) {
+            return name;
+        }
+        let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(&name, &[values.len()], INT64, raw_data)
+    }
+
+    /// A number; equal ones are written once.
+    pub(super) fn scalar(&mut self, value: f32) -> Value {
+        let name = format!("number/{value}");
+        if self.has(&name) { name } else { self.floats(&name, &[], &[value]) }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.initializer.iter().any(|constant| constant.name == name)
+    }
+
+    fn constant(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        data_type: i32,
+        raw_data: Vec<u8>,
+    ) -> Value {
+        let dims = shape.iter().map(|size| *size as i64).collect();
+        let name = name.to_owned();
+        self.0.initializer.push(TensorProto { dims, data_type, name: name.clone(), raw_data });
+        name
     }
 
     /// Adds a node; its one output is called `output`.

@@ -3,12 +3,16 @@
 mod export;
 mod graph;
 mod proto;
+mod resnet;
+mod vit;
 
-pub use export::{Export, Head, INPUT, export};
+use crate::domain::Architecture;
+pub use export::{Export, Head, INPUT, export, export_transformer};
 
 /// Outputs of an exported file: the embedding `[batch, D]`.
 pub const EMBEDDING: &str = "embedding";
-/// Outputs of an exported file: the last feature map `[batch, D, H / 32, W / 32]`.
+/// Outputs of an exported file: the last feature map `[batch, C, H / s, W / s]`, with the
+/// architecture's channels and stride.
 pub const FEATURE_MAP: &str = "feature_map";
 /// Outputs of an exported file with a head: class probabilities `[batch, K]`.
 pub const PROBABILITIES: &str = "probabilities";
@@ -16,6 +20,9 @@ pub const PROBABILITIES: &str = "probabilities";
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
+    /// Nothing here knows how the architecture is built.
+    #[error("there is no layout of {0}")]
+    NoLayout(Architecture),
     /// The weights lack a tensor of the architecture.
     #[error("the weights have no tensor {0}")]
     MissingTensor(String),

@@ -4,6 +4,8 @@ use prost::Message;
 
 /// Element type `FLOAT` of a tensor.
 pub(super) const FLOAT: i32 = 1;
+/// Element type `INT64` of a tensor.
+pub(super) const INT64: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {

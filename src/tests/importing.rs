@@ -120,9 +120,31 @@ fn every_architecture_is_recognised_by_its_tensors_in_half_precision() {
         let imported = files.read(&given).expect("it fits");
 
         assert_eq!(imported.architecture, architecture);
-        let weight = &imported.tensors["conv1.weight"];
+        let (name, weight) = imported.tensors.first_key_value().expect("some tensor");
         assert_eq!(weight.dtype(), DType::F32);
-        assert_eq!(values(weight), values(&given["conv1.weight"]), "not the nearest {dtype:?}");
+        assert_eq!(values(weight), values(&given[name]), "not the nearest {dtype:?}");
+    }
+}
+
+#[test]
+fn of_a_whole_sam_checkpoint_the_image_encoder_is_taken_without_its_absolute_positions() {
+    let files = Files::new();
+    let plain: Tensors = expected(Architecture::SamVitB)
+        .into_iter()
+        .map(|(name, shape)| (name, filled(&shape, 0.1)))
+        .collect();
+    let mut given = renamed(&plain, "image_encoder.");
+    given.insert("image_encoder.pos_embed".to_owned(), filled(&[1, 64, 64, 768], 0.1));
+    given.insert("prompt_encoder.no_mask_embed.weight".to_owned(), filled(&[1, 256], 0.1));
+    given.insert("mask_decoder.iou_token.weight".to_owned(), filled(&[1, 256], 0.1));
+
+    let imported = files.read(&given).expect("it fits");
+
+    assert_eq!(imported.architecture, Architecture::SamVitB);
+    assert_equal(&imported.tensors, &plain);
+    let told = imported.notices.join("\n");
+    for notice in ["`image_encoder.`", "(pos_embed)", "2 tensors of SAM's prompt encoder"] {
+        assert!(told.contains(notice), "{notice} is not in {told}");
     }
 }
 
@@ -250,7 +272,7 @@ fn trained_looking(architecture: Architecture) -> Tensors {
     tensors
 }
 
-fn open(bytes: &[u8]) -> Network {
+pub(crate) fn open(bytes: &[u8]) -> Network {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), bytes).expect("written");
     let compute = Compute { onnx_runtime: None, device: lvmed::config::Device::Cpu, threads: 2 };
@@ -258,14 +280,14 @@ fn open(bytes: &[u8]) -> Network {
     runtime.open(file.path(), 2).expect("the file loads")
 }
 
-fn difference(found: &[f32], wanted: &[f32]) -> f32 {
+pub(crate) fn difference(found: &[f32], wanted: &[f32]) -> f32 {
     assert_eq!(found.len(), wanted.len());
     let largest = wanted.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
     found.iter().zip(wanted).fold(0.0_f32, |most, (one, other)| most.max((one - other).abs()))
         / largest
 }
 
-fn softmax(logits: &[f32]) -> Vec<f32> {
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::MIN, f32::max);
     let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
     let sum: f32 = powers.iter().sum();

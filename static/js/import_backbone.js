@@ -5,7 +5,7 @@ import { fail, succeed } from "./notices.js";
 import { percent } from "./text.js";
 import { html, useRef, useState } from "./view.js";
 
-const ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
+const ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "sam_vit_b"];
 
 export function ImportForm({ onDone }) {
   const form = useRef(null);

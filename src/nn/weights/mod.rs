@@ -33,7 +33,7 @@ pub enum WeightsError {
     /// The tensors fit no known architecture.
     #[error(
         "the checkpoint fits none of the known architectures (resnet18, resnet34, resnet50, \
-         resnet101, resnet152); it holds {count} tensors, such as {sample}"
+         resnet101, resnet152, sam_vit_b); it holds {count} tensors, such as {sample}"
     )]
     UnknownArchitecture {
         /// Tensors in the file.

@@ -1,16 +1,22 @@
-//! The exact names and shapes of each architecture's tensors, as torchvision has them.
+//! The exact names and shapes of each architecture's tensors, as torchvision and SAM have them.
 
 use std::collections::BTreeMap;
 
 use crate::domain::Architecture;
-use crate::nn::resnet::Layout;
+use crate::nn::{resnet, vit};
 
 /// Endings of a normalisation layer's tensors.
 pub(super) const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Every tensor of an architecture with its shape: no classifier, no `num_batches_tracked`.
 pub fn expected(architecture: Architecture) -> BTreeMap<String, Vec<usize>> {
+    if let Some(layout) = vit::Layout::of(architecture) {
+        return layout.tensors();
+    }
     let mut shapes = BTreeMap::new();
+    let Some(layout) = resnet::Layout::of(architecture) else {
+        return shapes;
+    };
     let mut layer = |conv: &str, norm: &str, shape: [usize; 4]| {
         shapes.insert(format!("{conv}.weight"), shape.to_vec());
         for ending in NORM {
@@ -18,7 +24,7 @@ pub fn expected(architecture: Architecture) -> BTreeMap<String, Vec<usize>> {
         }
     };
     layer("conv1", "bn1", [64, 3, 7, 7]);
-    for block in Layout::of(architecture).each_block() {
+    for block in layout.each_block() {
         let prefix = &block.prefix;
         for (number, input, output, kernel, _) in block.convolutions() {
             let (conv, norm) = (format!("{prefix}.conv{number}"), format!("{prefix}.bn{number}"));

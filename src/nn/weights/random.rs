@@ -8,13 +8,19 @@ use super::expected;
 use crate::domain::Architecture;
 use crate::nn::Tensors;
 
+/// Deviation of a transformer's random linear layers, patches and position tables.
+const TRANSFORMER_STD: f64 = 0.02;
+
 /// Random weights: convolutions normal with variance `2 / fan_out` (He et al. 2015), normalisation
-/// 1, 0, 0, 1. Equal seeds give equal weights.
+/// 1, 0, 0, 1; a transformer's linear layers, patches and positions normal with deviation 0.02.
+/// Equal seeds give equal weights.
 pub fn random(architecture: Architecture, seed: u64) -> Result<Tensors> {
     let mut random = StdRng::seed_from_u64(seed);
     let tensor = |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> {
         let count = shape.iter().product();
-        let values = if shape.len() == 4 {
+        let values = if shape.len() == 2 || name.starts_with("patch_embed.proj.w") {
+            normal(&mut random, count, TRANSFORMER_STD)
+        } else if shape.len() == 4 {
             let fan_out = shape[0] * shape[2] * shape[3];
             normal(&mut random, count, (2.0 / fan_out as f64).sqrt())
         } else if name.ends_with("running_var") || name.ends_with("weight") {

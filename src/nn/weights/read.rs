@@ -14,8 +14,12 @@ use crate::domain::Architecture;
 use crate::nn::Tensors;
 
 /// Wrappers that training scripts put in front of names.
-const PREFIXES: [&str; 6] =
-    ["module.", "backbone.", "encoder.", "model.", "state_dict.", "resnet."];
+const PREFIXES: [&str; 7] =
+    ["module.", "backbone.", "encoder.", "image_encoder.", "model.", "state_dict.", "resnet."];
+/// SAM's absolute positions, which LVM-Med's networks do without.
+const POSITIONS: &str = "pos_embed";
+/// The other networks of a whole SAM checkpoint.
+const SAM_PARTS: [&str; 2] = ["prompt_encoder.", "mask_decoder."];
 /// Keys under which checkpoints keep their weights.
 const KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "encoder"];
 /// Names shown of a file that fits nothing.
@@ -167,7 +171,15 @@ fn strip_prefixes(mut tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
 
 fn is_ignored(name: &str) -> bool {
     let bare = PREFIXES.iter().fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name));
-    bare.starts_with("fc.") || bare.ends_with("num_batches_tracked")
+    bare.starts_with("fc.")
+        || bare.ends_with("num_batches_tracked")
+        || bare == POSITIONS
+        || is_of_sam(bare)
+}
+
+/// Whether a tensor belongs to one of the networks that a SAM checkpoint holds beside its encoder.
+fn is_of_sam(bare: &str) -> bool {
+    SAM_PARTS.iter().any(|part| bare.starts_with(part))
 }
 
 fn drop_ignored(tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
@@ -178,9 +190,19 @@ fn drop_ignored(tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
     if !classifier.is_empty() {
         notices.push(format!("dropped the classifier: {}", classifier.join(", ")));
     }
-    let counters = dropped.len() - classifier.len();
+    let counters = dropped.keys().filter(|name| name.ends_with("num_batches_tracked")).count();
     if counters > 0 {
         notices.push(format!("dropped {counters} batch counters (num_batches_tracked)"));
+    }
+    let parts = dropped.keys().filter(|name| is_of_sam(name)).count();
+    if parts > 0 {
+        notices.push(format!("dropped {parts} tensors of SAM's prompt encoder and mask decoder"));
+    }
+    if dropped.contains_key(POSITIONS) {
+        notices.push(format!(
+            "dropped the absolute positions ({POSITIONS}): like LVM-Med's, the network has relative \
+             ones only; weights trained with both answer otherwise than where they come from"
+        ));
     }
     kept
 }

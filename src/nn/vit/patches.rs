@@ -1,0 +1,95 @@
+//! Pictures as tokens: the convolution of patches as one matrix product, on the CPU.
+
+use std::marker::PhantomData;
+
+use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor};
+
+use super::parameters::Layer;
+use super::products::{affine, layer_gradients};
+use super::sink::Sink;
+use crate::nn::ops::{Borrowed, to_vec, values};
+use crate::nn::real::Real;
+
+/// Patches as tokens: a convolution whose kernel is its stride, on the CPU.
+pub(super) struct Patches<T> {
+    layer: Layer,
+    patch: usize,
+    sink: Sink,
+    number: PhantomData<fn() -> T>,
+}
+
+impl<T: Real> Patches<T> {
+    /// Tokens `[N, H / patch, W / patch, D]` of pictures `[N, 3, H, W]`, whose own gradient is
+    /// never asked for.
+    pub(super) fn apply(
+        layer: &Layer,
+        patch: usize,
+        sink: &Sink,
+        images: &Tensor,
+        anchor: &Tensor,
+    ) -> Result<Tensor> {
+        let is_trained = layer.weight.is_trained || layer.bias.is_trained;
+        let op = Self { layer: layer.clone(), patch, sink: sink.clone(), number: PhantomData };
+        let images = images.contiguous()?;
+        if is_trained { images.apply_op2(anchor, op) } else { images.apply_op2_no_bwd(anchor, &op) }
+    }
+
+    /// The values of each patch, channel after channel, row after row: `[tokens, 3 patch²]`.
+    fn unfold(&self, images: &[T], (count, channels, height, width): Dims) -> Vec<T> {
+        let (patch, size) = (self.patch, channels * height * width);
+        let mut out = Vec::with_capacity(images.len());
+        for image in images.chunks_exact(size).take(count) {
+            for (row, column) in (0..height / patch)
+                .flat_map(|row| (0..width / patch).map(move |column| (row, column)))
+            {
+                for plane in image.chunks_exact(height * width) {
+                    for line in 0..patch {
+                        let start = (row * patch + line) * width + column * patch;
+                        out.extend_from_slice(&plane[start..start + patch]);
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+type Dims = (usize, usize, usize, usize);
+
+impl<T: Real> CustomOp2 for Patches<T> {
+    fn name(&self) -> &'static str {
+        "patches"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Strides,
+        _: &CpuStorage,
+        _: &Strides,
+    ) -> Result<(CpuStorage, Shape)> {
+        let dims = l1.shape().dims4()?;
+        let patches = self.unfold(values::<T>(s1, l1)?, dims);
+        let (weight, bias) =
+            (Borrowed::of(&self.layer.weight.tensor), Borrowed::of(&self.layer.bias.tensor));
+        let bias = bias.values::<T>()?;
+        let out = affine(&patches, weight.values()?, bias, None);
+        let shape = (dims.0, dims.2 / self.patch, dims.3 / self.patch, bias.len());
+        Ok((T::to_cpu_storage_owned(out), shape.into()))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        _anchor: &Tensor,
+        _out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = to_vec::<T>(grad)?;
+        let dims = images.dims4()?;
+        let values = Borrowed::of(images);
+        let patches = || Ok(self.unfold(values.values::<T>()?, dims));
+        layer_gradients(&self.layer, &grad, patches, &self.sink)?;
+        Ok((None, None))
+    }
+}

@@ -1,0 +1,124 @@
+//! Consecutive blocks as one operator on the CPU, whose parameter gradients go to a [`Sink`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor, bail};
+
+use super::block::Saved;
+use super::layout::Layout;
+use super::parameters::Block;
+use super::sink::Sink;
+use crate::nn::attention::Windows;
+use crate::nn::ops::{to_vec, values};
+use crate::nn::real::Real;
+
+/// Consecutive blocks over tokens `[N, H, W, D]`.
+pub(super) struct Tower<T> {
+    layout: Arc<Layout>,
+    blocks: Vec<Block>,
+    sink: Sink,
+    /// Whether there will be a way back.
+    is_kept: bool,
+    saved: Mutex<Vec<Saved<T>>>,
+}
+
+impl<T: Real> Tower<T> {
+    /// Tokens after the blocks. Its second input joins the graph of `anchor` where something is
+    /// trained: candle knows nothing of the parameters.
+    pub(super) fn apply(
+        layout: &Arc<Layout>,
+        blocks: &[Block],
+        sink: &Sink,
+        tokens: &Tensor,
+        anchor: &Tensor,
+    ) -> Result<Tensor> {
+        let is_trained = blocks.iter().any(Block::is_trained);
+        let is_kept = is_trained || tokens.track_op();
+        let tower = Self {
+            layout: Arc::clone(layout),
+            blocks: blocks.to_vec(),
+            sink: sink.clone(),
+            is_kept,
+            saved: Mutex::default(),
+        };
+        let anchor = if is_trained { anchor.clone() } else { anchor.detach() };
+        let tokens = tokens.contiguous()?;
+        if is_kept {
+            tokens.apply_op2(&anchor, tower)
+        } else {
+            tokens.apply_op2_no_bwd(&anchor, &tower)
+        }
+    }
+
+    fn windows(&self, block: &Block, (images, rows, columns): (usize, usize, usize)) -> Windows {
+        let (height, width) = if block.is_global {
+            (rows, columns)
+        } else {
+            (self.layout.window, self.layout.window)
+        };
+        let (heads, head_size) = (self.layout.heads, self.layout.head_size());
+        Windows { images, rows, columns, height, width, heads, head_size }
+    }
+
+    fn forward(&self, tokens: &[T], map: (usize, usize, usize)) -> Result<Vec<T>> {
+        let mut tokens = tokens.to_vec();
+        let mut kept = Vec::new();
+        for block in &self.blocks {
+            let (out, saved) = block.forward(&self.windows(block, map), tokens)?;
+            tokens = out;
+            if self.is_kept {
+                kept.push(saved);
+            }
+        }
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        Ok(tokens)
+    }
+}
+
+impl<T: Real> CustomOp2 for Tower<T> {
+    fn name(&self) -> &'static str {
+        "transformer-blocks"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Strides,
+        _: &CpuStorage,
+        _: &Strides,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (images, rows, columns, _) = l1.shape().dims4()?;
+        let out = self.forward(values::<T>(s1, l1)?, (images, rows, columns))?;
+        Ok((T::to_cpu_storage_owned(out), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        tokens: &Tensor,
+        _anchor: &Tensor,
+        _out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (images, rows, columns, _) = tokens.dims4()?;
+        let mut saved =
+            std::mem::take(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner));
+        if saved.len() != self.blocks.len() {
+            bail!("the way back through a transformer can be gone once for each way there");
+        }
+        let mut grad = to_vec::<T>(grad)?;
+        for (at, block) in self.blocks.iter().enumerate().rev() {
+            let before = self.blocks[..at].iter().any(Block::is_trained);
+            let is_asked = tokens.track_op() || before;
+            if !is_asked && !block.is_trained() {
+                return Ok((None, None));
+            }
+            let Some(own) = saved.pop() else { break };
+            let windows = self.windows(block, (images, rows, columns));
+            grad = block.backward(&windows, own, grad, is_asked, &self.sink)?;
+        }
+        if !tokens.track_op() {
+            return Ok((None, None));
+        }
+        Ok((Some(Tensor::from_vec(grad, tokens.shape(), tokens.device())?), None))
+    }
+}
