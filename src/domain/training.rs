@@ -334,6 +334,18 @@ impl Training {
     }
 }
 
+/// Whether a network has normalisation by statistics of its batches.
+pub fn has_batch_norm(architecture: Architecture) -> bool {
+    match architecture {
+        Architecture::Resnet18
+        | Architecture::Resnet34
+        | Architecture::Resnet50
+        | Architecture::Resnet101
+        | Architecture::Resnet152 => true,
+        Architecture::SamVitB => false,
+    }
+}
+
 /// Whether a network has attention layers, which `lora` adds its matrices to.
 fn has_attention(architecture: Architecture) -> bool {
     match architecture {
@@ -342,6 +354,7 @@ fn has_attention(architecture: Architecture) -> bool {
         | Architecture::Resnet50
         | Architecture::Resnet101
         | Architecture::Resnet152 => false,
+        Architecture::SamVitB => true,
     }
 }
 
@@ -392,5 +405,6 @@ mod tests {
         assert_eq!(pointers(Method::Full), Vec::<String>::new());
         assert_eq!(pointers(Method::Last), ["/training/stages"]);
         assert_eq!(pointers(Method::Lora), ["/method"]);
+        assert_eq!(training.misfits(Method::Lora, Architecture::SamVitB), []);
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Bench<'a> {
             rank: trial.rank,
             ..Training::default()
         };
-        let part = Part::of(trial.method, trial.stages);
+        let part = Part::of(trial.method, &training);
         let start = random(trial.architecture, 0)?;
         let learner = Learner::new(trial.architecture, start, part, (2, 0))?;
         let mode = if trial.batch_statistics { Mode::Train } else { Mode::Frozen };

@@ -104,11 +104,11 @@ fn by_gradients(text: &mut String, job: &Job, network: &Network) -> std::fmt::Re
     };
     writeln!(
         text,
-        "{what} ({} numbers) on {} images, with {} normalisation statistics, {} images at a time; \
+        "{what} ({} numbers) on {} images{}, {} images at a time; \
          epoch {} of {} was kept, judged by {} validation images, and {}.",
         network.trained_parameters,
         network.training_images,
-        network.statistics(),
+        network.with_statistics(),
         network.micro_batch,
         network.epoch,
         network.epochs,

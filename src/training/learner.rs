@@ -6,6 +6,8 @@ use super::data::generator;
 use super::error::TrainingError;
 use crate::domain::Architecture;
 use crate::domain::run::Method;
+use crate::domain::training::Training;
+use crate::nn::lora;
 use crate::nn::ops::linear;
 use crate::nn::weights::normal;
 use crate::nn::{Encoder, Gradients, Mode, Params, Tensors};
@@ -25,15 +27,18 @@ pub(super) enum Part {
     Whole,
     /// The last so many stages (of a transformer: blocks).
     Tail(usize),
+    /// Low-rank factors that are added to the attention, which themselves weigh `alpha / rank`.
+    LowRank { rank: usize, alpha: f64 },
 }
 
 impl Part {
     /// What `method` trains.
-    pub(super) fn of(method: Method, stages: u32) -> Self {
+    pub(super) fn of(method: Method, training: &Training) -> Self {
         match method {
             Method::Probe => Self::Tail(0),
-            Method::Last => Self::Tail(stages as usize),
-            Method::Full | Method::Lora => Self::Whole,
+            Method::Last => Self::Tail(training.stages as usize),
+            Method::Full => Self::Whole,
+            Method::Lora => Self::LowRank { rank: training.rank as usize, alpha: training.alpha },
         }
     }
 
@@ -41,8 +46,10 @@ impl Part {
     fn holds(self, architecture: Architecture, name: &str) -> bool {
         let head = name == HEAD_WEIGHT || name == HEAD_BIAS;
         match self {
-            Self::Whole => true,
+            // The neck of a transformer leads to its feature map, which no class is told from.
+            Self::Whole => !name.starts_with("neck."),
             Self::Tail(stages) => head || architecture.is_in_tail(name, stages),
+            Self::LowRank { .. } => head || lora::is_lora(name),
         }
     }
 }
@@ -69,22 +76,31 @@ impl Learner {
         let cpu = Device::Cpu;
         start.insert(HEAD_WEIGHT.to_owned(), Tensor::from_vec(weight, (classes, size), &cpu)?);
         start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
+        if let Part::LowRank { rank, .. } = part {
+            lora::insert(&mut start, rank, seed)?;
+        }
         let mut params = Params::new(&start, DType::F32, &cpu)?;
         params.train_only(|name| part.holds(architecture, name));
-        let network = Encoder::new(architecture, &params)?;
+        let mut network = Encoder::new(architecture, &params)?;
+        if let Part::LowRank { alpha, .. } = part {
+            network = network.with_alpha(alpha)?;
+        }
         Ok(Self { architecture, part, params, network })
     }
 
     /// Whether nothing of it is frozen before the trained part.
     pub(super) fn is_whole(&self) -> bool {
-        self.part == Part::Whole
+        match self.part {
+            Part::Whole | Part::LowRank { .. } => true,
+            Part::Tail(_) => false,
+        }
     }
 
     /// What enters the trained part for a batch of pictures `[N, 3, H, W]`: the pictures themselves
     /// where nothing before it is frozen. No gradient leads back from it.
     pub(super) fn enter(&self, pictures: &Tensor) -> Result<Tensor, TrainingError> {
         match self.part {
-            Part::Whole => Ok(pictures.clone()),
+            Part::Whole | Part::LowRank { .. } => Ok(pictures.clone()),
             Part::Tail(stages) => Ok(self.network.trunk(pictures, stages, Mode::Frozen)?.detach()),
         }
     }
@@ -92,7 +108,7 @@ impl Learner {
     /// Logits `[N, K]` of what [`Self::enter`] gave.
     pub(super) fn logits(&self, entered: &Tensor, mode: Mode) -> Result<Tensor, TrainingError> {
         let features = match self.part {
-            Part::Whole => self.network.forward(entered, mode)?,
+            Part::Whole | Part::LowRank { .. } => self.network.forward(entered, mode)?,
             Part::Tail(stages) => self.network.tail(entered, stages, mode)?,
         };
         let (weight, bias) = (self.params.get(HEAD_WEIGHT)?, self.params.get(HEAD_BIAS)?);
@@ -130,11 +146,15 @@ impl Learner {
         Ok(self.params.restore(&all)?)
     }
 
-    /// Backbone and head as they are published, with `moving` in place.
+    /// Backbone and head as they are published, with `moving` in place and low-rank factors merged
+    /// into the weights that they were added to.
     pub(super) fn published(&self, moving: &Tensors) -> Result<Tensors, TrainingError> {
         let mut all = self.params.snapshot()?;
         all.extend(moving.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
-        Ok(all)
+        match self.part {
+            Part::LowRank { alpha, .. } => Ok(lora::merge(&all, alpha)?),
+            Part::Whole | Part::Tail(_) => Ok(all),
+        }
     }
 
     /// Names where numbers end when a batch has been computed to something that is none: the first
@@ -145,15 +165,11 @@ impl Learner {
                 return Ok(name.to_owned());
             }
         }
-        let stages = match self.part {
-            Part::Whole => self.architecture.stages(),
-            Part::Tail(stages) => stages,
-        };
         if !is_finite(entered)? {
             return Ok("the input".to_owned());
         }
-        if self.part == Part::Whole {
-            for left in (0..=stages).rev() {
+        if self.is_whole() {
+            for left in (0..=self.architecture.stages()).rev() {
                 let x = self.network.trunk(entered, left, Mode::Frozen)?;
                 if !is_finite(&x)? {
                     return Ok(self.stage_before(left));
@@ -165,12 +181,12 @@ impl Learner {
 
     /// The stage whose output enters the last `left` ones.
     fn stage_before(&self, left: usize) -> String {
-        let names: Vec<&str> = self.params.trainable().map(|(name, _)| name).collect();
-        let first = names.iter().find(|name| {
+        let mut names = self.params.iter().map(|(name, _)| name);
+        let first = names.find(|name| {
             self.architecture.is_in_tail(name, left + 1)
                 && !self.architecture.is_in_tail(name, left)
         });
-        first.map_or_else(|| "the first layers".to_owned(), |name| (*name).to_owned())
+        first.map_or_else(|| "the first layers".to_owned(), str::to_owned)
     }
 }
 
@@ -227,21 +243,60 @@ mod tests {
     }
 
     #[test]
-    fn one_step_moves_every_trained_parameter_and_no_frozen_one() {
-        let cases = [(Method::Full, 1), (Method::Last, 1), (Method::Last, 3)];
+    fn a_step_moves_every_trained_parameter_and_no_frozen_one() {
+        let cases = [(Method::Full, 1), (Method::Last, 1), (Method::Last, 3), (Method::Lora, 1)];
         for architecture in Architecture::ALL {
             for (method, stages) in cases {
+                let training = Training { stages, rank: 2, ..Training::default() };
+                if !training.misfits(method, architecture).is_empty() {
+                    continue;
+                }
                 let start = random(architecture, 3).expect("weights");
-                let part = Part::of(method, stages);
+                let part = Part::of(method, &training);
                 let learner = Learner::new(architecture, start, part, (2, 1)).expect("a learner");
                 let trained: Vec<String> =
                     learner.params.trainable().map(|(name, _)| name.to_owned()).collect();
 
-                let moved = moved(&learner, Mode::Frozen);
+                let mut found = moved(&learner, Mode::Frozen);
+                if method == Method::Lora {
+                    // One factor of each product begins at zero and holds back the other's gradient.
+                    found.extend(moved(&learner, Mode::Frozen));
+                    found.sort();
+                    found.dedup();
+                }
 
-                assert_eq!(moved, trained, "{architecture} {method:?} {stages}");
+                assert_eq!(found, trained, "{architecture} {method:?} {stages}");
+                assert!(trained.len() > 2, "{architecture} {method:?} {stages}");
             }
         }
+    }
+
+    #[test]
+    fn low_rank_factors_are_merged_into_a_network_of_the_same_shape() {
+        let architecture = Architecture::SamVitB;
+        let start = random(architecture, 3).expect("weights");
+        let part = Part::LowRank { rank: 2, alpha: 4.0 };
+        let learner = Learner::new(architecture, start.clone(), part, (2, 1)).expect("a learner");
+        moved(&learner, Mode::Frozen);
+        let ones = Tensor::ones((1, 3, 32, 32), DType::F32, &Device::Cpu).expect("a picture");
+        let logits = |learner: &Learner| {
+            let logits = learner.logits(&ones, Mode::Frozen).expect("logits");
+            logits.to_vec2::<f32>().expect("values")[0].clone()
+        };
+
+        let moving = learner.moving().expect("values");
+        let published = learner.published(&moving).expect("merged");
+
+        let names: Vec<&String> = published.keys().collect();
+        let mut expected: Vec<&str> = start.keys().map(String::as_str).collect();
+        expected.extend(["fc.bias", "fc.weight"]);
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        let whole = Learner::new(architecture, start, Part::Whole, (2, 1)).expect("a learner");
+        whole.set(&published).expect("it fits");
+        let (one, other) = (logits(&learner), logits(&whole));
+        let near = one.iter().zip(&other).all(|(one, other)| (one - other).abs() < 1e-4);
+        assert!(near, "{one:?} and {other:?}");
     }
 
     #[test]

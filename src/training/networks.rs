@@ -14,6 +14,7 @@ use super::trainer::{Scene, Sets, Trainer};
 use crate::domain::Split;
 use crate::domain::forecast::TooLarge;
 use crate::domain::run::Method;
+use crate::domain::training::has_batch_norm;
 use crate::nn::weights::load;
 
 /// Trains every repeat, from the run's checkpoint where there is one.
@@ -102,12 +103,14 @@ fn settle(job: &Job, host: &dyn Host) -> Result<u32, TrainingError> {
 fn say(job: &Job, host: &dyn Host) -> Result<(), TrainingError> {
     let settings = &job.spec.training;
     let images = job.shots(job.spec.seed)?.len();
-    let statistics = if settings.uses_batch_statistics(images as u64) {
-        "follows the batches"
-    } else {
-        "keeps the pretrained statistics"
-    };
-    host.log(&format!("batch normalisation {statistics}, with {images} training images"))?;
+    if has_batch_norm(job.backbone.architecture) {
+        let statistics = if settings.uses_batch_statistics(images as u64) {
+            "follows the batches"
+        } else {
+            "keeps the pretrained statistics"
+        };
+        host.log(&format!("batch normalisation {statistics}, with {images} training images"))?;
+    }
     if job.spec.method == Method::Last {
         let line = if settings.varies() {
             "the frozen part is computed anew in every step, because the pictures vary: augment \

@@ -25,6 +25,18 @@ pub(super) enum Recipe {
     Network(Network),
 }
 
+/// What batch normalisation went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Normalised {
+    /// The pretrained statistics.
+    Frozen,
+    /// Those of each batch; the running ones followed.
+    Batch,
+    /// The network has none.
+    Absent,
+}
+
 /// How a network was trained by gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Network {
@@ -38,16 +50,20 @@ pub(super) struct Network {
     pub(super) epochs: u32,
     pub(super) steps: u64,
     pub(super) ended: Ended,
-    /// Statistics of the batch, or else the pretrained ones.
-    pub(super) batch_statistics: bool,
+    /// What batch normalisation went by.
+    pub(super) normalised: Normalised,
     /// Images computed at a time.
     pub(super) micro_batch: u32,
 }
 
 impl Network {
-    /// The statistics of normalisation as a word.
-    pub(super) fn statistics(&self) -> &'static str {
-        if self.batch_statistics { "batch" } else { "frozen" }
+    /// What batch normalisation went by, as a clause that may be empty.
+    pub(super) fn with_statistics(&self) -> &'static str {
+        match self.normalised {
+            Normalised::Frozen => ", with frozen normalisation statistics",
+            Normalised::Batch => ", with the normalisation statistics of each batch",
+            Normalised::Absent => "",
+        }
     }
 
     /// Why the epochs ended, in words.
@@ -72,7 +88,7 @@ impl Recipe {
                 "validation_images": network.validation_images,
                 "trained_parameters": network.trained_parameters,
                 "epoch": network.epoch, "epochs": network.epochs, "steps": network.steps,
-                "ended": network.ended, "batch_norm_statistics": network.statistics(),
+                "ended": network.ended, "batch_norm_statistics": network.normalised,
                 "micro_batch": network.micro_batch,
             }),
         }

@@ -15,13 +15,13 @@ use super::learner::{Learner, Part};
 use super::loss::SoftCrossEntropy;
 use super::metrics::Judged;
 use super::rate::{groups, rule, schedule};
-use super::recipe::Network;
+use super::recipe::{Network, Normalised};
 use super::repeats::{Done, score};
 use super::reporter::{At, Reporter, Stage};
 use super::source::{Images, Stream, labels};
 use super::step::{Way, gradients};
 use crate::domain::imbalance::Imbalance;
-use crate::domain::training::Training;
+use crate::domain::training::{Training, has_batch_norm};
 use crate::nn::optim::{Average, Optimiser};
 use crate::nn::{Mode, Tensors};
 
@@ -90,7 +90,7 @@ impl<'a> Trainer<'a> {
         let settings = &spec.training;
         let architecture = job.backbone.architecture;
         let seed = spec.seed_of(scene.repeat);
-        let part = Part::of(spec.method, settings.stages);
+        let part = Part::of(spec.method, settings);
         let learner = Learner::new(architecture, start, part, (job.classes(), seed))?;
         let weights = match settings.imbalance {
             Imbalance::ClassWeights => Some(class_weights(&labels(sets.training), job.classes())),
@@ -375,6 +375,7 @@ impl<'a> Trainer<'a> {
             }
             (None, Some(_) | None) => (self.learner.moving()?, epochs),
         };
+        let architecture = self.scene.job.backbone.architecture;
         let recipe = Network {
             method: self.scene.job.spec.method,
             training_images: self.sets.training.len(),
@@ -384,7 +385,11 @@ impl<'a> Trainer<'a> {
             epochs,
             steps: self.position.step,
             ended: self.position.ended.unwrap_or(Ended::AllEpochs),
-            batch_statistics: self.way.mode == Mode::Train,
+            normalised: match (has_batch_norm(architecture), self.way.mode) {
+                (false, _) => Normalised::Absent,
+                (true, Mode::Frozen) => Normalised::Frozen,
+                (true, Mode::Train) => Normalised::Batch,
+            },
             micro_batch: self.scene.micro_batch,
         };
         let score = self.position.best.map(|(score, _)| score);

@@ -27,7 +27,9 @@ pub(super) fn exact(name: &str, shape: &[usize]) -> Tensor {
 }
 
 /// Weights of a network by their names and shapes.
-pub(super) fn weights<'a>(shapes: impl IntoIterator<Item = (&'a String, &'a Vec<usize>)>) -> Tensors {
+pub(super) fn weights<'a>(
+    shapes: impl IntoIterator<Item = (&'a String, &'a Vec<usize>)>,
+) -> Tensors {
     let tensor = |(name, shape): (&String, &Vec<usize>)| {
         let tensor = if name.ends_with("running_var") {
             draw(name, shape, 0.5, 1.0)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor, Var};
+use lvmed::nn::Mode;
 use lvmed::nn::attention::attention;
 use lvmed::nn::batch_norm::BatchNorm;
 use lvmed::nn::conv::conv2d;
@@ -11,7 +12,6 @@ use lvmed::nn::layer_norm::layer_norm;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::softmax;
 use lvmed::nn::pool::max_pool2d;
-use lvmed::nn::Mode;
 
 use super::draw::{draw, exact};
 use super::fixture::{Layer, Summary, read};
@@ -70,8 +70,7 @@ fn convolution_as_pytorch_has_it() {
 #[test]
 fn batch_normalisation_as_pytorch_has_it() {
     let layers = Layers::read();
-    let inputs =
-        [input("x", &MAPS, 1.0), input("weight", &[3], 1.0), input("bias", &[3], 1.0)];
+    let inputs = [input("x", &MAPS, 1.0), input("weight", &[3], 1.0), input("bias", &[3], 1.0)];
     for (name, mode) in [("train", Mode::Train), ("frozen", Mode::Frozen)] {
         let running = || {
             let variance = draw("variance", &[3], 0.5, 1.0).to_dtype(DType::F64).expect("64 bits");
@@ -117,9 +116,8 @@ fn operators_of_transformers_as_pytorch_has_them() {
 fn pooling_and_cross_entropy_as_pytorch_has_them() {
     let layers = Layers::read();
 
-    layers.check("max_pool", &[input("x", &MAPS, 1.0)], |x| {
-        max_pool2d(x[0], 3, 2, 1).expect("out")
-    });
+    layers
+        .check("max_pool", &[input("x", &MAPS, 1.0)], |x| max_pool2d(x[0], 3, 2, 1).expect("out"));
     layers.check("cross_entropy/plain", &[input("logits", &[6, 4], 3.0)], |x| {
         cross_entropy(x[0], &[0, 1, 2, 3, 0, 1]).expect("out")
     });
