@@ -1,7 +1,7 @@
 # What people do with this repository; the work is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-train demo test serve setup fmt lint openapi clean-runtime
+.PHONY: help bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: ## Check the format, clippy, the docs, the dependencies and the scripts
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	@scripts/lint.sh
+
+check-cuda: ## Type-check the build for NVIDIA GPUs (fetches nvcc; no GPU needed)
+	@scripts/check-cuda.sh
 
 openapi: ## Write openapi/openapi.json from the code
 	@scripts/openapi.sh

@@ -15,7 +15,7 @@ use crate::import::{ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
 use crate::store::{self, Blobs, Database, Store, keys};
-use crate::{http, serve, telemetry, worker};
+use crate::{http, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
 #[derive(Parser)]
@@ -41,6 +41,12 @@ enum Command {
     Migrate(Storage),
     /// Prints the OpenAPI document.
     Openapi,
+    /// Measures what a training step costs and prints it as JSON; started by the server and workers.
+    #[command(hide = true)]
+    Calibrate {
+        /// What is tried, as JSON.
+        trial: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -147,6 +153,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Migrate(storage) => runtime.block_on(migrate(&storage)),
         Command::Openapi => print(&http::document_json()?),
+        Command::Calibrate { trial } => calibrate(&trial),
     };
     // What still computes for nobody must not hold up the end.
     runtime.shutdown_background();
@@ -195,6 +202,11 @@ fn write_random(random: &Random) -> anyhow::Result<()> {
     let tensors = weights::random(random.architecture, random.seed)?;
     weights::write(&tensors, &std::collections::BTreeMap::new(), &random.out)?;
     Ok(())
+}
+
+fn calibrate(trial: &str) -> anyhow::Result<()> {
+    let trial = serde_json::from_str(trial).context("the trial cannot be read")?;
+    print(&serde_json::to_string(&training::calibrate(&trial)?)?)
 }
 
 async fn create_key(name: &str, role: Role, storage: &Storage) -> anyhow::Result<()> {

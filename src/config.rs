@@ -172,9 +172,25 @@ pub struct Limits {
     #[arg(long, env = "LVMED_LIMIT_CLASSES", default_value_t = 1000)]
     pub classes: u64,
 
-    /// Memory that a training run keeps prepared pictures in, in bytes; others are decoded anew.
+    /// Memory that a training run keeps decoded pictures in, in bytes; others go to a file.
     #[arg(long, env = "LVMED_LIMIT_TRAINING_CACHE_BYTES", default_value_t = 1 << 30)]
     pub training_cache_bytes: u64,
+
+    /// Disk that a training run keeps activations of a network's frozen part in, in bytes; those of
+    /// further images are computed again each time.
+    #[arg(long, env = "LVMED_LIMIT_ACTIVATION_CACHE_BYTES", default_value_t = 16 << 30)]
+    pub activation_cache_bytes: u64,
+
+    /// Memory that training may use, in bytes; 0 means nine tenths of what the machine, or the
+    /// control group, has free. A batch that would need more is computed in parts; a run that needs
+    /// more even with one image at a time is refused.
+    #[arg(long, env = "LVMED_LIMIT_TRAINING_MEMORY_BYTES", default_value_t = 0)]
+    pub training_memory_bytes: u64,
+
+    /// Disk that a training run keeps decoded pictures in once its memory is full, in bytes, as long
+    /// as LVMED_LIMIT_FREE_BYTES stay free; others are decoded anew in every epoch.
+    #[arg(long, env = "LVMED_LIMIT_TRAINING_SPILL_BYTES", default_value_t = 8 << 30)]
+    pub training_spill_bytes: u64,
 
     /// Predictions that may wait for one model before callers get 429.
     #[arg(long, env = "LVMED_LIMIT_PREDICT_QUEUE", default_value_t = 32)]

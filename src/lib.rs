@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod estimate;
 pub mod http;
 pub mod imaging;
 pub mod import;

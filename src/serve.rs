@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::domain::WorkerId;
+use crate::estimate::Estimator;
 use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
@@ -132,6 +133,8 @@ async fn app(
         store,
         hasher: PatientHasher::new(secret),
         limits: Arc::new(config.limits.clone()),
+        estimator: Estimator::default(),
+        threads,
         changes: events::listen(pool),
         metrics: telemetry::start_metrics().context("metrics cannot be recorded")?,
         spool: scratch,

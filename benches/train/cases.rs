@@ -5,7 +5,7 @@ use lvmed::domain::Architecture;
 use lvmed::nn::engine::measure::Measured;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
-use lvmed::nn::optim::{AdamW, Settings};
+use lvmed::nn::optim::{Groups, Optimiser, Settings};
 use lvmed::nn::weights::random;
 use lvmed::nn::{Encoder, Mode, Params};
 use rand::rngs::StdRng;
@@ -119,7 +119,7 @@ pub(crate) enum Work {
     Step {
         params: Params,
         network: Box<Encoder>,
-        optimiser: AdamW,
+        optimiser: Optimiser,
         input: Tensor,
         labels: Vec<u32>,
     },
@@ -147,7 +147,7 @@ impl Work {
                 Self::Step {
                     network: Box::new(Encoder::new(architecture, &params)?),
                     params,
-                    optimiser: AdamW::new(Settings::default()),
+                    optimiser: Optimiser::new(Settings::default(), Groups::uniform()),
                     input: tensor((case.images, 3, case.size, case.size))?,
                     labels: (0..case.images as u32).map(|at| at % 3).collect(),
                 }

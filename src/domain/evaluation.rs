@@ -13,6 +13,38 @@ pub struct Estimate {
     pub high: f64,
 }
 
+/// The mean of a metric over repeats, with its interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Spread {
+    /// The value of each repeat, in their order.
+    pub values: Vec<f64>,
+    /// Their mean.
+    pub mean: f64,
+    /// Lower end of the 95 % t-interval of the mean: `mean - t s / √n` with the sample standard
+    /// deviation `s` and Student's `t` of `n - 1` degrees of freedom.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+}
+
+/// How the test result varies with the seed: the whole run repeated with other seeds, judged on the
+/// same test images. The intervals of the evaluation beside it are of the published model alone,
+/// over patients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Repeats {
+    /// The seed of each repeat.
+    pub seeds: Vec<u64>,
+    /// Which of them was published, from 0: the best on the validation images, the first one where
+    /// there are none.
+    pub published: u32,
+    /// Share of test images whose most probable class is the true one.
+    pub accuracy: Spread,
+    /// Mean over classes of recall.
+    pub balanced_accuracy: Spread,
+    /// Macro AUROC, where it is defined.
+    pub macro_auroc: Option<Spread>,
+}
+
 /// The evaluation of a model on the test split of a version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Evaluation {
@@ -41,6 +73,9 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
     /// Bootstrap resamples behind the intervals.
     pub resamples: u32,
+    /// The results of all repeats, of a run with several.
+    #[serde(default)]
+    pub repeats: Option<Repeats>,
     /// What a reader must know: a class missing from the test split, few patients, ….
     pub notices: Vec<String>,
 }

@@ -1,16 +1,20 @@
 //! The product's vocabulary: plain data and its invariants, with no HTTP, SQL or tensors.
 
+pub mod augmentation;
 pub mod backbone;
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;
+pub mod forecast;
 pub mod ids;
 pub mod image;
+pub mod imbalance;
 pub mod model;
 pub mod name;
 pub mod role;
 pub mod run;
 pub mod split;
+pub mod training;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId, VersionId};
+use super::training::{BadSetting, Training, outside};
 
 /// A word that is none of the allowed ones.
 #[derive(Debug, thiserror::Error)]
@@ -88,22 +89,36 @@ impl FromStr for Status {
 pub enum Method {
     /// A linear classifier on frozen features: seconds, and the right first choice.
     Probe,
+    /// The head and the last stages of the backbone; what the others make of an image is computed
+    /// once.
+    Last,
     /// Every layer of the backbone and the head.
     Full,
+    /// Low-rank matrices added to the attention of a ViT, and the head; the backbone stays.
+    Lora,
 }
 
 impl Method {
+    /// Every method, cheapest first.
+    pub const ALL: [Self; 4] = [Self::Probe, Self::Last, Self::Lora, Self::Full];
+
     /// The word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Probe => "probe",
+            Self::Last => "last",
             Self::Full => "full",
+            Self::Lora => "lora",
         }
     }
 }
 
 /// The largest seed: every JSON reader keeps integers up to it exact (RFC 8259, section 6).
 pub const MAX_SEED: u64 = (1 << 53) - 1;
+
+fn once() -> u32 {
+    1
+}
 
 /// The full recipe of a fine-tuning run; stored with it, so that the run can be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -126,83 +141,72 @@ pub struct Finetune {
     /// Name of the published model; made from the dataset's and the backbone's when absent.
     #[serde(default)]
     pub name: Option<super::name::Name>,
-    /// Settings of the `full` method; ignored by `probe`.
-    #[serde(default)]
-    pub full: FullSettings,
-}
-
-/// Settings of full fine-tuning.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct FullSettings {
-    /// Passes over the training images, at most.
-    #[schema(minimum = 1, maximum = 1000)]
-    pub epochs: u32,
-    /// Images in a step.
-    #[schema(minimum = 1, maximum = 1024)]
-    pub batch_size: u32,
-    /// Peak learning rate of AdamW.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
-    pub learning_rate: f64,
-    /// Decoupled weight decay of AdamW.
-    #[schema(minimum = 0.0, maximum = 1.0)]
-    pub weight_decay: f64,
-    /// Share of all steps that warm the learning rate up.
-    #[schema(minimum = 0.0, maximum = 1.0)]
-    pub warmup: f64,
-    /// Epochs without a better validation loss before stopping.
-    #[schema(minimum = 1, maximum = 1000)]
-    pub patience: u32,
-    /// Mirrors training images left to right with probability one half.
-    pub flip: bool,
-}
-
-impl Default for FullSettings {
-    fn default() -> Self {
-        Self {
-            epochs: 20,
-            batch_size: 16,
-            learning_rate: 1e-4,
-            weight_decay: 1e-2,
-            warmup: 0.1,
-            patience: 5,
-            flip: true,
-        }
-    }
-}
-
-/// Why settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{pointer}: {value} is outside {range}")]
-pub struct OutOfRange {
-    /// JSON pointer of the setting.
-    pub pointer: &'static str,
-    /// What was given.
-    pub value: f64,
-    /// What is allowed.
-    pub range: &'static str,
+    /// How often the whole is done, each time with another seed (`seed`, `seed + 1`, …): other
+    /// training images where `shots` leaves some, another start, another order.
+    #[serde(default = "once")]
+    #[schema(minimum = 1, maximum = 100, default = 1)]
+    pub repeats: u32,
+    /// Settings of the methods `last`, `full` and `lora`; ignored by `probe`. Formerly `full`.
+    #[serde(default, alias = "full")]
+    pub training: Training,
 }
 
 impl Finetune {
+    /// Sets what is absent to what the method uses then, so that the stored recipe is whole.
+    pub fn fill_in(&mut self) {
+        self.training.fill_in(self.method);
+    }
+
+    /// The seed of repeat `number` (from 0): the run's own for the first, the next number for each
+    /// further one.
+    pub fn seed_of(&self, number: u32) -> u64 {
+        (self.seed + u64::from(number)) & MAX_SEED
+    }
+
     /// Checks the ranges; every violation is listed.
-    pub fn validate(&self) -> Vec<OutOfRange> {
-        let full = &self.full;
-        let checks = [
+    pub fn validate(&self) -> Vec<BadSetting> {
+        let mut wrong = outside(&[
             ("/shots", self.shots.map_or(1.0, f64::from), 1.0, 1e6, "1 to 1000000"),
             ("/seed", self.seed as f64, 0.0, MAX_SEED as f64, "0 to 9007199254740991"),
-            ("/full/epochs", f64::from(full.epochs), 1.0, 1000.0, "1 to 1000"),
-            ("/full/batch_size", f64::from(full.batch_size), 1.0, 1024.0, "1 to 1024"),
-            ("/full/learning_rate", full.learning_rate, 1e-9, 1.0, "1e-9 to 1"),
-            ("/full/weight_decay", full.weight_decay, 0.0, 1.0, "0 to 1"),
-            ("/full/warmup", full.warmup, 0.0, 1.0, "0 to 1"),
-            ("/full/patience", f64::from(full.patience), 1.0, 1000.0, "1 to 1000"),
-        ];
-        checks
-            .into_iter()
-            .filter(|(_, value, low, high, _)| !(low..=high).contains(&value))
-            .map(|(pointer, value, _, _, range)| OutOfRange { pointer, value, range })
-            .collect()
+            ("/repeats", f64::from(self.repeats), 1.0, 100.0, "1 to 100"),
+        ]);
+        wrong.extend(self.training.validate());
+        wrong
     }
+}
+
+/// Runs a finished run again as far as some steps, and compares the losses with the recorded ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// The finished run.
+    pub run: RunId,
+    /// Steps to run again; for `probe`, penalties to try again.
+    pub steps: u32,
+    /// The recipe of that run.
+    pub recipe: Finetune,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Replayed {
+    /// Losses compared.
+    pub compared: u64,
+    /// Whether all of them were the same, bit for bit.
+    pub equal: bool,
+    /// The first step whose loss differs.
+    pub first_difference: Option<Difference>,
+}
+
+/// One loss that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Difference {
+    /// The step, from 1.
+    pub step: u64,
+    /// The loss on record.
+    pub recorded: f64,
+    /// The loss found now.
+    pub found: f64,
 }
 
 /// One piece of long work, by kind.
@@ -211,6 +215,8 @@ impl Finetune {
 pub enum Spec {
     /// Few-shot fine-tuning of a backbone on a dataset version.
     Finetune(Finetune),
+    /// A comparison of a finished run with what it does now.
+    Replay(Replay),
 }
 
 impl Spec {
@@ -218,6 +224,15 @@ impl Spec {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Finetune(_) => "finetune",
+            Self::Replay(_) => "replay",
+        }
+    }
+
+    /// The recipe that is followed.
+    pub fn recipe(&self) -> &Finetune {
+        match self {
+            Self::Finetune(recipe) => recipe,
+            Self::Replay(replay) => &replay.recipe,
         }
     }
 }
@@ -235,8 +250,11 @@ pub struct Progress {
     pub fraction: f64,
     /// Seconds to the end of the run, estimated from its pace so far.
     pub eta_seconds: Option<f64>,
-    /// Epoch of full fine-tuning, from 1.
+    /// Epoch of training, from 1.
     pub epoch: Option<u32>,
+    /// Repeat, from 1, of a run with several.
+    #[serde(default)]
+    pub repeat: Option<u32>,
     /// Newest training loss.
     pub loss: Option<f64>,
     /// Images a second.
@@ -254,6 +272,9 @@ pub struct Provenance {
     pub code_version: String,
     /// Compute threads of the worker; recorded when a worker takes the run.
     pub threads: Option<u32>,
+    /// Images computed at a time, as settled when training began.
+    #[serde(default)]
+    pub micro_batch: Option<u32>,
 }
 
 /// A run as it is shown.
@@ -281,6 +302,8 @@ pub struct Run {
     pub error: Option<String>,
     /// The evaluation on the test split, once finished.
     pub evaluation: Option<Evaluation>,
+    /// What it found, once a replay has finished.
+    pub replayed: Option<Replayed>,
     /// The model that it published, once finished.
     pub model: Option<ModelId>,
     /// When it was queued.

@@ -4,9 +4,10 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 
 use super::problem::{Code, Problem, Violation};
+use crate::domain::forecast::TooLarge;
 use crate::domain::name::BadName;
-use crate::domain::run::OutOfRange;
 use crate::domain::split::SplitError;
+use crate::domain::training::BadSetting;
 use crate::imaging::{ImagingError, UploadError};
 use crate::import::ImportError;
 use crate::inference::InferenceError;
@@ -81,11 +82,17 @@ impl From<BadName> for Problem {
     }
 }
 
-impl From<Vec<OutOfRange>> for Problem {
-    fn from(errors: Vec<OutOfRange>) -> Self {
+impl From<Vec<BadSetting>> for Problem {
+    fn from(errors: Vec<BadSetting>) -> Self {
         Self::invalid(
-            errors.iter().map(|error| Violation::new(error.pointer, error.to_string())).collect(),
+            errors.iter().map(|error| Violation::new(error.pointer(), error.to_string())).collect(),
         )
+    }
+}
+
+impl From<TooLarge> for Problem {
+    fn from(error: TooLarge) -> Self {
+        Self::wrong("/method", error.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod disposition;
 pub mod docs;
 pub mod documented;
 pub mod drain;
+pub mod estimates;
 pub mod etag;
 pub mod events;
 pub mod extract;
@@ -29,6 +30,8 @@ pub mod page;
 pub mod pictures;
 pub mod predict;
 pub mod problem;
+pub mod recipes;
+pub mod replays;
 pub mod request_id;
 pub mod runs;
 pub mod snapshot;
@@ -45,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::domain::RunId;
+use crate::estimate::Estimator;
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
 use crate::inference::Registry;
@@ -65,6 +69,10 @@ pub struct App {
     pub hasher: PatientHasher,
     /// Every external size.
     pub limits: Arc<Limits>,
+    /// What training steps cost here.
+    pub estimator: Estimator,
+    /// Compute threads of a worker.
+    pub threads: usize,
     /// Tells which runs change.
     pub changes: broadcast::Sender<RunId>,
     /// Renders the metrics.

@@ -8,8 +8,8 @@ use utoipa_axum::routes;
 
 use super::documented::PROBLEM_SCHEMA;
 use super::{
-    App, artifacts, backbones, datasets, events, health, images, keys, models, predict, problem,
-    runs, uploads, versions,
+    App, artifacts, backbones, datasets, estimates, events, health, images, keys, models, predict,
+    problem, replays, runs, uploads, versions,
 };
 
 /// The frame of the document; the routes bring the rest.
@@ -81,6 +81,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::one))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::retry))
+        .routes(routes!(estimates::create))
+        .routes(routes!(replays::create))
         .routes(routes!(events::stream))
         .routes(routes!(runs::curves))
         .routes(routes!(runs::predictions))

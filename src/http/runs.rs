@@ -10,14 +10,13 @@ use super::answer::{Accepted, Items, Json, Page};
 use super::caller::{AsTrainer, Caller};
 use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
 use super::extract::{Id, IdempotencyKey, JsonBody, Query, page_size};
-use super::problem::{Code, Problem, Violation};
-use super::snapshot::training_images;
-use crate::domain::dataset::Version;
-use crate::domain::run::{Finetune, Provenance, Run, Spec, Status};
+use super::problem::{Code, Problem};
+use super::{estimates, recipes};
+use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
+use crate::store::events;
 use crate::store::predictions::{self, TestPrediction};
 use crate::store::runs::{self, NewRun};
-use crate::store::{backbones, datasets, events, versions};
 
 /// Which runs to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -54,11 +53,15 @@ pub async fn create(
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(spec): JsonBody<Spec>,
 ) -> Result<Accepted<Run>, Problem> {
-    let Spec::Finetune(wanted) = &spec;
+    let wanted = recipes::finetune(spec)?;
+    let spec = Spec::Finetune(wanted.clone());
     if let Some(before) = asked_before(&app, key.as_deref(), &spec).await? {
         return Ok(accepted(before));
     }
-    let provenance = check(&app, wanted).await?;
+    let asked = recipes::check(&app, &wanted).await?;
+    room_in_queue(&app).await?;
+    estimates::fits(&app, &wanted, &asked).await?;
+    let provenance = asked.provenance();
     let run = NewRun {
         spec: &spec,
         provenance: &provenance,
@@ -84,61 +87,7 @@ fn same(run: Run, spec: &Spec) -> Result<Run, Problem> {
     Err(Problem::new(Code::Conflict, "this Idempotency-Key queued another run before"))
 }
 
-/// Everything that would let the run fail later and can be known now.
-async fn check(app: &App, wanted: &Finetune) -> Result<Provenance, Problem> {
-    let wrong = wanted.validate();
-    if !wrong.is_empty() {
-        return Err(wrong.into());
-    }
-    let mut version = versions::one(&app.store.pool, wanted.dataset_version).await?;
-    if let Some(found) = &version
-        && datasets::one(&app.store.pool, found.dataset).await?.is_none()
-    {
-        // What was learnt from a deleted dataset stays on record; nothing more is learnt from it.
-        version = None;
-    }
-    let backbone = backbones::one(&app.store.pool, wanted.backbone).await?;
-    let unknown = [
-        (
-            version.is_none(),
-            "/dataset_version",
-            format!("dataset version {}", wanted.dataset_version),
-        ),
-        (backbone.is_none(), "/backbone", format!("backbone {}", wanted.backbone)),
-    ];
-    let (Some(version), Some(backbone)) = (version, backbone) else {
-        let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
-        let told = |(_, at, name)| Violation::new(at, format!("there is no {name}"));
-        return Err(Problem::invalid(unknown.map(told).collect()));
-    };
-    enough_images(&version, wanted.shots)?;
-    room_in_queue(app).await?;
-    Ok(Provenance {
-        dataset_digest: version.digest,
-        backbone_sha256: backbone.weights_sha256,
-        code_version: env!("CARGO_PKG_VERSION").to_owned(),
-        threads: None,
-    })
-}
-
-/// Every class needs as many training images as shots are asked for.
-fn enough_images(version: &Version, shots: Option<u32>) -> Result<(), Problem> {
-    let Some(shots) = shots else { return Ok(()) };
-    let short: Vec<Violation> = training_images(version)
-        .into_iter()
-        .filter(|(_, found)| *found < u64::from(shots))
-        .map(|(label, found)| {
-            let detail = format!(
-                "class {label:?} has {found} training images, fewer than the {shots} shots asked \
-                 for; lower `shots` to {found} or add images of that class and freeze again"
-            );
-            Violation::new("/shots", detail)
-        })
-        .collect();
-    if short.is_empty() { Ok(()) } else { Err(Problem::invalid(short)) }
-}
-
-async fn room_in_queue(app: &App) -> Result<(), Problem> {
+pub(super) async fn room_in_queue(app: &App) -> Result<(), Problem> {
     let (queued, max) = (runs::queued(&app.store.pool).await?, app.limits.queued_runs);
     if queued < max {
         return Ok(());
@@ -249,6 +198,6 @@ pub(super) async fn existing(app: &App, id: RunId) -> Result<Run, Problem> {
     runs::one(&app.store.pool, id).await?.ok_or_else(|| Problem::missing("run", id))
 }
 
-fn accepted(run: Run) -> Accepted<Run> {
+pub(super) fn accepted(run: Run) -> Accepted<Run> {
     Accepted { location: format!("/api/v1/runs/{}", run.id), body: run }
 }

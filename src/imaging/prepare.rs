@@ -20,23 +20,34 @@ pub fn prepare(
     window: Option<Window>,
     preprocessing: &Preprocessing,
 ) -> Result<Vec<f32>, ImagingError> {
-    let size = preprocessing.size;
-    let planes: Vec<Vec<f32>> = picture
-        .planes(window)
-        .into_iter()
-        .map(|plane| resize(plane, picture.width, picture.height, size, size))
-        .collect::<Result<_, _>>()?;
-    let mut input = Vec::with_capacity(3 * size as usize * size as usize);
+    Ok(normalise(&square(picture, window, preprocessing.size)?, preprocessing))
+}
+
+/// The first half of [`prepare`]: brightness in `[0, 1]`, stretched to a square. One plane of
+/// `size * size` values for a grey picture, three (red, green, blue) for one in colour.
+pub fn square(
+    picture: &Picture,
+    window: Option<Window>,
+    size: u32,
+) -> Result<Vec<Vec<f32>>, ImagingError> {
+    let planes = picture.planes(window).into_iter();
+    planes.map(|plane| resize(plane, picture.width, picture.height, size, size)).collect()
+}
+
+/// The second half of [`prepare`]: one or three planes of brightness into three normalised channels
+/// in the network's order, one after another.
+pub fn normalise(planes: &[Vec<f32>], preprocessing: &Preprocessing) -> Vec<f32> {
+    let mut input = Vec::with_capacity(planes.first().map_or(0, |plane| 3 * plane.len()));
     for channel in 0..3 {
         let source = match preprocessing.channel_order {
             ChannelOrder::Rgb => channel,
             ChannelOrder::Bgr => 2 - channel,
         };
-        let plane = planes.get(source).unwrap_or(&planes[0]);
+        let Some(plane) = planes.get(source).or(planes.first()) else { continue };
         let (mean, std) = (preprocessing.mean[channel], preprocessing.std[channel]);
         input.extend(plane.iter().map(|value| (value - mean) / std));
     }
-    Ok(input)
+    input
 }
 
 /// Resizes one plane by antialiased bilinear filtering, as PIL's `BILINEAR` does.

@@ -262,3 +262,48 @@ impl CustomOp3 for Normalise {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor, Var};
+
+    use super::{BatchNorm, Mode};
+
+    fn variable(shape: &[usize], shift: f64) -> Var {
+        let count: usize = shape.iter().product();
+        let values: Vec<f64> =
+            (0..count).map(|at| (at * 37 % 101) as f64 / 50.0 - 1.0 + shift).collect();
+        Var::from_vec(values, shape, &Device::Cpu).expect("a tensor")
+    }
+
+    fn norm() -> BatchNorm {
+        BatchNorm {
+            weight: variable(&[3], 0.1).as_tensor().clone(),
+            bias: variable(&[3], 0.2).as_tensor().clone(),
+            running_mean: variable(&[3], 0.3),
+            running_var: variable(&[3], 2.0),
+        }
+    }
+
+    #[test]
+    fn the_composed_path_equals_the_kernel_forward_and_backward() {
+        let flat = |x: &Tensor| x.flatten_all().and_then(|x| x.to_vec1::<f64>()).expect("values");
+        let x = variable(&[2, 3, 4, 5], 0.0);
+        for mode in [Mode::Train, Mode::Frozen] {
+            let results = [false, true].map(|is_composed| {
+                let norm = norm();
+                let y = if is_composed { norm.composed(&x, mode) } else { norm.forward(&x, mode) };
+                let y = y.expect("normalised");
+                let loss = y.sqr().and_then(|y| y.mul(&y.sin()?)?.sum_all()).expect("a loss");
+                let grads = loss.backward().expect("gradients");
+                let of = |tensor: &Tensor| flat(grads.get(tensor).expect("a gradient"));
+                let running = [flat(&norm.running_mean), flat(&norm.running_var)].concat();
+                [flat(&y), of(&x), of(&norm.weight), of(&norm.bias), running]
+            });
+            let [kernel, composed] = results;
+            for (one, other) in kernel.iter().flatten().zip(composed.iter().flatten()) {
+                assert!((one - other).abs() < 1e-10, "{mode:?}: {one} {other}");
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ pub mod batch_norm;
 mod columns;
 pub mod conv;
 pub mod conv_norm;
+pub mod dropout;
 mod encoder;
 pub mod engine;
 pub mod gelu;
@@ -24,6 +25,8 @@ pub mod params;
 pub mod pool;
 mod real;
 pub mod resnet;
+pub mod upsample;
+mod views;
 pub mod vit;
 pub mod weights;
 

@@ -77,12 +77,12 @@ pub(super) fn to_vec<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
 
 /// `max(x, 0)`, with derivative 0 at 0 as PyTorch has it.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Relu)
-    } else {
-        // `relu` of candle has derivative 1 at 0; the mask does not.
-        x.mul(&x.gt(0.0)?.to_dtype(x.dtype())?)
-    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op1(Relu) } else { masked(x) }
+}
+
+/// The same from candle's own operators, whose `relu` has derivative 1 at 0; the mask does not.
+fn masked(x: &Tensor) -> Result<Tensor> {
+    x.mul(&x.gt(0.0)?.to_dtype(x.dtype())?)
 }
 
 struct Relu;
@@ -210,4 +210,27 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
     let exponents = shifted.exp()?;
     exponents.broadcast_div(&exponents.sum_keepdim(D::Minus1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor, Var};
+
+    use super::{masked, relu};
+
+    #[test]
+    fn the_composed_relu_equals_the_kernel_forward_and_backward() {
+        let x = Var::new(&[-2.0_f64, -0.0, 0.0, 1e-300, 3.0], &Device::Cpu).expect("a tensor");
+        let both = |y: Tensor| {
+            let grads = y.sqr().and_then(|z| (z + &y)?.sum_all()).and_then(|sum| sum.backward());
+            let grads = grads.expect("gradients");
+            let gradient = grads.get(&x).expect("a gradient").to_vec1::<f64>();
+            (y.to_vec1::<f64>().expect("values"), gradient.expect("values"))
+        };
+
+        let kernel = both(relu(&x).expect("rectified"));
+
+        assert_eq!(kernel, both(masked(&x).expect("rectified")));
+        assert_eq!(kernel.1, [0.0, 0.0, 0.0, 1.0, 7.0]);
+    }
 }

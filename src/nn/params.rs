@@ -50,8 +50,12 @@ impl Params {
 
     /// What is trained, in the order of the names.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
-        let all = self.all.iter().map(|(name, variable)| (name.as_str(), variable));
-        all.filter(|(name, _)| self.is_trainable(name))
+        self.iter().filter(|(name, _)| self.is_trainable(name))
+    }
+
+    /// Every tensor, what only follows included, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.all.iter().map(|(name, variable)| (name.as_str(), variable))
     }
 
     /// The tensor to compute with: part of the graph when it is trained, apart from it otherwise.

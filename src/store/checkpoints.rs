@@ -1,13 +1,38 @@
-//! The newest checkpoint of each run.
+//! The newest checkpoint of each run, and the one before it in case the newest is damaged.
 
 use bytes::Bytes;
 
 use super::queue::{Claimed, hold};
+use super::row::{parsed, parsed_option};
 use super::{Store, StoreError};
 use crate::domain::{RunId, Sha256};
 
-/// Stores a run's checkpoint and drops the one before it; whether the run is still this attempt's.
-/// A worker that lost its run must not put its older state in the place of its successor's.
+/// What is kept of a run.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    newest: Sha256,
+    previous: Option<Sha256>,
+}
+
+impl Kept {
+    /// Its files, newest first.
+    fn blobs(&self) -> impl Iterator<Item = Sha256> {
+        std::iter::once(self.newest).chain(self.previous)
+    }
+}
+
+/// A run's checkpoint as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The newest file whose content has the SHA-256 that it was written under.
+    pub bytes: Option<Bytes>,
+    /// The files that were lost or whose content has another hash, newest first.
+    pub damaged: Vec<Sha256>,
+}
+
+/// Stores a run's checkpoint and drops the one before the last; whether the run is still this
+/// attempt's. A worker that lost its run must not put its older state in the place of its
+/// successor's.
 pub async fn put(store: &Store, run: &Claimed, bytes: Bytes) -> Result<bool, StoreError> {
     let blob = store.blobs.put_bytes(bytes).await?;
     let mut transaction = store.pool.begin().await?;
@@ -15,50 +40,67 @@ pub async fn put(store: &Store, run: &Claimed, bytes: Bytes) -> Result<bool, Sto
         // The blob stays: the successor computes the same state and may refer to it already.
         return Ok(false);
     }
-    let before = blob_of(&mut *transaction, run.id).await?;
+    let before = kept(&mut *transaction, run.id).await?;
+    if before.is_some_and(|before| before.newest == blob.sha256) {
+        // Computed again after a resumption, it is the newest still.
+        return Ok(true);
+    }
     sqlx::query(
         "insert into checkpoints (run_id, blob) values ($1, $2)
-         on conflict (run_id) do update set blob = excluded.blob, written_at = now()",
+         on conflict (run_id) do update set previous = checkpoints.blob, blob = excluded.blob,
+             written_at = now()",
     )
     .bind(run.id.0)
     .bind(blob.sha256.to_string())
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    match before {
-        Some(before) if before != blob.sha256 => store.blobs.delete(&before).await?,
+    match before.and_then(|before| before.previous) {
+        Some(dropped) if dropped != blob.sha256 => store.blobs.delete(&dropped).await?,
         _ => {}
     }
     Ok(true)
 }
 
-/// A run's checkpoint, if it has written one.
-pub async fn get(store: &Store, run: RunId) -> Result<Option<Bytes>, StoreError> {
-    match blob_of(&store.pool, run).await? {
-        None => Ok(None),
-        Some(blob) => store.blobs.bytes(&blob).await.map(Some),
+/// A run's newest checkpoint that is whole, if it has written one.
+pub async fn get(store: &Store, run: RunId) -> Result<Found, StoreError> {
+    let mut found = Found { bytes: None, damaged: Vec::new() };
+    let Some(kept) = kept(&store.pool, run).await? else { return Ok(found) };
+    for blob in kept.blobs() {
+        match store.blobs.bytes(&blob).await {
+            Ok(bytes) if Sha256::of(&bytes) == blob => {
+                found.bytes = Some(bytes);
+                break;
+            }
+            Ok(_) | Err(StoreError::MissingBlob(_)) => found.damaged.push(blob),
+            Err(error) => return Err(error),
+        }
     }
+    // A damaged file would be taken for the same state when that is reached and written again.
+    for blob in &found.damaged {
+        store.blobs.delete(blob).await?;
+    }
+    Ok(found)
 }
 
-/// Forgets a run's checkpoint, once it has finished.
+/// Forgets a run's checkpoints, once it has finished.
 pub async fn delete(store: &Store, run: RunId) -> Result<(), StoreError> {
-    if let Some(blob) = blob_of(&store.pool, run).await? {
-        sqlx::query("delete from checkpoints where run_id = $1")
-            .bind(run.0)
-            .execute(&store.pool)
-            .await?;
+    let Some(kept) = kept(&store.pool, run).await? else { return Ok(()) };
+    sqlx::query("delete from checkpoints where run_id = $1")
+        .bind(run.0)
+        .execute(&store.pool)
+        .await?;
+    for blob in kept.blobs() {
         store.blobs.delete(&blob).await?;
     }
     Ok(())
 }
 
-async fn blob_of(
-    executor: impl sqlx::PgExecutor<'_>,
-    run: RunId,
-) -> Result<Option<Sha256>, StoreError> {
-    let row = sqlx::query("select blob from checkpoints where run_id = $1")
+async fn kept(executor: impl sqlx::PgExecutor<'_>, run: RunId) -> Result<Option<Kept>, StoreError> {
+    let row = sqlx::query("select blob, previous from checkpoints where run_id = $1")
         .bind(run.0)
         .fetch_optional(executor)
         .await?;
-    Ok(row.as_ref().map(|row| super::row::parsed(row, "blob")).transpose()?)
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Kept { newest: parsed(&row, "blob")?, previous: parsed_option(&row, "previous")? }))
 }

@@ -13,7 +13,7 @@ use super::StoreError;
 use super::events::{append, publish};
 use super::row::{json, parsed, small};
 use crate::domain::evaluation::Evaluation;
-use crate::domain::run::{EventBody, Progress, Provenance, Spec, Status};
+use crate::domain::run::{EventBody, Progress, Provenance, Replayed, Spec, Status};
 use crate::domain::{RunId, WorkerId};
 
 /// A run held by this worker.
@@ -249,6 +249,51 @@ pub(super) async fn succeed(
         return Err(StoreError::LeaseLost);
     }
     append(connection, run.id, &EventBody::Status { status: Status::Succeeded, detail: None }).await
+}
+
+/// Records the micro-batch that a run computes with, so that every further attempt and every replay
+/// adds up in the same order; whether the run is still this attempt's.
+pub async fn settle(pool: &PgPool, run: &Claimed, micro_batch: u32) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update runs set provenance = jsonb_set(provenance, '{micro_batch}', to_jsonb($4::int))
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
+    )
+    .bind(run.id.0)
+    .bind(run.attempt as i32)
+    .bind(run.worker.0)
+    .bind(micro_batch as i32)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Finishes a replay with what it found. Fails with [`StoreError::LeaseLost`] when the run was not
+/// this worker's any more.
+pub async fn replayed(pool: &PgPool, run: &Claimed, found: &Replayed) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let done = sqlx::query(
+        "update runs set status = 'succeeded', replayed = $4, lease_owner = null,
+             lease_until = null, finished_at = now(), error = null,
+             progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
+    )
+    .bind(run.id.0)
+    .bind(run.attempt as i32)
+    .bind(run.worker.0)
+    .bind(Json(found))
+    .execute(&mut *transaction)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::LeaseLost);
+    }
+    append(
+        &mut transaction,
+        run.id,
+        &EventBody::Status { status: Status::Succeeded, detail: None },
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// Lets go of what a worker held that is known to be dead, so that nobody waits for its lease.

@@ -23,6 +23,7 @@ struct Found(Run);
 impl FromRow<'_, PgRow> for Found {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let evaluation: Option<Json<_>> = row.try_get("evaluation")?;
+        let replayed: Option<Json<_>> = row.try_get("replayed")?;
         let cancel: Option<time::OffsetDateTime> = row.try_get("cancel_requested_at")?;
         let position: Option<i64> = row.try_get("queue_position")?;
         Ok(Self(Run {
@@ -37,6 +38,7 @@ impl FromRow<'_, PgRow> for Found {
             cancel_requested: cancel.is_some(),
             error: row.try_get("error")?,
             evaluation: evaluation.map(|evaluation| evaluation.0),
+            replayed: replayed.map(|replayed| replayed.0),
             model: row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId),
             created_at: row.try_get("created_at")?,
             started_at: row.try_get("started_at")?,

@@ -77,6 +77,103 @@ async fn full_with_its_worker_killed_publishes_the_same_weights() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn last_with_its_worker_killed_in_the_second_repeat_publishes_the_same_weights() {
+    let job = Job {
+        architecture: "resnet18",
+        size: 64,
+        each: 30,
+        settings: json!({"method": "last", "seed": 5, "repeats": 2, "shots": 12,
+            "training": {"epochs": 10, "patience": 10, "batch_size": 8, "stages": 2,
+                         "ema_decay": 0.9, "checkpoint_seconds": 1}}),
+    };
+
+    let (whole, _) = job.run(|_| true, |_| ()).await;
+    let reached = |run: &Value| {
+        run["progress"]["repeat"] == 2 && run["progress"]["epoch"].as_u64() >= Some(3)
+    };
+    let (resumed, run) = job.run(reached, Server::kill_workers).await;
+
+    assert_eq!(run["attempt"], 2, "{run:#}");
+    assert_eq!(resumed, whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
+    let settings = json!({"kind": "finetune", "method": "full", "seed": 5,
+        "training": {"epochs": 12, "patience": 12, "batch_size": 8, "checkpoint_seconds": 1}});
+    let mut digests = Vec::new();
+    for is_damaged in [false, true] {
+        let mut server = Server::start();
+        let backbone = server.random_backbone("resnet18", 64).await;
+        let dataset = server.dataset("sides", two_classes(30, 64)).await;
+        let mut spec = settings.clone();
+        spec["dataset_version"] = json!(server.freeze(&dataset).await);
+        spec["backbone"] = backbone["id"].clone();
+        let run = server.queue(&spec).await;
+        if is_damaged {
+            let kept = server.data().join("blobs");
+            server.wait(&run, |_| checkpoints(&kept).len() >= 2).await;
+            // A file is on record a moment after it is on disk.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            server = Server::start_in({
+                let folder = server.kill();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                flip_last_byte(checkpoints(&kept).last().expect("there is one"));
+                folder
+            });
+        }
+        let ended = server.succeed(&run).await;
+        digests.push(server.weights_digest(&ended).await);
+        let events = server.request(Method::GET, &format!("/api/v1/runs/{run}/events"));
+        let told = events.send().await.expect("a stream").text().await.expect("it ends");
+        assert_eq!(told.contains("checkpoint is damaged"), is_damaged, "{told}");
+        assert_eq!(told.contains("the one before it is used"), is_damaged, "{told}");
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+/// The checkpoint files under a folder, oldest first.
+fn checkpoints(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // What is being written has another name.
+            if path.to_string_lossy().contains('#') {
+                continue;
+            }
+            let start = std::fs::File::open(&path).map(|file| {
+                let mut start = Vec::new();
+                // That it is gone by now is fine.
+                let _ =
+                    std::io::Read::read_to_end(&mut std::io::Read::take(file, 4096), &mut start);
+                start
+            });
+            let start = String::from_utf8_lossy(&start.unwrap_or_default()).into_owned();
+            let written = entry.metadata().and_then(|about| about.modified());
+            if start.contains("\"position\"")
+                && let Ok(written) = written
+            {
+                found.push((written, path));
+            }
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+fn flip_last_byte(file: &std::path::Path) {
+    let mut bytes = std::fs::read(file).expect("read");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(file, bytes).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_starts_again_with_everything_it_had_finished() {
     let server = Server::start();
     let backbone = server.random_backbone("resnet18", 64).await;

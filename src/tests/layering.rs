@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("domain", &[]),
     ("telemetry", &["config"]),
+    ("estimate", &["domain"]),
     ("imaging", &["config", "domain"]),
     ("nn", &["domain"]),
     ("matching", &["nn"]),
@@ -17,7 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("inference", &["config", "domain", "imaging", "nn", "onnx"]),
     ("training", &["config", "domain", "imaging", "nn", "matching", "onnx", "inference"]),
     ("store", &["config", "domain"]),
-    ("http", &["config", "domain", "store", "imaging", "nn", "onnx", "inference", "import"]),
+    (
+        "http",
+        &["config", "domain", "store", "imaging", "nn", "onnx", "inference", "import", "estimate"],
+    ),
 ];
 
 #[test]

@@ -18,7 +18,8 @@ use lvmed::domain::evaluation::{Estimate, Evaluation};
 use lvmed::domain::image::{Format, Image, Window};
 use lvmed::domain::model::Artifact;
 use lvmed::domain::name::Name;
-use lvmed::domain::run::{Finetune, FullSettings, Method, Provenance, Run, Spec};
+use lvmed::domain::run::{Finetune, Method, Provenance, Run, Spec};
+use lvmed::domain::training::Training;
 use lvmed::domain::{
     Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, Sha256, Split,
     VersionId, WorkerId,
@@ -80,13 +81,15 @@ impl Lab {
             shots: None,
             seed: u64::MAX,
             name: None,
-            full: FullSettings::default(),
+            repeats: 1,
+            training: Training::default(),
         });
         let provenance = Provenance {
             dataset_digest: Sha256::of(b"dataset"),
             backbone_sha256: Sha256::of(b"backbone"),
             code_version: "0.0.0".to_owned(),
             threads: None,
+            micro_batch: None,
         };
         let run = NewRun {
             spec: &spec,
@@ -213,6 +216,7 @@ fn evaluation() -> Evaluation {
         ece: estimate,
         confusion: vec![vec![1, 0], vec![0, 1]],
         resamples: 1000,
+        repeats: None,
         notices: vec![],
     }
 }

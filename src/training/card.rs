@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::job::Job;
-use super::pack::Recipe;
-use crate::domain::evaluation::{Estimate, Evaluation};
+use super::recipe::{Network, Recipe};
+use crate::domain::evaluation::{Estimate, Evaluation, Repeats, Spread};
+use crate::domain::run::Method;
 use crate::domain::{Sha256, Split};
 
 /// Writes the card as Markdown, with the front matter that model hubs read.
@@ -83,15 +84,7 @@ fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
             )?;
             notices.iter().try_for_each(|notice| writeln!(text, "{notice}"))?;
         }
-        Recipe::Full { training_images, validation_images, epoch, epochs, frozen_statistics } => {
-            let statistics = if *frozen_statistics { "the pretrained" } else { "batch" };
-            writeln!(
-                text,
-                "All layers, by AdamW, on {training_images} images, with {statistics} \
-                 normalisation statistics; epoch {epoch} of {epochs} was kept, judged by \
-                 {validation_images} validation images."
-            )?;
-        }
+        Recipe::Network(network) => by_gradients(text, job, network)?,
     }
     writeln!(text, "\n| split | images | patients |\n| --- | --- | --- |")?;
     for split in Split::ALL {
@@ -100,6 +93,52 @@ fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
     }
     job.version.notices.iter().try_for_each(|notice| writeln!(text, "\n{}", plain(notice)))?;
     writeln!(text)
+}
+
+fn by_gradients(text: &mut String, job: &Job, network: &Network) -> std::fmt::Result {
+    let settings = &job.spec.training;
+    let what = match network.method {
+        Method::Last => format!("The head and the last {} stages or blocks", settings.stages),
+        Method::Lora => format!("The head and matrices of rank {} in the attention", settings.rank),
+        Method::Full | Method::Probe => "All layers".to_owned(),
+    };
+    writeln!(
+        text,
+        "{what} ({} numbers) on {} images{}, {} images at a time; \
+         epoch {} of {} was kept, judged by {} validation images, and {}.",
+        network.trained_parameters,
+        network.training_images,
+        network.with_statistics(),
+        network.micro_batch,
+        network.epoch,
+        network.epochs,
+        network.validation_images,
+        network.why_ended(),
+    )?;
+    let recipe = serde_json::to_string(settings).unwrap_or_default();
+    writeln!(text, "\nThe whole recipe: `{recipe}`.")
+}
+
+fn repeated(text: &mut String, repeats: &Repeats) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n### Repeats\n\nThe whole was done {} times with the seeds {:?}, judged on the same test \
+         images; repeat {} is published. Means with 95 % t-intervals over the repeats:\n",
+        repeats.seeds.len(),
+        repeats.seeds,
+        repeats.published + 1,
+    )?;
+    writeln!(text, "| metric | mean | 95 % interval |\n| --- | --- | --- |")?;
+    let rows = [
+        ("accuracy", Some(&repeats.accuracy)),
+        ("balanced accuracy", Some(&repeats.balanced_accuracy)),
+        ("macro AUROC (one against the rest)", repeats.macro_auroc.as_ref()),
+    ];
+    for (name, spread) in rows {
+        let Some(Spread { mean, low, high, .. }) = spread else { continue };
+        writeln!(text, "| {name} | {mean:.3} | {low:.3} to {high:.3} |")?;
+    }
+    Ok(())
 }
 
 fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
@@ -130,6 +169,9 @@ fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     for (label, row) in labels.iter().zip(&evaluation.confusion) {
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         writeln!(text, "| {label} | {} |", counts.join(" | "))?;
+    }
+    if let Some(repeats) = &evaluation.repeats {
+        repeated(text, repeats)?;
     }
     evaluation.notices.iter().try_for_each(|notice| writeln!(text, "\n{}", plain(notice)))?;
     writeln!(text)

@@ -1,17 +1,31 @@
-//! The resumable state of full fine-tuning in one safetensors file.
+//! The resumable state of a training run in one safetensors file.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError;
+use super::repeats::Done;
 use crate::domain::RunId;
+use crate::nn::optim::Schedule;
 use crate::nn::weights::{load_bytes, metadata_of, to_bytes};
 use crate::nn::{Tensors, weights::WeightsError};
 
+/// Why the epochs of a repeat ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ended {
+    /// All epochs were run.
+    AllEpochs,
+    /// The validation had not improved for as long as was asked.
+    Patience,
+    /// The minutes were used up.
+    TimeBudget,
+}
+
 /// Where the loop is. Every random draw is a function of the seed and of this position, so that
 /// no generator's state has to be kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Epoch, from 0.
     pub(super) epoch: u32,
@@ -19,70 +33,92 @@ pub(super) struct Position {
     pub(super) batch: u64,
     /// Optimiser steps taken.
     pub(super) step: u64,
-    /// The best validation loss so far, and the epoch (from 0) that reached it.
+    /// The best validation score so far (higher is better), and the epoch (from 0) that reached it.
     pub(super) best: Option<(f64, u32)>,
-    /// Whether the loop has ended.
-    pub(super) finished: bool,
+    /// Why the loop has ended, once it has.
+    pub(super) ended: Option<Ended>,
+    /// Seconds that training took up to here, over all attempts.
+    pub(super) seconds: f64,
+    /// The schedule of the learning rate with its state.
+    pub(super) schedule: Schedule,
+    /// Updates of the moving average.
+    pub(super) averaged: u64,
 }
 
 /// All that a run needs to go on as if nothing had happened.
 pub(super) struct State {
+    /// Where the present repeat is; its number is how many are done.
     pub(super) position: Position,
-    /// Parameters and running statistics.
+    /// Parameters that are trained and statistics that follow.
     pub(super) params: Tensors,
     /// The optimiser's moments.
     pub(super) moments: Tensors,
-    /// Parameters of the best epoch, once there is one.
+    /// The moving average, where one is kept.
+    pub(super) average: Tensors,
+    /// What is trained as it was after the best epoch, once there is one.
     pub(super) best: Tensors,
+    /// The repeats that are done.
+    pub(super) done: Done,
 }
 
 /// Keys of the file's metadata.
 const POSITION: &str = "position";
+const DONE: &str = "done";
 const RUN: &str = "run";
-/// Prefixes of the three groups of tensors.
+/// Prefixes of the groups of tensors.
 const PARAMS: &str = "params/";
 const MOMENTS: &str = "moments/";
+const AVERAGE: &str = "average/";
 const BEST: &str = "best/";
+const KEPT: &str = "kept/";
 
 impl State {
     /// The file. It names its run: equal states of two runs are two files.
     pub(super) fn to_bytes(&self, run: RunId) -> Result<Vec<u8>, TrainingError> {
         let mut all = Tensors::new();
-        for (prefix, group) in
-            [(PARAMS, &self.params), (MOMENTS, &self.moments), (BEST, &self.best)]
-        {
-            all.extend(
-                group.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())),
-            );
+        for (prefix, group) in [
+            (PARAMS, &self.params),
+            (MOMENTS, &self.moments),
+            (AVERAGE, &self.average),
+            (BEST, &self.best),
+            (KEPT, &self.done.kept),
+        ] {
+            let named = group.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor));
+            all.extend(named.map(|(name, tensor)| (name, tensor.clone())));
         }
-        let position = serde_json::to_string(&self.position).map_err(unreadable)?;
-        let metadata =
-            BTreeMap::from([(POSITION.to_owned(), position), (RUN.to_owned(), run.to_string())]);
+        let metadata = BTreeMap::from([
+            (POSITION.to_owned(), serde_json::to_string(&self.position).map_err(unreadable)?),
+            (DONE.to_owned(), serde_json::to_string(&self.done).map_err(unreadable)?),
+            (RUN.to_owned(), run.to_string()),
+        ]);
         Ok(to_bytes(&all, &metadata)?)
     }
 
     /// Reads the file back.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, TrainingError> {
         let metadata = metadata_of(bytes)?;
-        let position = metadata.get(POSITION).map_or("", String::as_str);
-        let position = serde_json::from_str(position).map_err(unreadable)?;
+        let text = |key: &str| metadata.get(key).map_or("", String::as_str);
         let mut state = Self {
-            position,
+            position: serde_json::from_str(text(POSITION)).map_err(unreadable)?,
             params: Tensors::new(),
             moments: Tensors::new(),
+            average: Tensors::new(),
             best: Tensors::new(),
+            done: serde_json::from_str(text(DONE)).map_err(unreadable)?,
         };
         for (name, tensor) in load_bytes(bytes)? {
-            let group = if let Some(name) = name.strip_prefix(PARAMS) {
-                (&mut state.params, name)
-            } else if let Some(name) = name.strip_prefix(MOMENTS) {
-                (&mut state.moments, name)
-            } else if let Some(name) = name.strip_prefix(BEST) {
-                (&mut state.best, name)
-            } else {
-                continue;
-            };
-            group.0.insert(group.1.to_owned(), tensor);
+            let groups = [
+                (PARAMS, &mut state.params),
+                (MOMENTS, &mut state.moments),
+                (AVERAGE, &mut state.average),
+                (BEST, &mut state.best),
+                (KEPT, &mut state.done.kept),
+            ];
+            for (prefix, group) in groups {
+                if let Some(name) = name.strip_prefix(prefix) {
+                    group.insert(name.to_owned(), tensor.clone());
+                }
+            }
         }
         Ok(state)
     }
@@ -99,6 +135,8 @@ mod tests {
     use super::{Position, State};
     use crate::domain::RunId;
     use crate::nn::Tensors;
+    use crate::nn::optim::{Plateau, Schedule};
+    use crate::training::repeats::Done;
 
     #[test]
     fn a_checkpoint_comes_back_bit_for_bit() {
@@ -109,9 +147,19 @@ mod tests {
             batch: 2,
             step: 17,
             best: Some((0.123_456_789_012_345_68, 1)),
-            finished: false,
+            ended: None,
+            seconds: 1.0 / 3.0,
+            schedule: Schedule::Plateau(Plateau::new(0.1, 3)),
+            averaged: 17,
         };
-        let state = State { position, params: group(1.0), moments: group(2.0), best: group(3.0) };
+        let state = State {
+            position,
+            params: group(1.0),
+            moments: group(2.0),
+            average: group(3.0),
+            best: group(4.0),
+            done: Done { kept: group(5.0), ..Done::default() },
+        };
 
         let bytes = state.to_bytes(RunId::new()).expect("written");
         let back = State::from_bytes(&bytes).expect("read");
@@ -121,8 +169,14 @@ mod tests {
             values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         assert_eq!(back.position, state.position);
-        assert_eq!(bits(&back.params), bits(&state.params));
-        assert_eq!(bits(&back.moments), bits(&state.moments));
-        assert_eq!(bits(&back.best), bits(&state.best));
+        for (found, kept) in [
+            (&back.params, &state.params),
+            (&back.moments, &state.moments),
+            (&back.average, &state.average),
+            (&back.best, &state.best),
+            (&back.done.kept, &state.done.kept),
+        ] {
+            assert_eq!(bits(found), bits(kept));
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::few_shot::TooFewImages;
 use super::host::{HostError, Stop};
 use super::metrics::CannotJudge;
 use super::probe::ProbeError;
+use crate::domain::forecast::TooLarge;
 use crate::imaging::ImagingError;
 use crate::inference::InferenceError;
 use crate::nn::weights::WeightsError;
@@ -47,16 +48,29 @@ pub enum TrainingError {
     /// The ONNX file could not be written.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// The loss left the numbers.
-    #[error("the loss became {loss} in epoch {epoch}; try a learning rate below {learning_rate}")]
+    /// The loss or the gradients left the numbers.
+    #[error(
+        "the {what} is not a number any more in step {step} (epoch {epoch}), first in {layer}; the \
+         checkpoint from before is kept. Try a learning rate below {learning_rate}"
+    )]
     Diverged {
-        /// The loss.
-        loss: f64,
+        /// `loss`, `gradient` or `validation loss`.
+        what: &'static str,
+        /// The parameter or stage where it was found first.
+        layer: String,
+        /// The step, from 1.
+        step: u64,
         /// The epoch, from 1.
         epoch: u32,
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
+    /// Not even one image at a time fits into the memory.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A run without a loss cannot be replayed.
+    #[error("the run has no losses on record that a replay could compare")]
+    NothingRecorded,
     /// A file of the run could not be handled; another attempt may succeed.
     #[error("a temporary file failed: {0}")]
     Io(#[from] std::io::Error),
@@ -81,7 +95,9 @@ impl TrainingError {
             | Self::Tensor(_)
             | Self::Weights(_)
             | Self::Onnx(_)
-            | Self::Diverged { .. } => false,
+            | Self::Diverged { .. }
+            | Self::TooLarge(_)
+            | Self::NothingRecorded => false,
         }
     }
 }

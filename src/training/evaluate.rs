@@ -47,6 +47,7 @@ pub fn evaluate(
         ece: with_interval(|scores| scores.ece),
         confusion: scorer.confusion(&once),
         resamples,
+        repeats: None,
         notices: notices(labels, judged, &scores, &draws),
     })
 }

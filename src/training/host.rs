@@ -18,6 +18,8 @@ pub enum Stop {
     HandedBack,
     /// The run is another worker's by now.
     Lost,
+    /// A replay has seen what it wanted to see.
+    Enough,
 }
 
 /// The world failed: the database, the blob store. Another attempt may succeed.
@@ -37,11 +39,14 @@ pub trait Host: Sync {
     /// Keeps features for this and for other runs.
     fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError>;
 
-    /// The newest checkpoint of the run.
+    /// The newest checkpoint of the run that is whole.
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError>;
 
-    /// Replaces the checkpoint.
+    /// Adds a checkpoint; the one before it may be kept as well.
     fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError>;
+
+    /// Records how many images are computed at a time, for all further attempts and for replays.
+    fn settle(&self, micro_batch: u32) -> Result<(), HostError>;
 
     /// Tells how far the run is.
     fn progress(&self, progress: &Progress) -> Result<(), HostError>;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::few_shot::{Candidate, TooFewImages, choose};
 use crate::config::Limits;
 use crate::domain::dataset::Version;
+use crate::domain::forecast::Calibration;
 use crate::domain::name::Name;
 use crate::domain::run::{Finetune, Provenance};
 use crate::domain::{Backbone, ImageId, RunId, Sha256, Split};
@@ -56,8 +57,12 @@ pub struct Job {
     pub threads: usize,
     /// Folder for temporary files.
     pub scratch: PathBuf,
-    /// Limits of decoding.
+    /// Limits of decoding and of the caches.
     pub limits: Limits,
+    /// Memory that training may use, in bytes.
+    pub memory_bytes: u64,
+    /// What a step costs, where it was measured.
+    pub calibration: Option<Calibration>,
 }
 
 impl Job {
@@ -71,14 +76,14 @@ impl Job {
         self.examples.iter().filter(|example| example.split == split).collect()
     }
 
-    /// The training examples that `shots` leaves.
-    pub fn shots(&self) -> Result<Vec<&Example>, TooFewImages> {
+    /// The training examples that `shots` leaves of a repeat with this seed.
+    pub fn shots(&self, seed: u64) -> Result<Vec<&Example>, TooFewImages> {
         let train = self.of(Split::Train);
         let candidates: Vec<Candidate<'_>> = train
             .iter()
             .map(|example| Candidate { label: example.label, patient: &example.patient })
             .collect();
-        let chosen = choose(&candidates, &self.version.labels, self.spec.shots, self.spec.seed)?;
+        let chosen = choose(&candidates, &self.version.labels, self.spec.shots, seed)?;
         Ok(chosen.into_iter().map(|at| train[at]).collect())
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::card::card;
 use super::error::TrainingError;
 use super::job::Job;
+use super::recipe::Recipe;
 use crate::domain::Sha256;
 use crate::domain::evaluation::Evaluation;
 use crate::nn::Tensors;
@@ -22,40 +23,6 @@ pub struct Packed {
     pub media_type: &'static str,
     /// Content.
     pub bytes: Bytes,
-}
-
-/// How the model was trained, beside what was asked.
-#[derive(Debug, Clone)]
-pub(super) enum Recipe {
-    /// A linear probe.
-    Probe { training_images: usize, regularisation: f64, folds: usize, notices: Vec<String> },
-    /// Full fine-tuning.
-    Full {
-        training_images: usize,
-        validation_images: usize,
-        /// The epoch that was kept, from 1.
-        epoch: u32,
-        epochs: u32,
-        frozen_statistics: bool,
-    },
-}
-
-impl Recipe {
-    fn to_json(&self) -> Value {
-        match self {
-            Self::Probe { training_images, regularisation, folds, notices } => json!({
-                "method": "probe", "training_images": training_images,
-                "regularisation": regularisation, "folds": folds, "notices": notices,
-            }),
-            Self::Full { training_images, validation_images, epoch, epochs, frozen_statistics } => {
-                json!({
-                    "method": "full", "training_images": training_images,
-                    "validation_images": validation_images, "epoch": epoch, "epochs": epochs,
-                    "batch_norm_statistics": if *frozen_statistics { "frozen" } else { "batch" },
-                })
-            }
-        }
-    }
 }
 
 /// Packs the files.

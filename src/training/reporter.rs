@@ -24,6 +24,8 @@ pub(super) struct At {
     pub(super) done: u64,
     pub(super) total: u64,
     pub(super) epoch: Option<u32>,
+    /// The repeat, from 1, of a run with several.
+    pub(super) repeat: Option<u32>,
     pub(super) loss: Option<f64>,
     /// Images handled since the last report was asked for.
     pub(super) images: u64,
@@ -90,6 +92,7 @@ impl<'a> Reporter<'a> {
             fraction,
             eta_seconds: (moved > 0.01).then(|| elapsed / moved * (1.0 - fraction)),
             epoch: at.epoch,
+            repeat: at.repeat,
             loss: at.loss,
             images_per_second: (state.images > 0 && seconds > 0.0).then_some(pace),
         })

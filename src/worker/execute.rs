@@ -10,15 +10,25 @@ use super::Worker;
 use super::host::{Control, StoreHost};
 use super::prepare::PrepareError;
 use crate::domain::model::Artifact;
+use crate::domain::run::{Replayed, Spec};
 use crate::nn;
 use crate::store::features::Extractor;
 use crate::store::models::Publication;
 use crate::store::queue::{Beat, Claimed, Ending};
-use crate::store::{StoreError, checkpoints, models, queue};
+use crate::store::{StoreError, checkpoints, events, models, queue};
+use crate::training::replay::Recorded;
 use crate::training::{self, Job, Outcome, Stop, TrainingError};
 
 /// The longest between two beats, so that a cancelled run ends soon.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// What an attempt ends in.
+enum Product {
+    /// A model.
+    Trained(Box<Outcome>),
+    /// A comparison.
+    Replayed(Replayed),
+}
 
 impl Worker {
     /// Executes a run and ends it, whatever happens.
@@ -49,7 +59,7 @@ impl Worker {
         match self.train(run, &job, control).await {
             // A cancel that came with the last step must not publish anything any more.
             Ok(_) if self.is_cancelled(run, control).await => Some(Ending::Cancelled),
-            Ok(outcome) => match self.publish(run, &job, outcome).await {
+            Ok(product) => match self.finish(run, &job, product).await {
                 Ok(()) => None,
                 Err(StoreError::LeaseLost) => lost(run),
                 Err(error) => Some(Ending::Stumbled(error.to_string())),
@@ -57,6 +67,9 @@ impl Worker {
             Err(TrainingError::Stopped(Stop::Cancelled)) => Some(Ending::Cancelled),
             Err(TrainingError::Stopped(Stop::HandedBack)) => Some(Ending::HandedBack),
             Err(TrainingError::Stopped(Stop::Lost)) => lost(run),
+            Err(TrainingError::Stopped(Stop::Enough)) => {
+                Some(Ending::Failed("the run stopped early as if it were replayed".to_owned()))
+            }
             Err(error) if error.is_transient() => Some(Ending::Stumbled(error.to_string())),
             Err(error) => Some(Ending::Failed(error.to_string())),
         }
@@ -73,7 +86,9 @@ impl Worker {
         run: &Claimed,
         job: &Arc<Job>,
         control: &Arc<Control>,
-    ) -> Result<Outcome, TrainingError> {
+    ) -> Result<Product, TrainingError> {
+        let recorded =
+            self.recorded(run).await.map_err(|error| TrainingError::Host(error.into()))?;
         let (store, run, job) = (self.store.clone(), run.clone(), Arc::clone(job));
         let (control, runtime) = (Arc::clone(control), Handle::current());
         let work = move || {
@@ -83,13 +98,40 @@ impl Worker {
             };
             let host =
                 StoreHost { store: &store, run: &run, extractor, control: &control, runtime };
-            let trained = nn::with_threads(job.threads, || training::run(&job, &host));
+            let work = || match (&run.spec, recorded) {
+                (Spec::Replay(replay), Some(recorded)) => {
+                    training::replay(&job, &host, &recorded, replay.steps).map(Product::Replayed)
+                }
+                (Spec::Replay(_) | Spec::Finetune(_), _) => {
+                    training::run(&job, &host).map(|outcome| Product::Trained(Box::new(outcome)))
+                }
+            };
+            let trained = nn::with_threads(job.threads, work);
             trained.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
             // A panic costs an attempt, not the worker.
             Err(error) => Err(std::io::Error::other(format!("training broke: {error}")).into()),
+        }
+    }
+
+    /// The losses that a replay compares.
+    async fn recorded(&self, run: &Claimed) -> Result<Option<Recorded>, StoreError> {
+        let Spec::Replay(replay) = &run.spec else { return Ok(None) };
+        let mut curves = events::curves(&self.store.pool, replay.run).await?;
+        let points = curves.remove(training::replay::series(replay.recipe.method));
+        Ok(Some(points.unwrap_or_default().into_iter().collect()))
+    }
+
+    async fn finish(&self, run: &Claimed, job: &Job, product: Product) -> Result<(), StoreError> {
+        match product {
+            Product::Trained(outcome) => self.publish(run, job, *outcome).await,
+            Product::Replayed(found) => {
+                queue::replayed(&self.store.pool, run, &found).await?;
+                tracing::info!(run = %run.id, equal = found.equal, "replay finished");
+                Ok(())
+            }
         }
     }
 

@@ -34,7 +34,7 @@ impl Control {
 
     pub(super) fn asked(&self) -> Option<Stop> {
         let found = self.0.load(Ordering::Acquire);
-        [Stop::Cancelled, Stop::HandedBack, Stop::Lost]
+        [Stop::Cancelled, Stop::HandedBack, Stop::Lost, Stop::Enough]
             .into_iter()
             .find(|stop| code(*stop) == found)
     }
@@ -45,6 +45,7 @@ fn code(stop: Stop) -> u8 {
         Stop::Cancelled => 1,
         Stop::HandedBack => 2,
         Stop::Lost => 3,
+        Stop::Enough => 4,
     }
 }
 
@@ -105,11 +106,25 @@ impl Host for StoreHost<'_> {
     }
 
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {
-        self.wait(|| checkpoints::get(self.store, self.run.id))
+        let found = self.wait(|| checkpoints::get(self.store, self.run.id))?;
+        for blob in &found.damaged {
+            let whole = found.bytes.is_some();
+            let then = if whole { "the one before it is used" } else { "the run starts again" };
+            self.log(&format!(
+                "the newest checkpoint is damaged, its content is not that of SHA-256 {blob}; {then}"
+            ))?;
+        }
+        Ok(found.bytes)
     }
 
     fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError> {
         let held = self.wait(|| checkpoints::put(self.store, self.run, bytes.clone()))?;
+        self.mind(held);
+        Ok(())
+    }
+
+    fn settle(&self, micro_batch: u32) -> Result<(), HostError> {
+        let held = self.wait(|| queue::settle(&self.store.pool, self.run, micro_batch))?;
         self.mind(held);
         Ok(())
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::domain::{RunId, WorkerId};
+use crate::estimate::Estimator;
 use crate::inference::Runtime;
 use crate::store::{self, Blobs, Store, events, queue};
 
@@ -33,6 +34,8 @@ struct Worker {
     config: Arc<Config>,
     store: Store,
     runtime: Runtime,
+    /// What training steps cost here.
+    estimator: Estimator,
     /// Cancelled when the process is asked to end.
     ending: CancellationToken,
 }
@@ -55,6 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         id,
         scratch: scratch.clone(),
         runtime: Runtime::load(&config.compute)?,
+        estimator: Estimator::default(),
         config: Arc::new(config),
         store: Store { pool, blobs },
         ending: CancellationToken::new(),

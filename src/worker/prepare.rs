@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::Worker;
+use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::name::{MAX_NAME_CHARS, Name};
-use crate::domain::run::{Finetune, Spec};
+use crate::domain::run::{Finetune, Method, Spec};
+use crate::domain::{Backbone, Split};
+use crate::estimate;
 use crate::store::queue::Claimed;
-use crate::store::{StoreError, backbones, datasets, versions};
+use crate::store::{StoreError, backbones, datasets, runs, versions};
 use crate::training::{Example, Job};
 
 /// Why a run cannot even begin.
@@ -26,7 +29,7 @@ pub(super) enum PrepareError {
 impl Worker {
     /// Looks up what a run names.
     pub(super) async fn prepare(&self, run: &Claimed) -> Result<Job, PrepareError> {
-        let Spec::Finetune(spec) = run.spec.clone();
+        let spec = run.spec.recipe().clone();
         let (pool, blobs) = (&self.store.pool, &self.store.blobs);
         let version = versions::one(pool, spec.dataset_version).await?;
         let version = version.ok_or(PrepareError::Gone("dataset version"))?;
@@ -52,11 +55,28 @@ impl Worker {
             });
         }
         let scratch = self.scratch.clone();
+        let mut provenance = run.provenance.clone();
+        if let Spec::Replay(replay) = &run.spec {
+            // A replay adds up in the order in which the run did.
+            let replayed = runs::one(pool, replay.run).await?;
+            let replayed = replayed.ok_or(PrepareError::Gone("run to be replayed"))?;
+            provenance.micro_batch = replayed.provenance.micro_batch;
+        }
+        let setting = self.config.limits.training_memory_bytes;
+        let memory_bytes = estimate::memory::budget(setting);
+        let train = examples.iter().filter(|example| example.split == Split::Train).count() as u64;
+        let drawn = spec.shots.map(|shots| u64::from(shots) * version.labels.len() as u64);
+        let learn = drawn.map_or(train, |drawn| drawn.min(train));
+        let calibration = match provenance.micro_batch {
+            // What was settled is not settled again.
+            Some(_) => None,
+            None => self.calibrate(&spec, &backbone, learn).await,
+        };
         Ok(Job {
             run: run.id,
             name: model_name(&spec, &dataset.name, &backbone.name),
             spec,
-            provenance: run.provenance.clone(),
+            provenance,
             dataset: dataset.name,
             examples,
             weights: blobs.materialise(&backbone.weights_sha256, &scratch).await?,
@@ -67,7 +87,26 @@ impl Worker {
             threads: self.config.compute.threads(),
             scratch,
             limits: self.config.limits.clone(),
+            memory_bytes,
+            calibration,
         })
+    }
+
+    /// What a step of a recipe costs here; none where it could not be measured, and for a probe,
+    /// which has no steps.
+    async fn calibrate(
+        &self,
+        spec: &Finetune,
+        backbone: &Backbone,
+        images: u64,
+    ) -> Option<Calibration> {
+        if spec.method == Method::Probe {
+            return None;
+        }
+        let network = (backbone.architecture, backbone.preprocessing.size);
+        let trial = Trial::of(spec, network, images, self.config.compute.threads());
+        let measured = self.estimator.calibration(&trial).await;
+        measured.inspect_err(|error| tracing::warn!(%error, "training goes on without")).ok()
     }
 }
 

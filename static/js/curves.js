@@ -5,15 +5,23 @@ const CHARTS = [
   { names: ["train_loss"], title: "Training loss", x: "step", hint: "Should fall: the model fits the training images better." },
   { names: ["validation_loss"], title: "Validation loss", x: "epoch", hint: "Should fall too. When it rises, the model learns by heart; the run then stops and keeps the best state." },
   { names: ["validation_accuracy"], title: "Validation accuracy", x: "epoch", hint: "Share of validation images named correctly." },
+  { names: ["validation_auroc"], title: "Validation AUROC", x: "epoch", hint: "How well the model ranks the validation images; 0.5 is a coin toss." },
   { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", lowest: true, hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
 ];
 
 export function Curves({ curves }) {
   const known = new Set(CHARTS.flatMap((chart) => chart.names));
-  const others = [...curves.keys()].filter((name) => !known.has(name)).map((name) => ({ names: [name], title: name, x: "step", hint: "" }));
+  const others = [...curves.keys()].filter((name) => !known.has(name)).map(further);
   const charts = [...CHARTS, ...others].filter((chart) => chart.names.some((name) => curves.has(name)));
   if (charts.length === 0) return null;
   return html`<div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} points=${curves.get(chart.names[0])} size=${curves.get(chart.names[0]).size} />`)}</div>`;
+}
+
+/** A curve of a further repeat is drawn as the first one's is; any other by its name. */
+function further(name) {
+  const [first, repeat] = name.split("/");
+  const chart = CHARTS.find((known) => known.names.includes(first));
+  return chart && repeat ? { ...chart, names: [name], title: `${chart.title}, repeat ${repeat}`, hint: "" } : { names: [name], title: name, x: "step", hint: "" };
 }
 
 function Chart({ chart, points }) {

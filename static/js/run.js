@@ -3,15 +3,18 @@ import { get, post } from "./api.js";
 import { Card, Chip, Digest, Facts, Loaded, Page, Progress } from "./components.js";
 import { Curves } from "./curves.js";
 import { Report } from "./evaluation.js";
-import { LABELS } from "./full_settings.js";
 import { useLiveRun } from "./live_run.js";
+import { METHODS, recipe } from "./methods.js";
 import { Mistakes } from "./mistakes.js";
 import { fail } from "./notices.js";
+import { Repeats } from "./repeats.js";
+import { ReplayButton, ReplayReport } from "./replay.js";
 import { useResource } from "./resource.js";
 import { isFinal, runTitle } from "./run_table.js";
 import { RunInputs } from "./run_inputs.js";
 import { allows, useSession } from "./session.js";
-import { count, duration, figure, METHODS, percent, when } from "./text.js";
+import { count, duration, figure, percent, when } from "./text.js";
+import { LABELS, settingText } from "./training_settings.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
 export function RunPage({ id }) {
@@ -33,6 +36,7 @@ export function RunPage({ id }) {
   const actions = html`
     ${run?.model && html`<a class="button primary" data-testid="model-link" href=${`#/models/${run.model}`}>Open the model</a>`}
     ${may && !isFinal(run.status) && html`<button type="button" class="danger-text" data-testid="cancel-run" disabled=${run.cancel_requested} onClick=${act("cancel")}>${run.cancel_requested ? "Stopping" : "Cancel run"}</button>`}
+    ${may && run.status === "succeeded" && run.spec.kind === "finetune" && html`<${ReplayButton} run=${run} />`}
     ${may && ["failed", "cancelled"].includes(run.status) && html`<button type="button" class="primary" data-testid="retry-run" onClick=${act("retry")}>Try again</button>`}`;
   return html`<${Page} title=${run ? runTitle(run) : "Run"} back=${{ href: "#/runs", text: "All runs" }} actions=${actions}>
     <${Loaded} resource=${resource} what="the run">${(value) => html`<${Body} run=${value} live=${live} />`}<//>
@@ -43,7 +47,8 @@ function Body({ run, live }) {
   const done = run.status === "succeeded" && run.evaluation;
   return html`
     <${Now} run=${run} lost=${live.lost} />
-    ${done && html`<${Report} evaluation=${run.evaluation} /><${Mistakes} run=${run} />`}
+    <${ReplayReport} run=${run} />
+    ${done && html`<${Report} evaluation=${run.evaluation} /><${Repeats} repeats=${run.evaluation.repeats} /><${Mistakes} run=${run} />`}
     ${live.curves.size > 0 && html`<${Card} title="Curves" id="curves-title"><${Curves} curves=${live.curves} /><//>`}
     <div class="columns">
       <${Asked} run=${run} />
@@ -63,6 +68,7 @@ function Now({ run, lost }) {
       ${progress.total > 0 && html`<li><b>${progress.done} / ${progress.total}</b> of this stage</li>`}
       ${progress.eta_seconds !== null && html`<li><b>${duration(progress.eta_seconds)}</b> to go</li>`}
       ${progress.images_per_second !== null && html`<li><b>${figure(progress.images_per_second)}</b> images/s</li>`}
+      ${progress.repeat !== null && html`<li>repeat <b>${progress.repeat} / ${recipe(run).repeats}</b></li>`}
       ${progress.epoch !== null && html`<li>epoch <b>${progress.epoch}</b></li>`}
       ${progress.loss !== null && html`<li>loss <b>${figure(progress.loss)}</b></li>`}
     </ul>`}
@@ -87,20 +93,24 @@ function sentence(run, taken) {
 }
 
 function Asked({ run }) {
-  const { spec, provenance } = run;
+  const { provenance } = run;
+  const spec = recipe(run);
   return html`<${Card} title="What was asked" id="asked-title">
     <${RunInputs} spec=${spec} />
     <${Facts} rows=${[
-      ["Method", METHODS[spec.method] ?? spec.method],
+      ...(run.spec.kind === "replay" ? [["Replay of", html`<a href=${`#/runs/${run.spec.run}`}>another run</a>`], ["Steps to compare", run.spec.steps]] : []),
+      ["Method", METHODS[spec.method]?.short ?? spec.method],
       ["Images per class", spec.shots ?? "all"],
       ["Seed", String(spec.seed)],
-      ...(spec.method === "full" ? Object.entries(spec.full).map(([name, value]) => [LABELS[name] ?? name, typeof value === "boolean" ? (value ? "yes" : "no") : figure(value)]) : []),
+      ["Repeats", spec.repeats],
+      ...(spec.method === "probe" ? [] : Object.entries(spec.training).map(([name, value]) => [LABELS[name] ?? name, settingText(value, figure)])),
       ["Queued", when(run.created_at)],
       ["Attempt", `${run.attempt} of ${run.max_attempts}`],
       ["Dataset digest", html`<${Digest} value=${provenance.dataset_digest} what="the dataset version" />`],
       ["Backbone weights", html`<${Digest} value=${provenance.backbone_sha256} what="the backbone's weights" />`],
       ["Program version", provenance.code_version],
       ["Compute threads", provenance.threads],
+      ["Images at a time, as settled", provenance.micro_batch],
     ]} />
   <//>`;
 }

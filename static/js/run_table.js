@@ -1,12 +1,14 @@
 // Runs as a table: what was asked, how far it is, and what came out.
 import { Chip, Progress } from "./components.js";
+import { METHODS, recipe } from "./methods.js";
 import { VersionName } from "./names.js";
-import { METHODS, percent, when } from "./text.js";
+import { percent, when } from "./text.js";
 import { html } from "./view.js";
 
 export const isFinal = (status) => ["succeeded", "failed", "cancelled"].includes(status);
 
 export function runTitle(run) {
+  if (run.spec.kind === "replay") return `Replay of ${run.spec.recipe.name ?? `run ${run.spec.run.slice(-6)}`}`;
   return run.spec.name ?? `Run ${run.id.slice(-6)}`;
 }
 
@@ -15,9 +17,9 @@ export function RunTable({ runs }) {
     <thead><tr><th>Run</th><th>Dataset</th><th>Method</th><th title="Training images per class">Shots</th><th>Status</th><th class="wide-cell">Progress</th><th>Started</th></tr></thead>
     <tbody>${runs.map((run) => html`<tr key=${run.id} data-testid="run-row">
       <td><a href=${`#/runs/${run.id}`}>${runTitle(run)}</a></td>
-      <td><${VersionName} id=${run.spec.dataset_version} /></td>
-      <td>${METHODS[run.spec.method] ?? run.spec.method}</td>
-      <td>${run.spec.shots ?? "all"}</td>
+      <td><${VersionName} id=${recipe(run).dataset_version} /></td>
+      <td>${METHODS[recipe(run).method]?.short ?? recipe(run).method}</td>
+      <td>${recipe(run).shots ?? "all"}</td>
       <td><${Chip} status=${run.status} /></td>
       <td class="wide-cell"><${State} run=${run} /></td>
       <td class="nowrap">${when(run.created_at)}</td>
@@ -31,6 +33,7 @@ function State({ run }) {
   }
   if (run.status === "queued") return run.queue_position ? `${run.queue_position} before it` : "next in the queue";
   if (run.status === "failed") return html`<span class="clip" title=${run.error ?? ""}>${run.error ?? "failed"}</span>`;
+  if (run.replayed) return run.replayed.equal ? "the same, bit for bit" : "not the same";
   if (run.evaluation) return html`accuracy ${run.evaluation.accuracy.value.toFixed(2)} <small>95 % interval ${run.evaluation.accuracy.low.toFixed(2)}-${run.evaluation.accuracy.high.toFixed(2)}</small>`;
   return "";
 }

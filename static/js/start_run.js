@@ -1,10 +1,12 @@
 // The form that starts a run, in plain words, with the defaults that suit most teams.
 import { get, idempotencyKey, post } from "./api.js";
 import { Card, Empty, Field, Loaded } from "./components.js";
-import { EMPTY_FULL, FullSettings } from "./full_settings.js";
+import { Estimate } from "./estimate.js";
+import { fitting, METHODS } from "./methods.js";
 import { fail } from "./notices.js";
 import { useResource } from "./resource.js";
 import { go } from "./router.js";
+import { AugmentField, EMPTY_TRAINING, TrainingSettings, trainingRequest } from "./training_settings.js";
 import { html, useRef, useState } from "./view.js";
 
 async function choices(signal) {
@@ -29,7 +31,7 @@ export function StartRun({ version }) {
 function Form({ backbones, versions, chosen }) {
   const known = versions.some((version) => version.id === chosen);
   const [values, setValues] = useState({
-    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", shots: "", seed: "0", name: "", full: EMPTY_FULL,
+    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", shots: "", repeats: "1", seed: "0", name: "", training: EMPTY_TRAINING,
   });
   const [busy, setBusy] = useState(false);
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
@@ -53,6 +55,13 @@ function Form({ backbones, versions, chosen }) {
     }
   };
   const version = versions.find(({ id }) => id === values.version);
+  const backbone = backbones.find(({ id }) => id === values.backbone);
+  const methods = fitting(backbone?.architecture);
+  const chooseBackbone = ({ target }) => {
+    const { architecture } = backbones.find(({ id }) => id === target.value) ?? {};
+    const fits = fitting(architecture).includes(values.method);
+    change({ backbone: target.value, method: fits ? values.method : "probe" });
+  };
   return html`<form onSubmit=${submit} id="start-form">
     <div class="grid two">
       <${Field} label="Dataset version" id="run-version" hint=${describe(version)}>
@@ -60,21 +69,23 @@ function Form({ backbones, versions, chosen }) {
           ${versions.map(({ id, name, number }) => html`<option key=${id} value=${id} selected=${id === values.version}>${name}, version ${number}</option>`)}
         </select><//>
       <${Field} label="Backbone" id="run-backbone" hint="The pretrained network that the run starts from.">
-        <select id="run-backbone" data-testid="run-backbone" required value=${values.backbone} onChange=${set("backbone")} aria-describedby="run-backbone-hint">
+        <select id="run-backbone" data-testid="run-backbone" required value=${values.backbone} onChange=${chooseBackbone} aria-describedby="run-backbone-hint">
           ${backbones.map(({ id, name, architecture }) => html`<option key=${id} value=${id} selected=${id === values.backbone}>${name} (${architecture})</option>`)}
         </select><//>
     </div>
     ${version?.notices?.length ? html`<ul class="hint">${version.notices.map((notice) => html`<li>${notice}</li>`)}</ul>` : null}
     <div class="grid two">
-      <${Field} label="Method" id="run-method" hint=${values.method === "probe"
-        ? "Keeps the backbone as it is and trains a small classifier on top. Seconds to minutes, on any computer. The right first choice, and often the best one with few images."
-        : "Adjusts every layer of the backbone to your images. Minutes to hours. Try it when the quick method is not good enough and you have some hundred images or more."}>
+      <${Field} label="Method" id="run-method" hint=${METHODS[values.method].hint}>
         <select id="run-method" data-testid="run-method" value=${values.method} onChange=${set("method")} aria-describedby="run-method-hint">
-          <option value="probe">Quick: probe</option>
-          <option value="full">Thorough: full fine-tuning</option>
+          ${methods.map((method) => html`<option key=${method} value=${method} selected=${method === values.method}>${METHODS[method].name}</option>`)}
         </select><//>
       <${Field} label="Training images per class (shots)" id="run-shots" hint="Leave empty to use all. A small number shows how far few labelled images reach.">
         <input id="run-shots" data-testid="run-shots" type="number" min="1" max="1000000" step="1" placeholder="all" value=${values.shots} onInput=${set("shots")} aria-describedby="run-shots-hint" /><//>
+    </div>
+    <div class="grid two">
+      <${Field} label="Repeats" id="run-repeats" hint="Does the whole so many times with other seeds and reports the mean and its interval. With few images, 5 or more show how much is chance.">
+        <input id="run-repeats" data-testid="run-repeats" type="number" min="1" max="100" step="1" required value=${values.repeats} onInput=${set("repeats")} aria-describedby="run-repeats-hint" /><//>
+      ${values.method !== "probe" && html`<${AugmentField} values=${values.training} method=${values.method} onChange=${(training) => change({ training })} />`}
     </div>
     <details><summary>More settings</summary>
       <div class="grid two">
@@ -83,8 +94,9 @@ function Form({ backbones, versions, chosen }) {
         <${Field} label="Seed" id="run-seed" hint="Decides every random choice: the same seed gives the same run.">
           <input id="run-seed" data-testid="run-seed" type="number" min="0" max="9007199254740991" step="1" required value=${values.seed} onInput=${set("seed")} /><//>
       </div>
-      ${values.method === "full" && html`<${FullSettings} values=${values.full} onChange=${(full) => change({ full })} />`}
+      ${values.method !== "probe" && html`<${TrainingSettings} values=${values.training} method=${values.method} onChange=${(training) => change({ training })} />`}
     </details>
+    <${Estimate} spec=${request(values)} />
     <div class="buttons"><button type="submit" class="primary" data-testid="start-run" disabled=${busy}>${busy ? "Starting" : "Start run"}</button></div>
   </form>`;
 }
@@ -94,10 +106,10 @@ function describe(version) {
   return `${images("train")} images to learn from, ${images("validation")} for validation, ${images("test")} for the test; ${version.labels.length} classes.`;
 }
 
-function request({ version, backbone, method, shots, seed, name, full }) {
-  const spec = { kind: "finetune", dataset_version: version, backbone, method, seed: Number(seed) };
+function request({ version, backbone, method, shots, repeats, seed, name, training }) {
+  const spec = { kind: "finetune", dataset_version: version, backbone, method, seed: Number(seed), repeats: Number(repeats) };
   if (shots !== "") spec.shots = Number(shots);
   if (name.trim()) spec.name = name.trim();
-  if (method === "full") spec.full = Object.fromEntries(Object.entries(full).map(([key, value]) => [key, typeof value === "boolean" ? value : Number(value)]));
+  if (method !== "probe") spec.training = trainingRequest(training);
   return spec;
 }

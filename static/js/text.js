@@ -38,8 +38,3 @@ export function figure(value) {
   const size = Math.abs(value);
   return size < 0.001 || size >= 1e6 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 }
-
-export const METHODS = {
-  probe: "quick (probe)",
-  full: "thorough (full)",
-};

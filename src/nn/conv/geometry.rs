@@ -8,6 +8,33 @@ use candle_core::{Result, Shape, WithDType, bail};
 /// rest being for the weight and the output.
 const TILE_BYTES: usize = 512 << 10;
 
+/// How a kernel goes over an image: rows first, then columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvSettings {
+    /// Pixels from one position to the next.
+    pub stride: (usize, usize),
+    /// Zeros beyond each border.
+    pub padding: (usize, usize),
+    /// Pixels from one tap of the kernel to the next.
+    pub dilation: (usize, usize),
+    /// Groups of channels that are convolved apart; as many as channels is a depthwise convolution.
+    pub groups: usize,
+}
+
+impl Default for ConvSettings {
+    fn default() -> Self {
+        Self { stride: (1, 1), padding: (0, 0), dilation: (1, 1), groups: 1 }
+    }
+}
+
+impl ConvSettings {
+    /// The same stride and padding for rows and columns.
+    pub fn square(stride: usize, padding: usize) -> Self {
+        let (stride, padding) = ((stride, stride), (padding, padding));
+        Self { stride, padding, ..Self::default() }
+    }
+}
+
 /// The sizes of a convolution.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nn) struct Geometry {
@@ -18,27 +45,42 @@ pub(in crate::nn) struct Geometry {
     pub(in crate::nn) outputs: usize,
     pub(in crate::nn) kernel_height: usize,
     pub(in crate::nn) kernel_width: usize,
-    pub(in crate::nn) stride: usize,
-    pub(in crate::nn) padding: usize,
+    /// Of rows and of columns, as the two below.
+    pub(in crate::nn) strides: (usize, usize),
+    pub(in crate::nn) paddings: (usize, usize),
+    pub(in crate::nn) dilations: (usize, usize),
+    pub(in crate::nn) groups: usize,
     pub(in crate::nn) out_height: usize,
     pub(in crate::nn) out_width: usize,
 }
 
 impl Geometry {
-    /// The sizes of `x` `[N, C, H, W]` under `weight` `[O, C, kh, kw]`.
-    pub(in crate::nn) fn of(
+    /// The sizes of `x` `[N, C, H, W]` under `weight` `[O, C/G, kh, kw]`.
+    pub(in crate::nn) fn with(
         (images, channels, height, width): (usize, usize, usize, usize),
         (outputs, expected, kernel_height, kernel_width): (usize, usize, usize, usize),
-        stride: usize,
-        padding: usize,
+        settings: &ConvSettings,
     ) -> Result<Self> {
-        if channels != expected {
-            bail!("a convolution over {expected} channels was given {channels}");
+        let ConvSettings { stride, padding, dilation, groups } = *settings;
+        if groups == 0 || channels != expected * groups || outputs % groups != 0 {
+            bail!(
+                "a convolution of {groups} groups over {expected} channels each, to {outputs} in \
+                 all, was given {channels} channels"
+            );
         }
-        let (padded_height, padded_width) = (height + 2 * padding, width + 2 * padding);
-        if stride == 0 || padded_height < kernel_height || padded_width < kernel_width {
-            bail!("a {kernel_height}x{kernel_width} kernel does not fit {height}x{width} pixels");
-        }
+        let out = |size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize| {
+            let room = (size + 2 * padding).checked_sub(dilation * kernel.checked_sub(1)? + 1)?;
+            room.checked_div(stride).filter(|_| dilation > 0).map(|steps| steps + 1)
+        };
+        let (Some(out_height), Some(out_width)) = (
+            out(height, kernel_height, stride.0, padding.0, dilation.0),
+            out(width, kernel_width, stride.1, padding.1, dilation.1),
+        ) else {
+            bail!(
+                "a {kernel_height}x{kernel_width} kernel with {settings:?} does not fit \
+                 {height}x{width} pixels"
+            );
+        };
         Ok(Self {
             images,
             channels,
@@ -47,11 +89,23 @@ impl Geometry {
             outputs,
             kernel_height,
             kernel_width,
-            stride,
-            padding,
-            out_height: (padded_height - kernel_height) / stride + 1,
-            out_width: (padded_width - kernel_width) / stride + 1,
+            strides: stride,
+            paddings: padding,
+            dilations: dilation,
+            groups,
+            out_height,
+            out_width,
         })
+    }
+
+    /// The convolution of one group alone.
+    pub(super) fn of_group(&self) -> Self {
+        Self {
+            channels: self.channels / self.groups,
+            outputs: self.outputs / self.groups,
+            groups: 1,
+            ..*self
+        }
     }
 
     /// Values of one input image.
@@ -71,12 +125,15 @@ impl Geometry {
 
     /// Inputs of one output: rows of the unfolded image.
     pub(in crate::nn) fn taps(&self) -> usize {
-        self.channels * self.kernel_height * self.kernel_width
+        self.channels / self.groups * self.kernel_height * self.kernel_width
     }
 
     /// Whether an image is its own unfolding.
     pub(in crate::nn) fn is_plain(&self) -> bool {
-        (self.kernel_height, self.kernel_width, self.stride, self.padding) == (1, 1, 1, 0)
+        (self.kernel_height, self.kernel_width) == (1, 1)
+            && self.strides == (1, 1)
+            && self.paddings == (0, 0)
+            && self.groups == 1
     }
 
     pub(in crate::nn) fn output_shape(&self) -> Shape {
@@ -93,21 +150,24 @@ impl Geometry {
 
     /// The columns of the output whose input column lies inside the image, for a kernel offset.
     fn inside(&self, offset: usize) -> Range<usize> {
-        let first = self.padding.saturating_sub(offset).div_ceil(self.stride);
-        let beyond = (self.width + self.padding).saturating_sub(offset).div_ceil(self.stride);
+        let (padding, stride, shift) = (self.paddings.1, self.strides.1, offset * self.dilations.1);
+        let first = padding.saturating_sub(shift).div_ceil(stride);
+        let beyond = (self.width + padding).saturating_sub(shift).div_ceil(stride);
         let end = beyond.min(self.out_width);
         first.min(end)..end
     }
 
     /// The input row of an output row, if it lies inside the image.
     fn input_row(&self, out_row: usize, offset: usize) -> Option<usize> {
-        let row = (out_row * self.stride + offset).checked_sub(self.padding)?;
+        let shifted = out_row * self.strides.0 + offset * self.dilations.0;
+        let row = shifted.checked_sub(self.paddings.0)?;
         (row < self.height).then_some(row)
     }
 
     /// Where in its plane the first value of an unfolded line lies.
     fn line_start(&self, input_row: usize, inside: &Range<usize>, offset: usize) -> usize {
-        input_row * self.width + inside.start * self.stride + offset - self.padding
+        let shifted = inside.start * self.strides.1 + offset * self.dilations.1;
+        input_row * self.width + shifted - self.paddings.1
     }
 
     /// Each row of the unfolding: its plane and its offsets in the kernel.
@@ -143,10 +203,10 @@ impl Geometry {
                     continue;
                 }
                 let source = &plane[self.line_start(input_row, &inside, column)..];
-                if self.stride == 1 {
+                if self.strides.1 == 1 {
                     line[inside.clone()].copy_from_slice(&source[..inside.len()]);
                 } else {
-                    let source = source.iter().step_by(self.stride);
+                    let source = source.iter().step_by(self.strides.1);
                     line[inside.clone()].iter_mut().zip(source).for_each(|(to, from)| *to = *from);
                 }
             }
@@ -167,10 +227,10 @@ impl Geometry {
                 let Some(input_row) = self.input_row(out_row, row) else { continue };
                 let target = &mut plane[self.line_start(input_row, &inside, column)..];
                 let line = &line[inside.clone()];
-                if self.stride == 1 {
+                if self.strides.1 == 1 {
                     target.iter_mut().zip(line).for_each(|(to, from)| *to += *from);
                 } else {
-                    let target = target.iter_mut().step_by(self.stride);
+                    let target = target.iter_mut().step_by(self.strides.1);
                     target.zip(line).for_each(|(to, from)| *to += *from);
                 }
             }

@@ -26,6 +26,17 @@ impl Geometry {
         out: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
+        if self.groups > 1 {
+            let group = self.of_group();
+            let weights = weight.chunks_exact(weight.len() / self.groups);
+            let images = image.chunks_exact(group.image());
+            for ((out, image), weight) in
+                out.chunks_exact_mut(group.output()).zip(images).zip(weights)
+            {
+                group.forward_image(image, weight, out, scratch);
+            }
+            return;
+        }
         let weight = Matrix::new(weight, self.outputs, self.taps());
         // One image cannot be shared out by images: then its products are.
         let threads = if self.images == 1 { Threads::Pool } else { Threads::One };
@@ -51,6 +62,19 @@ impl Geometry {
         d_weight: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
+        if self.groups > 1 {
+            let group = self.of_group();
+            let share = weight.len() / self.groups;
+            let mut d_images = d_image.map(|d_image| d_image.chunks_exact_mut(group.image()));
+            let weights = weight.chunks_exact(share).zip(d_weight.chunks_exact_mut(share));
+            let images = image.chunks_exact(group.image());
+            let grads = grad.chunks_exact(group.output());
+            for (((weight, d_weight), image), grad) in weights.zip(images).zip(grads) {
+                let d_image = d_images.as_mut().and_then(Iterator::next);
+                group.backward_image((image, weight, grad), d_image, d_weight, scratch);
+            }
+            return;
+        }
         let weight = Matrix::new(weight, self.outputs, self.taps()).transposed();
         let grad = Matrix::new(grad, self.outputs, self.positions());
         let mut d_image = d_image;

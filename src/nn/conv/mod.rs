@@ -4,6 +4,7 @@
 //! a few rows of an image into columns that stay in the cache while they are used.
 
 mod batch;
+mod composed;
 mod geometry;
 mod image;
 
@@ -11,16 +12,23 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, W
 
 use super::ops::{Borrowed, with_values};
 pub(in crate::nn) use batch::Gradients;
+pub use geometry::ConvSettings;
 pub(in crate::nn) use geometry::Geometry;
 
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C, kh, kw]`: `[N, O, H', W']` with
 /// `H' = (H + 2 padding − kh) / stride + 1`, likewise `W'`.
 pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    convolve(x, weight, &ConvSettings::square(stride, padding))
+}
+
+/// Convolves `x` `[N, C, H, W]` with `weight` `[O, C/G, kh, kw]` in `G` groups: `[N, O, H', W']` with
+/// `H' = (H + 2 padding − dilation (kh − 1) − 1) / stride + 1`, likewise `W'`.
+pub fn convolve(x: &Tensor, weight: &Tensor, settings: &ConvSettings) -> Result<Tensor> {
+    let geometry = Geometry::with(x.dims4()?, weight.dims4()?, settings)?;
     if x.device().is_cpu() {
-        let geometry = Geometry::of(x.dims4()?, weight.dims4()?, stride, padding)?;
         x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d(geometry))
     } else {
-        x.conv2d(weight, padding, stride, 1, 1)
+        geometry.composed(x, weight)
     }
 }
 

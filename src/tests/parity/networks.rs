@@ -24,12 +24,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(
-        architecture: Architecture,
-        mode: Mode,
-        images: usize,
-        dtype: DType,
-    ) -> Self {
+    fn of(architecture: Architecture, mode: Mode, images: usize, dtype: DType) -> Self {
         let params = parameters(expected(architecture), architecture.embedding_size(), dtype);
         let network = Encoder::new(architecture, &params).expect("a network");
         Self { params, network, images: pictures(images, dtype), mode }

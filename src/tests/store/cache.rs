@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use lvmed::domain::Sha256;
+use lvmed::store::checkpoints;
 use lvmed::store::features::{self, Extractor};
-use lvmed::store::{StoreError, checkpoints};
 
 use super::Lab;
 use crate::database::Scratch;
@@ -32,28 +32,53 @@ async fn a_feature_vector_is_kept_bit_for_bit_and_only_for_its_extractor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_takes_the_place_of_the_one_before_and_is_forgotten_in_the_end() {
+async fn a_run_keeps_its_newest_checkpoint_and_the_one_before_until_it_has_finished() {
     let lab = Lab::new().await;
     let store = &lab.scratch.store;
     let run = lab.running().await;
     let put = async |text: &'static str| {
         checkpoints::put(store, &run, Bytes::from(text)).await.expect("kept")
     };
-    let get = async || checkpoints::get(store, run.id).await.expect("answered");
+    let get = async || checkpoints::get(store, run.id).await.expect("answered").bytes;
     assert_eq!(get().await, None);
 
     assert!(put("first").await);
     assert_eq!(get().await, Some(Bytes::from("first")));
     assert!(put("second").await && put("second").await);
     assert_eq!(get().await, Some(Bytes::from("second")));
-    assert!(!lab.scratch.holds(b"first").await, "the one before is still stored");
+    assert!(lab.scratch.holds(b"first").await, "the one before is gone");
+    assert!(put("third").await);
+    assert!(!lab.scratch.holds(b"first").await, "the one before the last is still stored");
 
     checkpoints::delete(store, run.id).await.expect("forgotten");
     assert_eq!(get().await, None);
-    assert!(!lab.scratch.holds(b"second").await);
+    assert!(!lab.scratch.holds(b"second").await && !lab.scratch.holds(b"third").await);
     checkpoints::delete(store, run.id).await.expect("forgetting twice is no error");
-    assert!(put("third").await);
-    store.blobs.delete(&Sha256::of(b"third")).await.expect("lost");
-    let lost = checkpoints::get(store, run.id).await;
-    assert!(matches!(lost, Err(StoreError::MissingBlob(_))), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_checkpoint_is_found_by_its_hash_and_the_one_before_is_used() {
+    let lab = Lab::new().await;
+    let store = &lab.scratch.store;
+    let run = lab.running().await;
+    for text in ["first", "second"] {
+        assert!(checkpoints::put(store, &run, Bytes::from(text)).await.expect("kept"));
+    }
+    let newest = Sha256::of(b"second");
+    let name = newest.to_string();
+    let file = lab.scratch.folder.path().join("blobs/blobs").join(&name[..2]).join(&name);
+    std::fs::write(&file, b"sechnd").expect("one bit flips");
+
+    let found = checkpoints::get(store, run.id).await.expect("answered");
+
+    assert_eq!((found.bytes, found.damaged), (Some(Bytes::from("first")), vec![newest]));
+    // The same state, reached and written again, is whole again.
+    assert!(checkpoints::put(store, &run, Bytes::from("second")).await.expect("kept"));
+    let found = checkpoints::get(store, run.id).await.expect("answered");
+    assert_eq!((found.bytes, found.damaged), (Some(Bytes::from("second")), vec![]));
+    for text in [b"first".as_slice(), b"second"] {
+        store.blobs.delete(&Sha256::of(text)).await.expect("lost");
+    }
+    let found = checkpoints::get(store, run.id).await.expect("answered");
+    assert_eq!((found.bytes, found.damaged.len()), (None, 2));
 }

@@ -5,7 +5,8 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
-use super::ops::with_values;
+use crate::nn::ops::with_values;
+use crate::nn::views::{Axis, shifted_padded};
 
 /// Max pooling of `[N, C, H, W]` by `kernel x kernel` windows; padding never wins.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
@@ -106,23 +107,24 @@ impl MaxPool {
         };
         let padded =
             if self.padding > 0 || self.stride > 1 { pad(&pad(x, 2)?, 3)? } else { x.clone() };
-        let strided = |x: &Tensor, dim: usize, offset: usize, count: usize| -> Result<Tensor> {
-            let ids: Vec<u32> = (0..count).map(|at| (offset + at * self.stride) as u32).collect();
-            x.contiguous()?.index_select(&Tensor::from_vec(ids, count, x.device())?, dim)
+        let axis = |out: usize| Axis {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+            dilation: 1,
+            out,
         };
+        let (rows, columns) = (axis(self.out_height()), axis(self.out_width()));
         let mut out: Option<Tensor> = None;
-        for row in 0..self.kernel {
-            let rows = strided(&padded, 2, row, self.out_height())?;
-            for column in 0..self.kernel {
-                let view = strided(&rows, 3, column, self.out_width())?;
-                out = Some(match out {
-                    None => view,
-                    Some(largest) => {
-                        let wins = view.gt(&largest)?;
-                        wins.where_cond(&view, &largest)?
-                    }
-                });
-            }
+        for view in shifted_padded(&padded, &rows, &columns)? {
+            out = Some(match out {
+                None => view,
+                Some(largest) => {
+                    // What is not equal to itself, a NaN, wins here too.
+                    let wins = (view.gt(&largest)? + view.ne(&view)?)?;
+                    wins.where_cond(&view, &largest)?
+                }
+            });
         }
         out.ok_or_else(|| candle_core::Error::Msg("a pooling window has no values".to_owned()))
     }

@@ -1,0 +1,138 @@
+//! Recipes over HTTP: what they are checked for, foretold to take, and replayed.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::pictures::two_classes;
+use crate::server::Server;
+
+const INVALID: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+
+/// A server with a backbone and a frozen version, and a recipe that names them.
+async fn ready(variables: &[(&str, &str)], each: u32) -> (Server, Value) {
+    let server = Server::start_with(variables);
+    let backbone = server.random_backbone("resnet18", 32).await;
+    let dataset = server.dataset("sides", two_classes(each, 32)).await;
+    let version = server.freeze(&dataset).await;
+    let spec = json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],
+                      "method": "last", "seed": 5});
+    (server, spec)
+}
+
+fn with(spec: &Value, changes: &Value) -> Value {
+    let mut spec = spec.clone();
+    let changes = changes.as_object().expect("an object").clone();
+    spec.as_object_mut().expect("an object").extend(changes);
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
+    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let cases = [
+        (json!({"method": "lora"}), "/method", "no attention"),
+        (json!({"training": {"stages": 5}}), "/training/stages", "4 stages"),
+        (json!({"training": {"epochs": 0}}), "/training/epochs", "1 to 1000"),
+        (json!({"full": {"epochs": 0}}), "/training/epochs", "1 to 1000"),
+        (json!({"repeats": 0}), "/repeats", "1 to 100"),
+        (
+            json!({"training": {"augment": {"horizontal_flip": 2}}}),
+            "/training/augment/horizontal_flip",
+            "outside 0 to 1",
+        ),
+        (json!({"training": {"mixup": {"alpha": 0}}}), "/training/mixup/alpha", "outside"),
+        (json!({"training": {"max_minutes": 0}}), "/training/max_minutes", "0.001"),
+    ];
+
+    for (change, pointer, told) in cases {
+        for path in ["/api/v1/runs", "/api/v1/runs/estimate"] {
+            let request = server.request(Method::POST, path).json(&with(&spec, &change));
+            let problem = server.refused(request, INVALID, &[told]).await;
+            assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem:#}");
+        }
+    }
+    let mut recipe = spec.clone();
+    recipe.as_object_mut().expect("an object").remove("kind");
+    let replay = json!({"kind": "replay", "run": spec["backbone"], "steps": 1, "recipe": recipe});
+    let request = server.request(Method::POST, "/api/v1/runs").json(&replay);
+    server.refused(request, INVALID, &["/replay"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_recipe_has_its_defaults_filled_in_and_the_old_name_still_reads() {
+    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let old = with(&spec, &json!({"method": "full", "full": {"epochs": 3, "flip": true}}));
+
+    let run = server.queue(&old).await;
+    let last = server.queue(&spec).await;
+
+    let run = server.get(&format!("/api/v1/runs/{run}")).await;
+    let training = &run["spec"]["training"];
+    assert_eq!((&training["epochs"], &training["learning_rate"]), (&json!(3), &json!(1e-4)));
+    assert_eq!(training["augment"]["horizontal_flip"], 0.5, "{run:#}");
+    assert_eq!(run["spec"]["repeats"], 1);
+    let last = server.get(&format!("/api/v1/runs/{last}")).await;
+    let training = &last["spec"]["training"];
+    assert_eq!((&training["augment"], &training["clip_norm"]), (&json!("none"), &json!(1.0)));
+    assert_eq!(training["learning_rate"], 3e-4, "{last:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_foretold_in_time_and_memory() {
+    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let estimate =
+        async |spec: &Value| server.post("/api/v1/runs/estimate", spec, StatusCode::OK).await;
+
+    let once = estimate(&spec).await;
+    let thrice = estimate(&with(&spec, &json!({"repeats": 3}))).await;
+    let probe = estimate(&with(&spec, &json!({"method": "probe"}))).await;
+
+    let number = |found: &Value, name: &str| found[name].as_f64().expect("a number");
+    assert!(number(&once, "seconds") > 0.0 && number(&probe, "seconds") > 0.0);
+    assert!(number(&thrice, "seconds") > 2.0 * number(&once, "seconds"), "{once} {thrice}");
+    // ResNet-18 has 45 MB of weights.
+    assert!(number(&once, "memory_bytes") > 45e6, "{once}");
+    assert!(number(&once, "memory_bytes") < number(&once, "available_bytes"), "{once}");
+    assert_eq!((&once["micro_batch"], &probe["micro_batch"]), (&json!(4), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
+    let variables = [("LVMED_WORKERS", "0"), ("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "60000000")];
+    let (server, spec) = ready(&variables, 12).await;
+    let full = with(&spec, &json!({"method": "full"}));
+
+    for path in ["/api/v1/runs/estimate", "/api/v1/runs"] {
+        let request = server.request(Method::POST, path).json(&full);
+        let told = ["MB", "60 MB", "LVMED_LIMIT_TRAINING_MEMORY_BYTES"];
+        let problem = server.refused(request, INVALID, &told).await;
+        assert_eq!(problem["errors"][0]["pointer"], "/method", "{problem:#}");
+    }
+    let runs = server.get("/api/v1/runs").await;
+    assert_eq!(runs["items"].as_array().map(Vec::len), Some(0));
+    server.queue(&with(&spec, &json!({"method": "probe"}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_run_is_replayed_and_found_the_same() {
+    let (server, spec) = ready(&[], 12).await;
+    let training = json!({"epochs": 2, "batch_size": 4});
+    let spec = with(&spec, &json!({"training": training, "repeats": 2, "shots": 6}));
+    let run = server.queue(&spec).await;
+    let path = format!("/api/v1/runs/{run}/replay");
+    let early = server.request(Method::POST, &path).json(&json!({}));
+    server.refused(early, (StatusCode::CONFLICT, "conflict"), &["succeeded"]).await;
+    let ended = server.succeed(&run).await;
+
+    let replay = server.post(&path, &json!({"steps": 4}), StatusCode::ACCEPTED).await;
+    let replay = server.succeed(replay["id"].as_str().expect("an id")).await;
+
+    assert_eq!(replay["replayed"]["compared"], 4, "{replay:#}");
+    assert_eq!(replay["replayed"]["equal"], true, "{replay:#}");
+    assert_eq!((&replay["model"], &replay["spec"]["run"]), (&Value::Null, &json!(run)));
+    assert_eq!(ended["evaluation"]["repeats"]["seeds"], json!([5, 6]), "{ended:#}");
+    assert_eq!(ended["provenance"]["micro_batch"], 4, "{ended:#}");
+    let steps = json!({"steps": 0});
+    let none = server.request(Method::POST, &path).json(&steps);
+    server.refused(none, INVALID, &["/steps"]).await;
+}

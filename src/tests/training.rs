@@ -1,0 +1,143 @@
+//! Training on a small network: every method learns, repeats itself, resumes and says what it did.
+
+mod robust;
+mod world;
+
+use lvmed::domain::run::Method;
+use lvmed::domain::training::{Optimiser, Schedule, Selection, Training};
+use lvmed::training::{TrainingError, replay, run};
+
+use world::{World, file};
+
+/// Settings under which a random ResNet-18 learns a handful of pictures within seconds.
+fn quick() -> Training {
+    Training {
+        epochs: 3,
+        patience: 1000,
+        batch_size: 4,
+        stages: 2,
+        learning_rate: Some(1e-3),
+        weight_decay: 0.0,
+        ..Training::default()
+    }
+}
+
+#[test]
+fn every_method_learns_a_tiny_set_by_heart() {
+    for (method, epochs) in [(Method::Probe, 1), (Method::Last, 30), (Method::Full, 30)] {
+        let mut world = World::of(8);
+        world.judge_what_was_learnt();
+        world.method(method, Training { epochs, batch_size: 8, ..quick() });
+
+        let outcome = world.run().expect("it ends");
+
+        let accuracy = outcome.evaluation.accuracy.value;
+        assert!((accuracy - 1.0).abs() < f64::EPSILON, "{method:?}: {accuracy}");
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
+    let settings = [
+        (Method::Last, 1, quick()),
+        (Method::Last, 2, Training { ema_decay: 0.9, ..quick() }),
+        (
+            Method::Full,
+            2,
+            Training {
+                epochs: 2,
+                optimiser: Optimiser::Sgd,
+                schedule: Schedule::Plateau,
+                select: Selection::Auroc,
+                label_smoothing: 0.1,
+                layer_decay: 0.7,
+                ..quick()
+            },
+        ),
+        (Method::Full, 1, Training { micro_batch: Some(3), ema_decay: 0.5, ..quick() }),
+        (Method::Probe, 2, quick()),
+    ];
+    for (method, repeats, training) in settings {
+        let mut world = World::of(6);
+        world.method(method, training);
+        world.job.spec.repeats = repeats;
+
+        let whole = world.run().expect("it ends");
+        let losses = world.host.losses();
+        for stop_after in [1, 4, 5] {
+            world.host.forget();
+            world.host.stop_after(stop_after);
+            let stopped = world.run();
+            assert!(matches!(stopped, Err(TrainingError::Stopped(_))), "{method:?}: {stopped:?}");
+            world.host.go_on();
+            let resumed = world.run().expect("it ends");
+
+            for name in ["model.safetensors", "model.onnx", "config.json", "card.md"] {
+                assert!(file(&whole, name) == file(&resumed, name), "{method:?} {repeats} {name}");
+            }
+            assert_eq!(world.host.losses(), losses, "{method:?}");
+        }
+    }
+}
+
+#[test]
+fn repeats_use_other_seeds_and_are_told_with_their_mean_and_interval() {
+    for method in [Method::Probe, Method::Last] {
+        let mut world = World::of(12);
+        world.method(method, quick());
+        (world.job.spec.repeats, world.job.spec.shots) = (3, Some(2));
+
+        let outcome = world.run().expect("it ends");
+
+        let repeats = outcome.evaluation.repeats.as_ref().expect("several");
+        assert_eq!(repeats.seeds, [5, 6, 7]);
+        assert_eq!(repeats.accuracy.values.len(), 3);
+        let published = repeats.accuracy.values[repeats.published as usize];
+        assert!((outcome.evaluation.accuracy.value - published).abs() < 1e-12, "{repeats:?}");
+        assert!(repeats.accuracy.low <= repeats.accuracy.mean);
+        let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
+        assert!(card.contains("### Repeats") && card.contains("t-intervals"), "{card}");
+        let series = if method == Method::Probe { "cv_loss" } else { "train_loss" };
+        let first = world.host.curve(series);
+        let third = world.host.curve(&format!("{series}/3"));
+        assert!(!first.is_empty() && first.len() == third.len() && first != third, "{method:?}");
+    }
+}
+
+#[test]
+fn a_replay_finds_the_recorded_losses_and_names_the_first_that_differs() {
+    for method in [Method::Probe, Method::Last, Method::Full] {
+        let mut world = World::of(8);
+        world.method(method, quick());
+        world.run().expect("it ends");
+        let series = replay::series(method);
+        let recorded = world.host.curve(series);
+        world.host.forget();
+
+        let same = replay::replay(&world.job, &world.host, &recorded, 3).expect("it ends");
+        let mut changed = recorded.clone();
+        changed.entry(2).and_modify(|loss| *loss += f64::EPSILON);
+        let other = replay::replay(&world.job, &world.host, &changed, 3).expect("it ends");
+
+        assert_eq!((same.compared, same.equal, same.first_difference), (3, true, None));
+        assert!(!other.equal, "{method:?}");
+        let difference = other.first_difference.expect("there is one");
+        assert_eq!((difference.step, difference.found), (2, recorded[&2]), "{method:?}");
+        assert!(world.host.checkpoints().is_empty(), "a replay leaves no checkpoint");
+    }
+}
+
+#[test]
+fn what_was_chosen_for_the_user_is_in_log_and_card() {
+    let mut world = World::of(8);
+    world.method(Method::Last, quick());
+
+    let outcome = run(&world.job, &world.host).expect("it ends");
+
+    let log = world.host.log_text();
+    assert!(log.contains("keeps the pretrained statistics, with 8 training images"), "{log}");
+    assert!(log.contains("computed once an image"), "{log}");
+    let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
+    assert!(card.contains("the last 2 stages or blocks"), "{card}");
+    assert!(card.contains("frozen normalisation statistics, 4 images at a time"), "{card}");
+}

@@ -1,0 +1,308 @@
+//! A job on generated pictures and random weights, and a host in memory that can stop it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use lvmed::config::{Compute, Device, Limits};
+use lvmed::domain::backbone::{ChannelOrder, Parity};
+use lvmed::domain::dataset::Version;
+use lvmed::domain::name::Name;
+use lvmed::domain::run::{Finetune, Method, Progress, Provenance};
+use lvmed::domain::training::Training;
+use lvmed::domain::{
+    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
+    VersionId,
+};
+use lvmed::inference::Runtime;
+use lvmed::nn::weights;
+use lvmed::onnx::{Export, export};
+use lvmed::training::{
+    self, CachedFeatures, Example, Host, HostError, Job, Outcome, Stop, TrainingError,
+};
+use time::OffsetDateTime;
+
+use crate::pictures::png;
+
+/// Side of the pictures and of the network's input.
+const SIDE: u32 = 32;
+
+/// A curve's points.
+pub(super) type Curve = BTreeMap<u64, f64>;
+
+pub(super) struct World {
+    pub(super) job: Job,
+    pub(super) host: Memory,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A job on `training` pictures of two classes, four for validation and six for the test.
+    pub(super) fn of(training: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let architecture = Architecture::Resnet18;
+        let tensors = weights::random(architecture, 1).expect("weights");
+        let preprocessing = Preprocessing {
+            size: SIDE,
+            channel_order: ChannelOrder::Rgb,
+            mean: [0.5; 3],
+            std: [0.25; 3],
+        };
+        let (weights, onnx) = (folder.path().join("weights"), folder.path().join("onnx"));
+        weights::write(&tensors, &BTreeMap::new(), &weights).expect("written");
+        let metadata = BTreeMap::new();
+        let what =
+            Export { architecture, tensors: &tensors, size: SIDE, head: None, metadata: &metadata };
+        std::fs::write(&onnx, export(&what).expect("a graph")).expect("written");
+        let mut originals = HashMap::new();
+        let sets = [(Split::Train, training), (Split::Validation, 4), (Split::Test, 6)];
+        let mut examples = Vec::new();
+        for (split, images) in sets {
+            for number in 0..images {
+                let label = number % 2;
+                let bytes = Bytes::from(png(label, examples.len() as u32, SIDE));
+                let blob = Sha256::of(&bytes);
+                examples.push(Example {
+                    image: ImageId::new(),
+                    blob,
+                    frame: 0,
+                    label,
+                    patient: format!("patient-{}", examples.len()),
+                    split,
+                });
+                originals.insert(blob, bytes);
+            }
+        }
+        let compute = Compute { onnx_runtime: None, device: Device::Cpu, threads: 2 };
+        let job = Job {
+            run: RunId::new(),
+            spec: spec(),
+            provenance: Provenance {
+                dataset_digest: Sha256::of(b"version"),
+                backbone_sha256: Sha256::of(b"weights"),
+                code_version: "0.0.0".to_owned(),
+                threads: Some(2),
+                micro_batch: None,
+            },
+            name: name("small"),
+            dataset: name("sides"),
+            version: version(),
+            examples,
+            backbone: backbone(architecture, preprocessing),
+            weights,
+            onnx,
+            runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
+            threads: 2,
+            scratch: folder.path().to_owned(),
+            limits: Limits::default(),
+            memory_bytes: u64::MAX,
+            calibration: None,
+        };
+        Self { job, host: Memory { originals, ..Memory::default() }, _folder: folder }
+    }
+
+    /// Follows a recipe without augmentation.
+    pub(super) fn method(&mut self, method: Method, training: Training) {
+        (self.job.spec.method, self.job.spec.training) = (method, training);
+    }
+
+    /// Gives the training pictures labels that only learning by heart can find, and takes them for
+    /// the test as well.
+    pub(super) fn judge_what_was_learnt(&mut self) {
+        self.job.examples.retain(|example| example.split == Split::Train);
+        for (at, example) in self.job.examples.iter_mut().enumerate() {
+            example.label = (at / 2) % 2;
+        }
+        let again = self.job.examples.clone().into_iter();
+        self.job.examples.extend(again.map(|example| Example { split: Split::Test, ..example }));
+    }
+
+    pub(super) fn run(&self) -> Result<Outcome, TrainingError> {
+        let pool = lvmed::nn::with_threads(2, || training::run(&self.job, &self.host));
+        pool.expect("threads start")
+    }
+}
+
+fn spec() -> Finetune {
+    Finetune {
+        dataset_version: VersionId::new(),
+        backbone: BackboneId::new(),
+        method: Method::Full,
+        shots: None,
+        seed: 5,
+        name: None,
+        repeats: 1,
+        training: Training::default(),
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+fn version() -> Version {
+    Version {
+        id: VersionId::new(),
+        dataset: DatasetId::new(),
+        number: 1,
+        digest: Sha256::of(b"version"),
+        seed: 0,
+        labels: vec!["left".to_owned(), "right".to_owned()],
+        splits: BTreeMap::new(),
+        notices: vec![],
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+fn backbone(architecture: Architecture, preprocessing: Preprocessing) -> Backbone {
+    Backbone {
+        id: BackboneId::new(),
+        name: name("random"),
+        architecture,
+        preprocessing,
+        embedding_size: architecture.embedding_size() as u32,
+        parameters: 0,
+        weights_sha256: Sha256::of(b"weights"),
+        weights_size_bytes: 0,
+        onnx_sha256: Sha256::of(b"onnx"),
+        source_sha256: Sha256::of(b"source"),
+        source_url: "https://example.org/weights".to_owned(),
+        license: "none".to_owned(),
+        notices: vec![],
+        parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+/// A published file.
+pub(super) fn file(outcome: &Outcome, name: &str) -> Vec<u8> {
+    let found = outcome.files.iter().find(|file| file.name == name).expect("it is published");
+    found.bytes.to_vec()
+}
+
+/// The values of a published tensor.
+pub(super) fn numbers(outcome: &Outcome, tensor: &str) -> Vec<f32> {
+    let tensors = weights::load_bytes(&file(outcome, "model.safetensors")).expect("weights");
+    tensors[tensor].flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
+}
+
+/// A host in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    originals: HashMap<Sha256, Bytes>,
+    features: Mutex<CachedFeatures>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    checkpoints: Vec<Bytes>,
+    curves: BTreeMap<String, Curve>,
+    log: Vec<String>,
+    settled: Option<u32>,
+    /// Metrics until it stops.
+    left: Option<usize>,
+}
+
+impl Memory {
+    fn kept<T>(&self, look: impl FnOnce(&mut Kept) -> T) -> T {
+        look(&mut self.kept.lock().expect("not poisoned"))
+    }
+
+    /// Has the run handed back after so many losses.
+    pub(super) fn stop_after(&self, losses: usize) {
+        self.kept(|kept| kept.left = Some(losses));
+    }
+
+    pub(super) fn go_on(&self) {
+        self.kept(|kept| kept.left = None);
+    }
+
+    /// Forgets every checkpoint and curve, as if nothing had been run.
+    pub(super) fn forget(&self) {
+        self.kept(|kept| *kept = Kept::default());
+        self.features.lock().expect("not poisoned").clear();
+    }
+
+    pub(super) fn checkpoints(&self) -> Vec<Bytes> {
+        self.kept(|kept| kept.checkpoints.clone())
+    }
+
+    /// Cuts the newest checkpoint in half.
+    pub(super) fn spoil_checkpoint(&self) {
+        self.kept(|kept| {
+            let newest = kept.checkpoints.last_mut().expect("there is one");
+            *newest = newest.slice(..newest.len() / 2);
+        });
+    }
+
+    pub(super) fn curve(&self, name: &str) -> Curve {
+        self.kept(|kept| kept.curves.get(name).cloned().unwrap_or_default())
+    }
+
+    /// Every curve of losses.
+    pub(super) fn losses(&self) -> BTreeMap<String, Curve> {
+        self.kept(|kept| kept.curves.clone())
+    }
+
+    pub(super) fn log_text(&self) -> String {
+        self.kept(|kept| kept.log.join("\n"))
+    }
+
+    pub(super) fn settled(&self) -> Option<u32> {
+        self.kept(|kept| kept.settled)
+    }
+}
+
+impl Host for Memory {
+    fn original(&self, blob: &Sha256) -> Result<Bytes, HostError> {
+        self.originals.get(blob).cloned().ok_or_else(|| "no such original".into())
+    }
+
+    fn cached_features(&self, _: &[Sha256]) -> Result<CachedFeatures, HostError> {
+        Ok(self.features.lock().expect("not poisoned").clone())
+    }
+
+    fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError> {
+        let mut known = self.features.lock().expect("not poisoned");
+        known.insert((*blob, frame), features.to_vec());
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {
+        Ok(self.kept(|kept| kept.checkpoints.last().cloned()))
+    }
+
+    fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError> {
+        self.kept(|kept| kept.checkpoints.push(bytes));
+        Ok(())
+    }
+
+    fn settle(&self, micro_batch: u32) -> Result<(), HostError> {
+        self.kept(|kept| kept.settled = Some(micro_batch));
+        Ok(())
+    }
+
+    fn progress(&self, _: &Progress) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError> {
+        self.kept(|kept| {
+            kept.curves.entry(name.to_owned()).or_default().insert(step, value);
+            if name.starts_with("train_loss") || name.starts_with("cv_loss") {
+                kept.left = kept.left.map(|left| left.saturating_sub(1));
+            }
+        });
+        Ok(())
+    }
+
+    fn log(&self, message: &str) -> Result<(), HostError> {
+        self.kept(|kept| kept.log.push(message.to_owned()));
+        Ok(())
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.kept(|kept| (kept.left == Some(0)).then_some(Stop::HandedBack))
+    }
+}

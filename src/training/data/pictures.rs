@@ -1,0 +1,85 @@
+//! The pictures of a run: each original decoded once, and kept as far as there is room.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cache::{Cache, Room, Use};
+use super::compact::Compact;
+use crate::config::Limits;
+use crate::domain::Preprocessing;
+use crate::imaging::decode_frame;
+use crate::training::error::TrainingError;
+use crate::training::host::Host;
+use crate::training::job::{Example, Job};
+
+/// Where pictures come from and what they are prepared for.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// Gives the stored originals.
+    pub host: &'a dyn Host,
+    /// Limits of decoding and of the cache.
+    pub limits: &'a Limits,
+    /// The network's input.
+    pub preprocessing: &'a Preprocessing,
+    /// Folder for the cache's file.
+    pub scratch: &'a Path,
+}
+
+/// The pictures of a run; shared by the threads that prepare its batches.
+pub struct Pictures<'a> {
+    source: Source<'a>,
+    cache: Cache,
+}
+
+impl<'a> Pictures<'a> {
+    /// Pictures of a job, none decoded yet.
+    pub fn of(job: &'a Job, host: &'a dyn Host) -> Self {
+        Self::new(Source {
+            host,
+            limits: &job.limits,
+            preprocessing: &job.backbone.preprocessing,
+            scratch: &job.scratch,
+        })
+    }
+
+    /// Pictures of a source, none decoded yet.
+    pub fn new(source: Source<'a>) -> Self {
+        let room = Room {
+            memory: source.limits.training_cache_bytes,
+            file: source.limits.training_spill_bytes,
+            keep_free: source.limits.free_bytes,
+        };
+        Self { source, cache: Cache::new(room, source.scratch) }
+    }
+
+    /// The picture of an example: from the cache, else decoded.
+    pub fn get(&self, example: &Example) -> Result<Arc<Compact>, TrainingError> {
+        let key = (example.blob, example.frame);
+        if let Some(kept) = self.cache.get(&key) {
+            return Ok(kept);
+        }
+        let unreadable = |error| TrainingError::Image { image: example.image, error };
+        let bytes = self.source.host.original(&example.blob)?;
+        let picture =
+            decode_frame(&bytes, example.frame, self.source.limits).map_err(unreadable)?;
+        let side = self.source.preprocessing.size;
+        let compact = Arc::new(Compact::of(&picture, side).map_err(unreadable)?);
+        self.cache.put(key, &compact);
+        Ok(compact)
+    }
+
+    /// How much of them is kept.
+    pub fn used(&self) -> Use {
+        self.cache.used()
+    }
+
+    /// The network's input.
+    pub fn preprocessing(&self) -> &'a Preprocessing {
+        self.source.preprocessing
+    }
+
+    /// Gives the stored originals.
+    pub(super) fn host(&self) -> &'a dyn Host {
+        self.source.host
+    }
+}

@@ -1,0 +1,124 @@
+//! Repeats of training by gradients: each from the backbone anew, judged on the same test images.
+
+use super::checkpoint::State;
+use super::error::TrainingError;
+use super::features::probabilities;
+use super::finetune::onnx;
+use super::host::Host;
+use super::job::{Example, Job};
+use super::recipe::Recipe;
+use super::repeats::{Done, Repeat};
+use super::reporter::{Reporter, Stage};
+use super::source::Images;
+use super::trainer::{Scene, Sets, Trainer};
+use crate::domain::Split;
+use crate::domain::forecast::TooLarge;
+use crate::domain::run::Method;
+use crate::domain::training::has_batch_norm;
+use crate::nn::weights::load;
+
+/// Trains every repeat, from the run's checkpoint where there is one.
+pub(super) fn networks(
+    job: &Job,
+    test: &[&Example],
+    host: &dyn Host,
+    reporter: &Reporter<'_>,
+) -> Result<Done, TrainingError> {
+    let settings = &job.spec.training;
+    let keeps = job.spec.method == Method::Last && !settings.varies();
+    let images = Images::new(job, host, keeps)?;
+    let validation = job.of(Split::Validation);
+    let start = load(&job.weights)?;
+    let micro_batch = settle(job, host)?;
+    say(job, host)?;
+    let mut state = match host.checkpoint()? {
+        Some(bytes) => Some(State::from_bytes(&bytes)?),
+        None => None,
+    };
+    let mut done =
+        state.as_mut().map_or_else(Done::default, |state| std::mem::take(&mut state.done));
+    let begun = done.repeats.len() as u32;
+    for repeat in begun..job.spec.repeats {
+        let seed = job.spec.seed_of(repeat);
+        let training = job.shots(seed)?;
+        let sets = Sets { training: &training, validation: &validation };
+        let share = |at: f64| 0.99 * (f64::from(repeat) + at) / f64::from(job.spec.repeats);
+        let stage = Stage { name: "training", from: share(0.0), to: share(0.95) };
+        let scene = Scene { job, host, reporter, stage, repeat, micro_batch };
+        let mut trainer = Trainer::new(scene, sets, &images, (start.clone(), done))?;
+        if let Some(state) = state.take() {
+            trainer.restore(state)?;
+        }
+        trainer.run()?;
+        let (trained, before) = trainer.finish()?;
+        done = before;
+        let file = tempfile::NamedTempFile::new_in(&job.scratch)?;
+        std::fs::write(file.path(), onnx(job, &trained.tensors)?)?;
+        let evaluating = Stage { name: "evaluating", from: share(0.95), to: share(1.0) };
+        let probabilities = probabilities(job, file.path(), test, host, reporter, evaluating)?;
+        let recipe = Recipe::Network(trained.recipe);
+        done.add(Repeat { seed, score: trained.score, recipe, probabilities }, trained.tensors);
+    }
+    if images.overflows() {
+        host.log(
+            "not all activations of the frozen part found room on disk; they were computed again \
+             each time (LVMED_LIMIT_ACTIVATION_CACHE_BYTES)",
+        )?;
+    }
+    Ok(done)
+}
+
+/// The number of images computed at a time: as settled in an earlier attempt, else as asked, else as
+/// the memory allows.
+fn settle(job: &Job, host: &dyn Host) -> Result<u32, TrainingError> {
+    if let Some(settled) = job.provenance.micro_batch {
+        return Ok(settled);
+    }
+    let settings = &job.spec.training;
+    let images = job.shots(job.spec.seed)?.len().max(1) as u32;
+    let batch = settings.batch_size.min(images);
+    let wanted = settings.micro_batch.unwrap_or(batch).min(batch);
+    let Some(calibration) = &job.calibration else {
+        host.settle(wanted)?;
+        return Ok(wanted);
+    };
+    let available_bytes = job.memory_bytes;
+    let Some(fits) = calibration.micro_batch(wanted, available_bytes) else {
+        let needed_bytes = calibration.bytes(1);
+        return Err(TrainingError::TooLarge(TooLarge { needed_bytes, available_bytes }));
+    };
+    if fits < wanted {
+        host.log(&format!(
+            "{fits} images are computed at a time, and their gradients added up to those of the \
+             batch of {batch}: {wanted} at a time would need about {} MB, {} MB may be used",
+            calibration.bytes(wanted) / 1_000_000,
+            available_bytes / 1_000_000
+        ))?;
+    }
+    host.settle(fits)?;
+    Ok(fits)
+}
+
+/// Puts on record what was chosen for the user.
+fn say(job: &Job, host: &dyn Host) -> Result<(), TrainingError> {
+    let settings = &job.spec.training;
+    let images = job.shots(job.spec.seed)?.len();
+    if has_batch_norm(job.backbone.architecture) {
+        let statistics = if settings.uses_batch_statistics(images as u64) {
+            "follows the batches"
+        } else {
+            "keeps the pretrained statistics"
+        };
+        host.log(&format!("batch normalisation {statistics}, with {images} training images"))?;
+    }
+    if job.spec.method == Method::Last {
+        let line = if settings.varies() {
+            "the frozen part is computed anew in every step, because the pictures vary: augment \
+             `none` without mixup would compute it once an image"
+        } else {
+            "the frozen part is computed once an image and kept on disk"
+        };
+        host.log(line)?;
+    }
+    Ok(())
+}

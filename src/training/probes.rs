@@ -1,0 +1,129 @@
+//! Repeats of a linear probe: features computed once, a classifier fitted for each seed.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use candle_core::{Device, Tensor};
+
+use super::activations::Key;
+use super::error::TrainingError;
+use super::features::features;
+use super::finetune::judged;
+use super::host::Host;
+use super::job::{Example, Job};
+use super::learner::{HEAD_BIAS, HEAD_WEIGHT};
+use super::probe::{self, Probe, Sample};
+use super::recipe::Recipe;
+use super::repeats::{Done, Repeat, log_loss, score};
+use super::reporter::{At, Reporter, Stage};
+use crate::domain::Split;
+use crate::nn::Tensors;
+use crate::nn::weights::load;
+
+/// Features by image.
+type Features = HashMap<Key, Vec<f32>>;
+
+/// Fits every repeat. Without a checkpoint: what takes time, the features, is cached for good.
+pub(super) fn probes(
+    job: &Job,
+    test: &[&Example],
+    host: &dyn Host,
+    reporter: &Reporter<'_>,
+) -> Result<Done, TrainingError> {
+    let repeats = job.spec.repeats;
+    let draws = (0..repeats).map(|repeat| job.shots(job.spec.seed_of(repeat)));
+    let draws: Vec<Vec<&Example>> = draws.collect::<Result<_, _>>()?;
+    // One repeat needs no choice.
+    let validation = if repeats > 1 { job.of(Split::Validation) } else { Vec::new() };
+    let mut needed: Vec<&Example> = draws.iter().flatten().copied().collect();
+    needed.extend(validation.iter().chain(test));
+    let mut seen = std::collections::HashSet::new();
+    needed.retain(|example| seen.insert(key(example)));
+    // All in one go: the stage then has one bar, and the network is loaded once.
+    let computing = Stage { name: "computing features", from: 0.0, to: 0.9 };
+    let vectors = features(job, &needed, host, reporter, computing)?;
+    let features: Features = needed.iter().map(|example| key(example)).zip(vectors).collect();
+
+    let backbone = load(&job.weights)?;
+    let mut done = Done::default();
+    for (repeat, training) in (0..).zip(draws) {
+        let probe = fit(job, (&training, &features), repeat, (host, reporter))?;
+        let of = |examples: &[&Example]| -> Vec<Vec<f32>> {
+            let vectors = examples.iter().filter_map(|example| features.get(&key(example)));
+            vectors.map(|vector| probe.head.probabilities(vector)).collect()
+        };
+        let score = if validation.is_empty() {
+            None
+        } else {
+            let probabilities = of(&validation);
+            let judged = judged(&validation, &probabilities);
+            let loss = log_loss(&judged);
+            Some(score(job.spec.training.select, loss, &judged, job.classes())?)
+        };
+        let probabilities = of(test);
+        let tensors = with_head(job, &backbone, &probe)?;
+        let recipe = Recipe::Probe {
+            training_images: training.len(),
+            regularisation: probe.regularisation,
+            folds: probe.folds,
+            notices: probe.notices,
+        };
+        let seed = job.spec.seed_of(repeat);
+        done.add(Repeat { seed, score, recipe, probabilities }, tensors);
+    }
+    Ok(done)
+}
+
+fn key(example: &Example) -> Key {
+    (example.blob, example.frame)
+}
+
+fn with_head(job: &Job, backbone: &Tensors, probe: &Probe) -> Result<Tensors, TrainingError> {
+    let (size, cpu) = (job.backbone.architecture.embedding_size(), Device::Cpu);
+    let mut tensors = backbone.clone();
+    let weight = Tensor::from_slice(&probe.head.weight, (job.classes(), size), &cpu)?;
+    let bias = Tensor::from_slice(&probe.head.bias, job.classes(), &cpu)?;
+    tensors.insert(HEAD_WEIGHT.to_owned(), weight);
+    tensors.insert(HEAD_BIAS.to_owned(), bias);
+    Ok(tensors)
+}
+
+fn fit(
+    job: &Job,
+    (training, features): (&[&Example], &Features),
+    repeat: u32,
+    (host, reporter): (&dyn Host, &Reporter<'_>),
+) -> Result<Probe, TrainingError> {
+    let with_features = training.iter().filter_map(|example| {
+        let features = features.get(&key(example))?;
+        Some(Sample { features, label: example.label, patient: &example.patient })
+    });
+    let samples: Vec<Sample<'_>> = with_features.collect();
+    let repeats = job.spec.repeats;
+    let share = |repeat: u32| 0.9 + 0.07 * f64::from(repeat) / f64::from(repeats);
+    let fitting = Stage { name: "fitting", from: share(repeat), to: share(repeat + 1) };
+    let series = if repeat == 0 { "cv_loss".to_owned() } else { format!("cv_loss/{}", repeat + 1) };
+    let mut trouble = None;
+    let mut candidate = 0;
+    let mut observe = |done: usize, total: usize, loss: Option<f64>| {
+        let repeat = (repeats > 1).then_some(repeat + 1);
+        let at = At { done: done as u64, total: total as u64, repeat, ..At::default() };
+        let told = reporter.at(fitting, at).and_then(|()| {
+            let Some(loss) = loss else { return Ok(()) };
+            candidate += 1;
+            Ok(host.metric(&series, candidate, loss)?)
+        });
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                trouble = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let probe = probe::fit(&samples, job.classes(), job.spec.seed_of(repeat), &mut observe);
+    match trouble {
+        Some(error) => Err(error),
+        None => Ok(probe?),
+    }
+}

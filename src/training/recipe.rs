@@ -1,0 +1,96 @@
+//! How a model was trained, beside what was asked: what a reader of its card has to know.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::checkpoint::Ended;
+use crate::domain::run::Method;
+
+/// How a model was trained, beside what was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Recipe {
+    /// A linear probe.
+    Probe {
+        /// Images it learnt from.
+        training_images: usize,
+        /// The penalty.
+        regularisation: f64,
+        /// Folds that it was chosen by.
+        folds: usize,
+        /// What to know about the choice.
+        notices: Vec<String>,
+    },
+    /// A network trained by gradients.
+    Network(Network),
+}
+
+/// What batch normalisation went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Normalised {
+    /// The pretrained statistics.
+    Frozen,
+    /// Those of each batch; the running ones followed.
+    Batch,
+    /// The network has none.
+    Absent,
+}
+
+/// How a network was trained by gradients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Network {
+    pub(super) method: Method,
+    pub(super) training_images: usize,
+    pub(super) validation_images: usize,
+    /// Numbers that were trained.
+    pub(super) trained_parameters: u64,
+    /// The epoch that was kept, from 1.
+    pub(super) epoch: u32,
+    pub(super) epochs: u32,
+    pub(super) steps: u64,
+    pub(super) ended: Ended,
+    /// What batch normalisation went by.
+    pub(super) normalised: Normalised,
+    /// Images computed at a time.
+    pub(super) micro_batch: u32,
+}
+
+impl Network {
+    /// What batch normalisation went by, as a clause that may be empty.
+    pub(super) fn with_statistics(&self) -> &'static str {
+        match self.normalised {
+            Normalised::Frozen => ", with frozen normalisation statistics",
+            Normalised::Batch => ", with the normalisation statistics of each batch",
+            Normalised::Absent => "",
+        }
+    }
+
+    /// Why the epochs ended, in words.
+    pub(super) fn why_ended(&self) -> &'static str {
+        match self.ended {
+            Ended::AllEpochs => "all epochs were run",
+            Ended::Patience => "the validation did not improve any more",
+            Ended::TimeBudget => "the minutes allowed were used up",
+        }
+    }
+}
+
+impl Recipe {
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Self::Probe { training_images, regularisation, folds, notices } => json!({
+                "method": "probe", "training_images": training_images,
+                "regularisation": regularisation, "folds": folds, "notices": notices,
+            }),
+            Self::Network(network) => json!({
+                "method": network.method, "training_images": network.training_images,
+                "validation_images": network.validation_images,
+                "trained_parameters": network.trained_parameters,
+                "epoch": network.epoch, "epochs": network.epochs, "steps": network.steps,
+                "ended": network.ended, "batch_norm_statistics": network.normalised,
+                "micro_batch": network.micro_batch,
+            }),
+        }
+    }
+}
