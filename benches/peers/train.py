@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 
+import sam
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,7 +65,8 @@ class ResNet(nn.Module):
 
 def step(words: list[str], memory_format: torch.memory_format):
     name, images, size = words[0], int(words[1]), int(words[2])
-    model = ResNet(name).to(memory_format=memory_format)
+    model: nn.Module = sam.Encoder() if name == "sam_vit_b" else ResNet(name)
+    model = model.to(memory_format=memory_format)
     x = torch.randn(images, 3, size, size).to(memory_format=memory_format)
     labels = torch.arange(images) % 3
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)

@@ -89,6 +89,9 @@ pub(crate) const CASES: &[Case] = &[
         96,
         64.0 * 3.0 * 2.0 * 1.814 * 96.0 * 96.0 / (224.0 * 224.0),
     ),
+    // 85.7 M weights in blocks and patches for each of 196 tokens, and 12 * 2 * 196 * 196 * 768 in
+    // attention: 17.1 GMAC forward.
+    step("vit-b-step", Architecture::SamVitB, 4, 224, 4.0 * 3.0 * 2.0 * 17.1),
     conv("conv/3-64-k7-s2-224", 224, (3, 64), 7, 2),
     conv("conv/64-64-k1-s1-56", 56, (64, 64), 1, 1),
     conv("conv/64-64-k3-s1-56", 56, (64, 64), 3, 1),

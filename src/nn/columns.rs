@@ -11,11 +11,14 @@ const ROWS: usize = 64;
 pub(super) fn sum<T: Real>(x: &[T], size: usize) -> Vec<T> {
     let of_rows = |rows: &[T]| {
         let mut sums = vec![T::zero(); size];
-        vectorised(|| {
-            for row in rows.chunks_exact(size) {
-                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(size) {
+                    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
+                }
+            },
+        );
         sums
     };
     let parts: Vec<Vec<T>> = x.par_chunks(size * ROWS).map(of_rows).collect();
@@ -25,10 +28,13 @@ pub(super) fn sum<T: Real>(x: &[T], size: usize) -> Vec<T> {
 /// The sum of equally long parts, first to last.
 pub(super) fn add_up<T: Real>(parts: &[Vec<T>], size: usize) -> Vec<T> {
     let mut sums = vec![T::zero(); size];
-    vectorised(|| {
-        for part in parts {
-            sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += *value);
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for part in parts {
+                sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += *value);
+            }
+        },
+    );
     sums
 }

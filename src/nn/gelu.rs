@@ -20,11 +20,14 @@ pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
 /// Writes `x Φ(x)` over `out`.
 pub(super) fn forward<T: Real>(x: &[T], out: &mut [T]) {
     out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
-        vectorised(|| {
-            for (out, x) in out.iter_mut().zip(x) {
-                *out = *x * x.normal().0;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, x) in out.iter_mut().zip(x) {
+                    *out = *x * x.normal().0;
+                }
+            },
+        );
     });
 }
 
@@ -33,13 +36,16 @@ pub(super) fn forward<T: Real>(x: &[T], out: &mut [T]) {
 pub(super) fn forward_and_backward<T: Real>(x: &[T], out: &mut [T], grad: &mut [T]) {
     out.par_chunks_mut(CHUNK).zip(grad.par_chunks_mut(CHUNK)).zip(x.par_chunks(CHUNK)).for_each(
         |((out, grad), x)| {
-            vectorised(|| {
-                for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
-                    let (distribution, density) = x.normal();
-                    *out = *x * distribution;
-                    *grad *= distribution + *x * density;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
+                        let (distribution, density) = x.normal();
+                        *out = *x * distribution;
+                        *grad *= distribution + *x * density;
+                    }
+                },
+            );
         },
     );
 }

@@ -31,11 +31,14 @@ pub(super) fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64)
 /// Mean and `1 / √(variance + epsilon)` of each row of `size` values.
 pub(super) fn statistics<T: Real>(x: &[T], size: usize, epsilon: f64) -> Vec<(T, T)> {
     let of_row = |row: &[T]| {
-        vectorised(|| {
-            let (mean, squares) = lanes::moments(row);
-            let inverse = 1.0 / (squares / size as f64 + epsilon).sqrt();
-            (T::from_f64(mean), T::from_f64(inverse))
-        })
+        vectorised(
+            #[inline(always)]
+            || {
+                let (mean, squares) = lanes::moments(row);
+                let inverse = 1.0 / (squares / size as f64 + epsilon).sqrt();
+                (T::from_f64(mean), T::from_f64(inverse))
+            },
+        )
     };
     x.par_chunks_exact(size).with_min_len(ROWS).map(of_row).collect()
 }
@@ -52,12 +55,16 @@ pub(super) fn normalise<T: Real>(
         .with_min_len(ROWS)
         .zip(x.par_chunks_exact(size).zip(statistics))
         .for_each(|(out, (x, (mean, inverse)))| {
-            vectorised(|| {
-                for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias))
-                {
-                    *out = (*x - *mean) * *inverse * *weight + *bias;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((out, x), (weight, bias)) in
+                        out.iter_mut().zip(x).zip(weight.iter().zip(bias))
+                    {
+                        *out = (*x - *mean) * *inverse * *weight + *bias;
+                    }
+                },
+            );
         });
 }
 
@@ -77,18 +84,21 @@ pub(super) fn backward<T: Real>(
         let (d_weight, d_bias) = sums.split_at_mut(size);
         let rows = x.chunks_exact(size).zip(statistics).zip(grad.chunks_exact(size));
         for (((x, (mean, inverse)), grad), d_x) in rows.zip(d_x.chunks_exact_mut(size)) {
-            vectorised(|| {
-                let (mean, inverse) = (*mean, *inverse);
-                let (total, along) = projections(x, weight, grad, mean);
-                let share = T::from_f64(1.0 / size as f64);
-                let (level, slope) = (total * share, along * inverse * share);
-                for at in 0..size {
-                    let (normal, grad) = ((x[at] - mean) * inverse, grad[at]);
-                    d_x[at] += inverse * (weight[at] * grad - level - normal * slope);
-                    d_weight[at] += grad * normal;
-                    d_bias[at] += grad;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mean, inverse) = (*mean, *inverse);
+                    let (total, along) = projections(x, weight, grad, mean);
+                    let share = T::from_f64(1.0 / size as f64);
+                    let (level, slope) = (total * share, along * inverse * share);
+                    for at in 0..size {
+                        let (normal, grad) = ((x[at] - mean) * inverse, grad[at]);
+                        d_x[at] += inverse * (weight[at] * grad - level - normal * slope);
+                        d_weight[at] += grad * normal;
+                        d_bias[at] += grad;
+                    }
+                },
+            );
         }
         sums
     };

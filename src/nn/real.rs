@@ -3,7 +3,9 @@
 use candle_core::WithDType;
 use candle_core::cpu::erf::erfc_f64;
 
-/// Runs elementwise loops with the widest vector instructions that the processor has.
+/// Compiles elementwise loops for the widest vectors there are and runs the version that fits this
+/// processor. Only what is inlined into `work` is compiled so: give it as `#[inline(always)] || …`,
+/// with plain loops inside and threads outside.
 #[inline]
 pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

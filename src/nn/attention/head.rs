@@ -336,20 +336,23 @@ impl<'a, T: Real> Head<'a, T> {
 
 /// Makes weights of scores; the logarithm of their sum.
 fn softmax<T: Real>(row: &mut [T]) -> T {
-    vectorised(|| {
-        let top = largest(row);
-        let mut lanes = [T::zero(); LANES];
-        for chunk in row.chunks_mut(LANES) {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *value = (*value - top).exponential();
-                *lane += *value;
+    vectorised(
+        #[inline(always)]
+        || {
+            let top = largest(row);
+            let mut lanes = [T::zero(); LANES];
+            for chunk in row.chunks_mut(LANES) {
+                for (lane, value) in lanes.iter_mut().zip(chunk) {
+                    *value = (*value - top).exponential();
+                    *lane += *value;
+                }
             }
-        }
-        let sum = lanes.into_iter().fold(T::zero(), |sum, lane| sum + lane);
-        let share = T::one() / sum;
-        row.iter_mut().for_each(|value| *value *= share);
-        top + T::from_f64(sum.to_f64().ln())
-    })
+            let sum = lanes.into_iter().fold(T::zero(), |sum, lane| sum + lane);
+            let share = T::one() / sum;
+            row.iter_mut().for_each(|value| *value *= share);
+            top + T::from_f64(sum.to_f64().ln())
+        },
+    )
 }
 
 const LANES: usize = 16;
@@ -367,10 +370,13 @@ fn largest<T: Real>(row: &[T]) -> T {
 
 /// Makes weights of scores again, and of the gradient of the weights that of the scores.
 fn softmax_backward<T: Real>(row: &mut [T], slopes: &mut [T], sum: T, level: T) {
-    vectorised(|| {
-        for (value, slope) in row.iter_mut().zip(slopes) {
-            *value = (*value - sum).exponential();
-            *slope = *value * (*slope - level);
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (value, slope) in row.iter_mut().zip(slopes) {
+                *value = (*value - sum).exponential();
+                *slope = *value * (*slope - level);
+            }
+        },
+    );
 }

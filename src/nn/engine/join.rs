@@ -4,7 +4,7 @@ use candle_core::WithDType;
 use rayon::prelude::*;
 
 use super::rows::{Affine, Sums, sums};
-use super::simd::widest;
+use crate::nn::real::vectorised;
 
 /// Values of a part of the rows.
 const PART: usize = 64 << 10;
@@ -37,7 +37,7 @@ pub(super) fn forward<T: WithDType>(
         match shortcut {
             Shortcut::Identity(other) => {
                 let rows = rows.zip(other[range].chunks_exact(channels));
-                widest(
+                vectorised(
                     #[inline(always)]
                     || {
                         for ((out, z), other) in rows {
@@ -52,7 +52,7 @@ pub(super) fn forward<T: WithDType>(
             Shortcut::Normalised(other, affine) => {
                 let rows = rows.zip(other[range].chunks_exact(channels));
                 let (slope2, offset2) = (&affine.slope[..channels], &affine.offset[..channels]);
-                widest(
+                vectorised(
                     #[inline(always)]
                     || {
                         for ((out, z), other) in rows {
@@ -90,7 +90,7 @@ pub(super) fn backward<T: WithDType>(
         match extra {
             Some(extra) => {
                 let extra = &extra[range.clone()][..g.len()];
-                widest(
+                vectorised(
                     #[inline(always)]
                     || {
                         for at in 0..g.len() {
@@ -100,7 +100,7 @@ pub(super) fn backward<T: WithDType>(
                     },
                 );
             }
-            None => widest(
+            None => vectorised(
                 #[inline(always)]
                 || {
                     for at in 0..g.len() {

@@ -4,7 +4,7 @@ use candle_core::WithDType;
 use rayon::prelude::*;
 
 use super::rows::{Affine, Rectified, Sums};
-use super::simd::widest;
+use crate::nn::real::vectorised;
 
 /// Side of the window; padding 1, stride 2.
 const WINDOW: usize = 3;
@@ -114,7 +114,7 @@ fn take_better<T: WithDType>(
     let count = best.len();
     let (which, z) = (&mut which[..count], &z[..count]);
     let (slope, offset) = (&slope[..count], &offset[..count]);
-    widest(
+    vectorised(
         #[inline(always)]
         || {
             for at in 0..count {
@@ -131,7 +131,7 @@ fn add_where<T: WithDType>(into: &mut [T], g: &[T], places: &[u8], place: u8) {
     let count = into.len();
     let (g, places) = (&g[..count], &places[..count]);
     let zero = T::zero();
-    widest(
+    vectorised(
         #[inline(always)]
         || {
             for at in 0..count {

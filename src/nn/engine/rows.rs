@@ -5,7 +5,7 @@
 
 use candle_core::WithDType;
 
-use super::simd::widest;
+use crate::nn::real::vectorised;
 
 /// Rows that are summed in the precision of the values; sums of such parts are added in 64 bits.
 const SUMMED: usize = 128;
@@ -40,7 +40,7 @@ impl<'a, T: WithDType> Source<'a, T> {
         let zero = T::zero();
         let channels = slope.len();
         let (slope, offset) = (&slope[..channels], &offset[..channels]);
-        widest(
+        vectorised(
             #[inline(always)]
             || {
                 for (out, z) in
@@ -97,7 +97,7 @@ impl<T: WithDType> Outgoing<'_, T> {
         let a = &self.line.a[first..first + width];
         let rows = self.g.chunks_exact(channels).zip(self.z.chunks_exact(channels));
         let rows = out.chunks_exact_mut(width).zip(rows);
-        widest(
+        vectorised(
             #[inline(always)]
             || match &self.line.rest {
                 None => {
@@ -193,7 +193,7 @@ impl<T: WithDType> Rectified<'_, T> {
             let (total, along) = (&mut total[..channels], &mut along[..channels]);
             let rows = g[range.clone()].chunks_exact_mut(channels);
             let rows = rows.zip(self.z[range].chunks_exact(channels));
-            widest(
+            vectorised(
                 #[inline(always)]
                 || {
                     for (g, z) in rows {
@@ -218,7 +218,7 @@ pub(super) fn sums<T: WithDType>(g: &[T], z: &[T], center: &[T]) -> Sums {
         let (total, along) = (&mut total[..channels], &mut along[..channels]);
         let rows = g[range.clone()].chunks_exact(channels);
         let rows = rows.zip(z[range].chunks_exact(channels));
-        widest(
+        vectorised(
             #[inline(always)]
             || {
                 for (g, z) in rows {
@@ -248,7 +248,7 @@ impl Moments {
             Sums::over(z.len() / channels, channels, |range, total: &mut [T], square: &mut [T]| {
                 let (total, square) = (&mut total[..channels], &mut square[..channels]);
                 let rows = z[range].chunks_exact(channels);
-                widest(
+                vectorised(
                     #[inline(always)]
                     || {
                         for z in rows {

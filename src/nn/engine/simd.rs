@@ -1,4 +1,4 @@
-//! Loops in the widest instructions of the machine, without an unsafe line of ours.
+//! A few channels at a time: what becomes one vector, or two.
 
 use std::ops::{Add, AddAssign, Mul, Sub};
 
@@ -6,13 +6,6 @@ use candle_core::WithDType;
 
 /// Channels that a transform handles at a time.
 pub(super) const LANES: usize = 16;
-
-/// Compiles `work` for the widest vectors there are and runs the version that fits this machine.
-/// Only what is inlined into `work` is compiled so: keep rayon outside.
-#[inline]
-pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
 
 /// The values of [`LANES`] channels at one place.
 #[derive(Clone, Copy)]

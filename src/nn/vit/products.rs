@@ -21,12 +21,15 @@ pub(super) fn affine<T: Real>(x: &[T], weight: &[T], bias: &[T], residual: Optio
     out.par_chunks_exact_mut(outputs).with_min_len(16).enumerate().for_each(|(row, out)| {
         match residual {
             None => out.copy_from_slice(bias),
-            Some(residual) => vectorised(|| {
-                let residual = &residual[row * outputs..][..outputs];
-                for ((out, bias), residual) in out.iter_mut().zip(bias).zip(residual) {
-                    *out = *bias + *residual;
-                }
-            }),
+            Some(residual) => vectorised(
+                #[inline(always)]
+                || {
+                    let residual = &residual[row * outputs..][..outputs];
+                    for ((out, bias), residual) in out.iter_mut().zip(bias).zip(residual) {
+                        *out = *bias + *residual;
+                    }
+                },
+            ),
         }
     });
     multiply(

@@ -125,7 +125,7 @@ fn add_up<T: WithDType>(into: &mut [T], parts: &[impl std::ops::Deref<Target = [
         into.fill(T::zero());
         for part in parts {
             let part = &part[number * CHUNK..][..into.len()];
-            super::simd::widest(
+            crate::nn::real::vectorised(
                 #[inline(always)]
                 || {
                     into.iter_mut().zip(part).for_each(|(sum, value)| *sum += *value);

@@ -14,8 +14,9 @@ use super::transforms::{
 use super::{Convolution, Receiver, Wanted};
 use crate::nn::engine::buffers::{Buffer, Buffers};
 use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
-use crate::nn::engine::simd::{LANES, Lanes, widest};
+use crate::nn::engine::simd::{LANES, Lanes};
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
+use crate::nn::real::vectorised;
 
 /// Tiles that are multiplied at a time, at the least where there are so many.
 const TILES: usize = 128;
@@ -109,7 +110,7 @@ impl Convolution {
             let parts = slabs.into_par_iter().enumerate().map(|(row, slab)| {
                 let first = row * tiling.columns;
                 let shape = (tiles, self.width, outputs);
-                widest(
+                vectorised(
                     #[inline(always)]
                     || transform_output(tiles_out, first, shape, slab),
                 );
@@ -184,7 +185,7 @@ impl Convolution {
                 let columns = OUT * tiling.columns + 2;
                 let mut scratch = buffers.zeros(OUT * columns * inputs);
                 let shape = (tiles, tiling.columns, inputs);
-                widest(
+                vectorised(
                     #[inline(always)]
                     || gather_input(tiles_in, lines, shape, &mut scratch),
                 );
@@ -219,7 +220,7 @@ impl Convolution {
         let mut filters = buffers.take(PLACES * self.inputs * self.outputs);
         let parts = by_tile_row(&mut filters, outer.0, FILTERS, inner.0);
         parts.into_par_iter().enumerate().for_each(|(part, mut places)| {
-            widest(
+            vectorised(
                 #[inline(always)]
                 || {
                     for own in 0..FILTERS {
@@ -244,7 +245,7 @@ impl Convolution {
     fn transform_filters_back<T: WithDType>(&self, d_filters: &[T], d_weight: &mut [T]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         d_weight.par_chunks_exact_mut(LANES * inputs * 9).enumerate().for_each(|(part, out)| {
-            widest(
+            vectorised(
                 #[inline(always)]
                 || {
                     for input in 0..inputs {
@@ -288,7 +289,7 @@ impl Convolution {
                 let out = &mut scratch[(at * columns + 1) * channels..][..line];
                 source.part(start..start + line).write(out);
             }
-            widest(
+            vectorised(
                 #[inline(always)]
                 || {
                     for column in 0..tiling.columns {
@@ -324,7 +325,7 @@ impl Convolution {
                 let out = &mut scratch[at * columns * channels..][..line];
                 outgoing.part(start..start + line).write(out);
             }
-            widest(
+            vectorised(
                 #[inline(always)]
                 || {
                     for column in 0..tiling.columns {
