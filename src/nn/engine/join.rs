@@ -3,7 +3,8 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::rows::{Affine, Sums, sums};
+use super::rows::Affine;
+use super::sums::{Sums, sums};
 use crate::nn::real::vectorised;
 
 /// Values of a part of the rows.

@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::buffers::{Buffer, Buffers, Real};
 use super::conv::{Convolution, Receiver, Wanted};
-use super::rows::{Affine, Line, Moments, Outgoing, Rectified, Source, Sums};
+use super::rows::{Affine, Line, Outgoing, Source};
+use super::sums::{Moments, Rectified, Sums};
 use crate::nn::Gradients;
 use crate::nn::batch_norm::Statistics;
 use crate::nn::conv_norm::ConvNorm;

@@ -21,6 +21,7 @@ mod pool;
 mod rows;
 mod simd;
 mod stretch;
+mod sums;
 
 pub(super) use buffers::Pools;
 pub use stretch::Kind;

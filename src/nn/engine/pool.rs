@@ -3,7 +3,8 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::rows::{Affine, Rectified, Sums};
+use super::rows::Affine;
+use super::sums::{Rectified, Sums};
 use crate::nn::real::vectorised;
 
 /// Side of the window; padding 1, stride 2.

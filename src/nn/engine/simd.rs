@@ -31,6 +31,24 @@ impl<T: WithDType> Lanes<T> {
         values[..LANES].copy_from_slice(&self.0);
     }
 
+    /// Lane by lane the product.
+    #[inline(always)]
+    pub(super) fn times(mut self, other: Self) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] *= other.0[lane];
+        }
+        self
+    }
+
+    /// The lanes where `gate` is positive, zeros elsewhere.
+    #[inline(always)]
+    pub(super) fn where_positive(mut self, gate: Self) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = if gate.0[lane] > T::zero() { self.0[lane] } else { T::zero() };
+        }
+        self
+    }
+
     /// Lane `n` from `values[start + n * stride]`.
     #[inline(always)]
     pub(super) fn gather(values: &[T], start: usize, stride: usize) -> Self {

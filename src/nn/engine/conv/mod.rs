@@ -9,8 +9,9 @@ mod winograd;
 use candle_core::WithDType;
 
 use super::buffers::{Buffer, Buffers};
-use super::rows::{Moments, Outgoing, Rectified, Source, Sums};
+use super::rows::{Outgoing, Source};
 use super::simd::LANES;
+use super::sums::{Moments, Rectified, Sums};
 
 /// The sizes of a convolution: `[N, H, W, C]` with `[O, C, k, k]` to `[N, H', W', O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::{Convolution, Receiver, Wanted, add_up, transpose};
 use crate::nn::engine::buffers::Buffers;
-use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
+use crate::nn::engine::rows::{Outgoing, Source};
+use crate::nn::engine::sums::{Moments, Sums};
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 
 /// Values of a block of rows, in and out: what a second-level cache holds.
@@ -13,7 +14,7 @@ const BLOCK: usize = 96 << 10;
 /// The fewest rows of a block: with less, packing the weight takes longer than it is worth.
 const LEAST_ROWS: usize = 196;
 /// Up to so many values a weight's gradient is summed apart by groups of rows.
-const SMALL: usize = 128 << 10;
+const SMALL: usize = 512 << 10;
 /// Groups of rows whose gradients are summed apart.
 const GROUPS: usize = 8;
 /// Outputs of a slice of a larger weight's gradient, at the least.

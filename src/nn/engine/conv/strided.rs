@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::{Convolution, Receiver, Wanted};
 use crate::nn::engine::buffers::{Buffer, Buffers};
-use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
+use crate::nn::engine::rows::{Outgoing, Source};
+use crate::nn::engine::sums::{Moments, Sums};
 
 impl Convolution {
     /// The pointwise convolution on what the stride leaves.

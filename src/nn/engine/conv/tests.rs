@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 
 use super::{Convolution, Receiver, Wanted};
 use crate::nn::engine::buffers::Buffers;
-use crate::nn::engine::rows::{Affine, Line, Moments, Outgoing, Rectified, Source, Sums};
+use crate::nn::engine::rows::{Affine, Line, Outgoing, Source};
+use crate::nn::engine::sums::{Moments, Rectified, Sums};
 
 /// Largest difference of 64-bit results of unit size.
 const TOLERANCE: f64 = 1e-10;

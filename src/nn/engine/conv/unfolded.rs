@@ -5,17 +5,25 @@ use std::ops::Range;
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::{Convolution, Receiver, Wanted, add_up};
+use super::{Convolution, Receiver, Wanted, add_up, transpose};
 use crate::nn::engine::buffers::{Buffer, Buffers};
-use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
+use crate::nn::engine::rows::{Outgoing, Source};
+use crate::nn::engine::sums::{Moments, Sums};
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 
 /// Unfolded values that are worked on at a time.
 const BLOCK: usize = 128 << 10;
-/// The fewest positions of a block.
-const LEAST_ROWS: usize = 128;
+/// The fewest positions of a block: with less, packing the weight takes longer than it is worth.
+const LEAST_ROWS: usize = 196;
 /// Groups of images whose weight gradients are summed apart.
 const GROUPS: usize = 4;
+
+/// Some lines of an image, or all lines of some images.
+#[derive(Debug, Clone)]
+struct Block {
+    images: Range<usize>,
+    lines: Range<usize>,
+}
 
 impl Convolution {
     /// Values of a window.
@@ -23,10 +31,21 @@ impl Convolution {
         self.kernel * self.kernel * self.inputs
     }
 
-    /// Lines of the output that are worked on at a time.
-    fn block_lines(&self) -> usize {
+    /// What is worked on at a time: some lines of an image, or all lines of some images.
+    fn blocks(&self, images: Range<usize>) -> Vec<Block> {
         let rows = (BLOCK / self.window()).max(LEAST_ROWS);
-        (rows / self.out_width()).clamp(1, self.out_height())
+        let height = self.out_height();
+        let at_a_time = (rows / (height * self.out_width())).max(1);
+        let lines = (rows / self.out_width()).clamp(1, height);
+        let mut blocks = Vec::new();
+        for first in images.clone().step_by(at_a_time) {
+            let images = first..(first + at_a_time).min(images.end);
+            for start in (0..height).step_by(lines) {
+                let lines = start..(start + lines).min(height);
+                blocks.push(Block { images: images.clone(), lines });
+            }
+        }
+        blocks
     }
 
     /// The weight in the order of a window: `[O, k, k, C]`.
@@ -54,29 +73,48 @@ impl Convolution {
         wants_moments: bool,
     ) -> Vec<Moments> {
         let (outputs, window) = (self.outputs, self.window());
-        let weight = self.by_window(weight, buffers);
-        let weight = Matrix::new(&weight, outputs, window).transposed();
-        let (height, line) = (self.out_height(), self.out_width() * outputs);
-        let block = self.block_lines();
-        let blocks: Vec<_> = out
-            .chunks_mut(height * line)
-            .enumerate()
-            .flat_map(|(image, out)| {
-                let blocks = out.chunks_mut(block * line).enumerate();
-                blocks.map(move |(number, out)| (image, number * block, out))
+        let weight = transpose(&self.by_window(weight, buffers), outputs, buffers);
+        let weight = Matrix::new(&weight, window, outputs);
+        let mut rest = out;
+        let blocks: Vec<(Block, &mut [T])> = self
+            .blocks(0..self.images)
+            .into_iter()
+            .map(|block| {
+                let values = self.block_rows_of(&block) * outputs;
+                let (own, after) = std::mem::take(&mut rest).split_at_mut(values);
+                rest = after;
+                (block, own)
             })
             .collect();
-        let moments = blocks.into_par_iter().map(|(image, first, out)| {
+        let moments = blocks.into_par_iter().map(|(block, out)| {
             let rows = out.len() / outputs;
-            let lines = first..first + out.len() / line;
             let mut unfolded = buffers.take(rows * window);
-            self.unfold(source, image, lines, &mut unfolded, buffers);
+            self.unfold_block(source, &block, &mut unfolded, buffers);
             let unfolded = Matrix::new(&unfolded, rows, window);
             let target = Target::new(out, rows, outputs);
             multiply(target, unfolded, weight, Into::Replace, Threads::One);
             wants_moments.then(|| Moments::of(out, outputs))
         });
         moments.collect::<Vec<_>>().into_iter().flatten().collect()
+    }
+
+    /// Positions of a block.
+    fn block_rows_of(&self, block: &Block) -> usize {
+        block.images.len() * block.lines.len() * self.out_width()
+    }
+
+    /// Writes the windows of a block, one a row.
+    fn unfold_block<T: WithDType>(
+        &self,
+        source: Source<'_, T>,
+        block: &Block,
+        unfolded: &mut [T],
+        buffers: &Buffers<T>,
+    ) {
+        let image = block.lines.len() * self.out_width() * self.window();
+        for (number, unfolded) in block.images.clone().zip(unfolded.chunks_exact_mut(image)) {
+            self.unfold(source, number, block.lines.clone(), unfolded, buffers);
+        }
     }
 
     pub(super) fn unfolded_backward<T: WithDType>(
@@ -102,15 +140,13 @@ impl Convolution {
         };
         let of_group = |(number, mut part): (usize, Option<&mut [T]>)| {
             let mut sum = d_weight.is_some().then(|| buffers.zeros(weight.len()));
+            let images = number * group..((number + 1) * group).min(self.images);
+            let gradients = (sum.as_deref_mut(), part.as_deref_mut());
+            self.group_backward(images.clone(), source, &weight, outgoing, gradients, buffers);
             let mut sums = Vec::new();
-            for at in 0..group.min(self.images - number * group) {
-                let image = number * group + at;
-                let d_image = part.as_mut().map(|part| &mut part[at * in_image..][..in_image]);
-                let gradients = (sum.as_deref_mut(), d_image);
-                self.image_backward(image, source, &weight, outgoing, gradients, buffers);
-                if let (Some(part), Some(rectified)) = (&mut part, rectified) {
+            if let (Some(part), Some(rectified)) = (part, rectified) {
+                for (image, d_image) in images.zip(part.chunks_exact_mut(in_image)) {
                     let range = image * in_image..(image + 1) * in_image;
-                    let d_image = &mut part[at * in_image..][..in_image];
                     sums.push(rectified.part(range).pass(d_image));
                 }
             }
@@ -141,50 +177,62 @@ impl Convolution {
         );
     }
 
-    /// Adds the gradient of the weight of one image, and writes that of the image.
-    fn image_backward<T: WithDType>(
+    /// Adds the gradient of the weight of some images, and writes that of the images.
+    fn group_backward<T: WithDType>(
         &self,
-        image: usize,
+        images: Range<usize>,
         source: Source<'_, T>,
         weight: &[T],
         outgoing: Outgoing<'_, T>,
-        (mut d_weight, d_image): (Option<&mut [T]>, Option<&mut [T]>),
+        (mut d_weight, mut d_images): (Option<&mut [T]>, Option<&mut [T]>),
         buffers: &Buffers<T>,
     ) {
         let (outputs, window) = (self.outputs, self.window());
-        let (height, width) = (self.out_height(), self.out_width());
-        let block = self.block_lines();
-        let mut unfolded = buffers.take(block * width * window);
-        let mut dz = buffers.take(block * width * outputs);
+        let blocks = self.blocks(images.clone());
+        let most = blocks.iter().map(|block| self.block_rows_of(block)).max().unwrap_or(0);
+        let mut unfolded = buffers.take(most * window);
+        let mut dz = buffers.take(most * outputs);
+        let in_image = self.height * self.width * self.inputs;
         let padded = self.padded_line() * (self.height + 2 * self.padding);
-        let mut folded = d_image.is_some().then(|| buffers.zeros(padded));
-        for first in (0..height).step_by(block) {
-            let lines = first..(first + block).min(height);
-            let rows = lines.len() * width;
-            let start = (image * height + first) * width * outputs;
+        let mut folded = d_images.is_some().then(|| buffers.take(padded));
+        for block in blocks {
+            let rows = self.block_rows_of(&block);
+            let line = block.images.start * self.out_height() + block.lines.start;
+            let start = line * self.out_width() * outputs;
             let dz = &mut dz[..rows * outputs];
             outgoing.part(start..start + rows * outputs).write(dz);
             let dz = Matrix::new(dz, rows, outputs);
             let unfolded = &mut unfolded[..rows * window];
             if let Some(d_weight) = &mut d_weight {
-                self.unfold(source, image, lines.clone(), unfolded, buffers);
+                self.unfold_block(source, &block, unfolded, buffers);
                 let target = Target::new(d_weight, outputs, window);
                 let unfolded = Matrix::new(unfolded, rows, window);
                 multiply(target, dz.transposed(), unfolded, Into::Add, Threads::One);
             }
-            if let Some(folded) = &mut folded {
-                let weight = Matrix::new(weight, outputs, window);
-                let target = Target::new(unfolded, rows, window);
-                multiply(target, dz, weight, Into::Replace, Threads::One);
-                self.fold(unfolded, lines, folded);
+            let (Some(folded), Some(d_images)) = (&mut folded, &mut d_images) else { continue };
+            let weight = Matrix::new(weight, outputs, window);
+            let target = Target::new(unfolded, rows, window);
+            multiply(target, dz, weight, Into::Replace, Threads::One);
+            let own = block.lines.len() * self.out_width() * window;
+            for (image, own) in block.images.zip(unfolded.chunks_exact(own)) {
+                if block.lines.start == 0 {
+                    folded.fill(T::zero());
+                }
+                self.fold(own, block.lines.clone(), folded);
+                if block.lines.end == self.out_height() {
+                    let at = (image - images.start) * in_image;
+                    self.cut(folded, &mut d_images[at..at + in_image]);
+                }
             }
         }
-        if let (Some(d_image), Some(folded)) = (d_image, folded) {
-            let line = self.width * self.inputs;
-            let lines = folded.chunks_exact(self.padded_line()).skip(self.padding);
-            for (out, padded) in d_image.chunks_exact_mut(line).zip(lines) {
-                out.copy_from_slice(&padded[self.padding * self.inputs..][..line]);
-            }
+    }
+
+    /// Copies an image out of its padding.
+    fn cut<T: WithDType>(&self, folded: &[T], image: &mut [T]) {
+        let line = self.width * self.inputs;
+        let lines = folded.chunks_exact(self.padded_line()).skip(self.padding);
+        for (out, padded) in image.chunks_exact_mut(line).zip(lines) {
+            out.copy_from_slice(&padded[self.padding * self.inputs..][..line]);
         }
     }
 

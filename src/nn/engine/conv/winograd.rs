@@ -13,8 +13,9 @@ use super::transforms::{
 };
 use super::{Convolution, Receiver, Wanted};
 use crate::nn::engine::buffers::{Buffer, Buffers};
-use crate::nn::engine::rows::{Moments, Outgoing, Source, Sums};
+use crate::nn::engine::rows::{Outgoing, Source};
 use crate::nn::engine::simd::{LANES, Lanes};
+use crate::nn::engine::sums::{Moments, Sums};
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 use crate::nn::real::vectorised;
 
