@@ -11,13 +11,13 @@ use super::image::Scratch;
 const GROUPS: usize = 4;
 
 /// Gradients of the input, when it was asked for, and of the weight.
-pub(in crate::nn) struct Gradients<T> {
-    pub(in crate::nn) input: Option<Vec<T>>,
-    pub(in crate::nn) weight: Vec<T>,
+pub(super) struct Gradients<T> {
+    pub(super) input: Option<Vec<T>>,
+    pub(super) weight: Vec<T>,
 }
 
 impl Geometry {
-    pub(in crate::nn) fn forward<T: WithDType>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+    pub(super) fn forward<T: WithDType>(&self, x: &[T], weight: &[T]) -> Vec<T> {
         let mut out = vec![T::zero(); self.images * self.output()];
         out.par_chunks_exact_mut(self.output())
             .zip(x.par_chunks_exact(self.image()))
@@ -28,7 +28,7 @@ impl Geometry {
     }
 
     /// Gradients from that of the output, which `grad` puts into the given slice for each image.
-    pub(in crate::nn) fn backward<T: WithDType>(
+    pub(super) fn backward<T: WithDType>(
         &self,
         x: &[T],
         weight: &[T],

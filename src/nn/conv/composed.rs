@@ -11,7 +11,7 @@ use crate::nn::views::{Axis, shifted};
 
 impl Geometry {
     /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C/G, kh, kw]`.
-    pub(in crate::nn) fn composed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    pub(super) fn composed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let (groups, inner) = (self.groups, self.channels / self.groups);
         let taps = self.kernel_height * self.kernel_width;
         let lines = self.images * self.positions();
@@ -86,7 +86,7 @@ mod tests {
             let weight = variable((outer * groups, inner, kernel.0, kernel.1), seed + 1);
 
             let own = convolve(&x, &weight, &settings).expect("by the kernel");
-            let geometry = Geometry::with(
+            let geometry = Geometry::of(
                 x.dims4().expect("dims"), weight.dims4().expect("dims"), &settings);
             let composed = geometry.and_then(|g| g.composed(&x, &weight)).expect("composed");
 

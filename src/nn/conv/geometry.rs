@@ -37,26 +37,26 @@ impl ConvSettings {
 
 /// The sizes of a convolution.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::nn) struct Geometry {
-    pub(in crate::nn) images: usize,
-    pub(in crate::nn) channels: usize,
-    pub(in crate::nn) height: usize,
-    pub(in crate::nn) width: usize,
-    pub(in crate::nn) outputs: usize,
-    pub(in crate::nn) kernel_height: usize,
-    pub(in crate::nn) kernel_width: usize,
+pub(super) struct Geometry {
+    pub(super) images: usize,
+    pub(super) channels: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) outputs: usize,
+    pub(super) kernel_height: usize,
+    pub(super) kernel_width: usize,
     /// Of rows and of columns, as the two below.
-    pub(in crate::nn) strides: (usize, usize),
-    pub(in crate::nn) paddings: (usize, usize),
-    pub(in crate::nn) dilations: (usize, usize),
-    pub(in crate::nn) groups: usize,
-    pub(in crate::nn) out_height: usize,
-    pub(in crate::nn) out_width: usize,
+    pub(super) strides: (usize, usize),
+    pub(super) paddings: (usize, usize),
+    pub(super) dilations: (usize, usize),
+    pub(super) groups: usize,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
 }
 
 impl Geometry {
     /// The sizes of `x` `[N, C, H, W]` under `weight` `[O, C/G, kh, kw]`.
-    pub(in crate::nn) fn with(
+    pub(super) fn of(
         (images, channels, height, width): (usize, usize, usize, usize),
         (outputs, expected, kernel_height, kernel_width): (usize, usize, usize, usize),
         settings: &ConvSettings,
@@ -109,34 +109,34 @@ impl Geometry {
     }
 
     /// Values of one input image.
-    pub(in crate::nn) fn image(&self) -> usize {
+    pub(super) fn image(&self) -> usize {
         self.channels * self.height * self.width
     }
 
     /// Positions of the output.
-    pub(in crate::nn) fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.out_height * self.out_width
     }
 
     /// Values of one output image.
-    pub(in crate::nn) fn output(&self) -> usize {
+    pub(super) fn output(&self) -> usize {
         self.outputs * self.positions()
     }
 
     /// Inputs of one output: rows of the unfolded image.
-    pub(in crate::nn) fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.channels / self.groups * self.kernel_height * self.kernel_width
     }
 
     /// Whether an image is its own unfolding.
-    pub(in crate::nn) fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         (self.kernel_height, self.kernel_width) == (1, 1)
             && self.strides == (1, 1)
             && self.paddings == (0, 0)
             && self.groups == 1
     }
 
-    pub(in crate::nn) fn output_shape(&self) -> Shape {
+    pub(super) fn output_shape(&self) -> Shape {
         (self.images, self.outputs, self.out_height, self.out_width).into()
     }
 

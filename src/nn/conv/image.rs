@@ -6,7 +6,7 @@ use super::geometry::Geometry;
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 
 /// Columns of a tile, kept from image to image so that nothing is allocated in between.
-pub(in crate::nn) struct Scratch<T> {
+pub(super) struct Scratch<T> {
     columns: Vec<T>,
     gradient: Vec<T>,
 }
@@ -19,7 +19,7 @@ impl<T> Default for Scratch<T> {
 
 impl Geometry {
     /// `out = W unfold(image)`, `[O, positions]`.
-    pub(in crate::nn) fn forward_image<T: WithDType>(
+    pub(super) fn forward_image<T: WithDType>(
         &self,
         image: &[T],
         weight: &[T],
@@ -55,7 +55,7 @@ impl Geometry {
     }
 
     /// With `grad` `[O, positions]`: `d_image += fold(Wᵀ grad)`, `d_weight += grad unfold(image)ᵀ`.
-    pub(in crate::nn) fn backward_image<T: WithDType>(
+    pub(super) fn backward_image<T: WithDType>(
         &self,
         (image, weight, grad): (&[T], &[T], &[T]),
         d_image: Option<&mut [T]>,

@@ -11,9 +11,9 @@ mod image;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType};
 
 use super::ops::{Borrowed, with_values};
-pub(in crate::nn) use batch::Gradients;
+use batch::Gradients;
 pub use geometry::ConvSettings;
-pub(in crate::nn) use geometry::Geometry;
+use geometry::Geometry;
 
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C, kh, kw]`: `[N, O, H', W']` with
 /// `H' = (H + 2 padding − kh) / stride + 1`, likewise `W'`.
@@ -24,7 +24,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Res
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C/G, kh, kw]` in `G` groups: `[N, O, H', W']` with
 /// `H' = (H + 2 padding − dilation (kh − 1) − 1) / stride + 1`, likewise `W'`.
 pub fn convolve(x: &Tensor, weight: &Tensor, settings: &ConvSettings) -> Result<Tensor> {
-    let geometry = Geometry::with(x.dims4()?, weight.dims4()?, settings)?;
+    let geometry = Geometry::of(x.dims4()?, weight.dims4()?, settings)?;
     if x.device().is_cpu() {
         x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d(geometry))
     } else {
