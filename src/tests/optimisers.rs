@@ -1,7 +1,7 @@
 //! Optimisers against PyTorch's numbers, and that a restored one goes on as if nothing had happened.
 
 use candle_core::{DType, Device, Tensor};
-use lvmed::nn::optim::{Group, Groups, Kind, Optimiser, Settings};
+use lvmed::nn::optim::{Group, Groups, Kind, Optimiser, Settings, clip_norm};
 use lvmed::nn::{Gradients, Params, Tensors};
 
 const START: [f64; 6] = [1.0, -2.0, 0.5, 0.25, 3.0, -0.75];
@@ -187,4 +187,31 @@ fn parts_of_a_batch_add_up_to_its_gradient() {
     for (found, expected) in flat(&sum).iter().zip(flat(&expected)) {
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
     }
+}
+
+#[test]
+fn norms_and_steps_are_the_same_on_any_number_of_threads() {
+    let run = |threads: usize| {
+        lvmed::nn::with_threads(threads, || {
+            let values = (0..100_003_u32).map(|at| (at as f32 * 0.37).sin());
+            let start = Tensor::from_iter(values, &Device::Cpu).expect("a tensor");
+            let mut gradients = Gradients::default();
+            gradients.insert("w".to_owned(), start.affine(3.0, 0.1).expect("a gradient"));
+            let params =
+                Params::new(&Tensors::from([("w".to_owned(), start)]), DType::F32, &Device::Cpu)
+                    .expect("params");
+
+            let norm = clip_norm(&mut gradients, 1.0).expect("a norm");
+            let mut optimiser = Optimiser::new(Settings::default(), Groups::uniform());
+            optimiser.step(&params, &gradients, RATE).expect("a step");
+
+            let w = params.get("w").and_then(|w| w.to_vec1::<f32>()).expect("values");
+            (norm.to_bits(), w.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        })
+        .expect("threads")
+    };
+
+    let one = run(1);
+
+    assert!(one == run(2) && one == run(3), "the number of threads is seen in the result");
 }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use crate::domain::Architecture;
 use crate::nn::weights::expected;
 
+/// Beginning of the names of what a transformer has after its last block.
+const NECK: &str = "neck.";
+
 /// What sets a parameter apart from others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
@@ -32,13 +35,15 @@ impl Groups {
     /// Layer-wise learning-rate decay (Clark et al. 2020, "ELECTRA"): the learning rate of a stage of
     /// a residual network or a block of a transformer is multiplied by `decay` to the power of its
     /// depth from the top. The last stage has depth 1, what comes before the first one more than the
-    /// first, and what is not a part of the backbone, such as the head, depth 0.
+    /// first, and what comes after the last depth 0: a neck, and the head, which is no part of the
+    /// backbone.
     pub fn layerwise(architecture: Architecture, decay: f64) -> Self {
         let backbone: BTreeSet<String> = expected(architecture).into_keys().collect();
         let depth = move |name: &str| {
             let stages = architecture.stages();
             let stage = (1..=stages).find(|count| architecture.is_in_tail(name, *count));
-            stage.unwrap_or(if backbone.contains(name) { stages + 1 } else { 0 })
+            let is_before = backbone.contains(name) && !name.starts_with(NECK);
+            stage.unwrap_or(if is_before { stages + 1 } else { 0 })
         };
         Self::by(move |name, rank| Group {
             rate: decay.powi(depth(name) as i32),
@@ -78,10 +83,11 @@ mod tests {
             let groups = Groups::layerwise(architecture, 0.5);
             let rate = |name: &str| groups.of(name, 2).rate;
             let names = crate::nn::weights::expected(architecture);
-            let slowest = names.keys().map(|name| rate(name)).fold(1.0, f64::min);
-            let fastest = names.keys().map(|name| rate(name)).fold(0.0, f64::max);
+            let below = |name: &&String| !name.starts_with("neck.");
+            let rates = || names.keys().filter(below).map(|name| rate(name));
+            let (slowest, fastest) = (rates().fold(1.0, f64::min), rates().fold(0.0, f64::max));
 
-            assert_eq!(rate("fc.weight"), 1.0);
+            assert_eq!((rate("fc.weight"), rate("neck.0.weight")), (1.0, 1.0));
             assert_eq!(fastest, 0.5);
             assert_eq!(slowest, 0.5_f64.powi(architecture.stages() as i32 + 1));
         }

@@ -169,33 +169,64 @@ impl CustomOp2 for Gradient {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor, Var};
+    use proptest::prelude::*;
 
     use super::{MaxPool, max_pool2d};
 
+    fn flat(x: &Tensor) -> Vec<f64> {
+        x.flatten_all().and_then(|x| x.to_vec1()).expect("values")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn the_composed_path_equals_the_kernel_forward_and_backward(
+            images in 1_usize..3, channels in 1_usize..4, height in 4_usize..9, width in 4_usize..9,
+            kernel in 1_usize..5, stride in 1_usize..4, is_padded: bool,
+        ) {
+            let padding = if is_padded { kernel / 2 } else { 0 };
+            // Some values are there twice: the first one of a window has its gradient.
+            let values: Vec<f64> = (0..images * channels * height * width)
+                .map(|at| (at * 37 % 29) as f64 - 14.0).collect();
+            let x = Var::from_vec(values, (images, channels, height, width), &Device::Cpu)
+                .expect("a tensor");
+            let planes = images * channels;
+            let shape = (images, channels);
+            let pool = MaxPool { planes, shape, height, width, kernel, stride, padding };
+
+            let own = max_pool2d(&x, kernel, stride, padding).expect("pooled");
+            let composed = pool.composed(&x).expect("pooled");
+
+            prop_assert_eq!(own.shape(), composed.shape());
+            prop_assert_eq!(flat(&own), flat(&composed));
+            let gradient = |y: &Tensor| {
+                let grads = y.sqr().and_then(|y| y.sum_all()).and_then(|y| y.backward());
+                flat(grads.expect("gradients").get(&x).expect("a gradient"))
+            };
+            prop_assert_eq!(gradient(&own), gradient(&composed));
+        }
+    }
+
     #[test]
-    fn the_composed_path_equals_the_kernel_forward_and_backward() {
-        let values: Vec<f64> = (0..2 * 3 * 7 * 6).map(|at| f64::from(at * 37 % 101)).collect();
-        let x = Var::from_vec(values, (2, 3, 7, 6), &Device::Cpu).expect("a tensor");
+    fn what_is_not_a_number_is_seen_on_both_paths() {
+        let mut values = vec![1.0; 25];
+        values[12] = f64::NAN;
+        let x = Tensor::from_vec(values, (1, 1, 5, 5), &Device::Cpu).expect("a tensor");
         let pool = MaxPool {
-            planes: 6,
-            shape: (2, 3),
-            height: 7,
-            width: 6,
-            kernel: 3,
-            stride: 2,
-            padding: 1,
+            planes: 1,
+            shape: (1, 1),
+            height: 5,
+            width: 5,
+            kernel: 2,
+            stride: 1,
+            padding: 0,
         };
+        let places = |y: Tensor| flat(&y).iter().map(|value| value.is_nan()).collect::<Vec<_>>();
 
-        let kernel = max_pool2d(&x, 3, 2, 1).expect("pooled");
-        let composed = pool.composed(&x).expect("pooled");
+        let own = places(max_pool2d(&x, 2, 1, 0).expect("pooled"));
 
-        let flat = |x: &Tensor| x.flatten_all().and_then(|x| x.to_vec1::<f64>()).expect("values");
-        assert_eq!(flat(&kernel), flat(&composed));
-        let gradient = |y: &Tensor| {
-            let grads =
-                y.sqr().and_then(|y| y.sum_all()).and_then(|y| y.backward()).expect("grads");
-            flat(grads.get(&x).expect("a gradient"))
-        };
-        assert_eq!(gradient(&kernel), gradient(&composed));
+        assert_eq!(own, places(pool.composed(&x).expect("pooled")));
+        assert_eq!(own.iter().filter(|is_nan| **is_nan).count(), 4);
     }
 }
