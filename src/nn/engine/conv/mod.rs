@@ -73,13 +73,21 @@ impl Convolution {
     }
 
     fn way(&self) -> Way {
-        let in_lanes = self.inputs.is_multiple_of(LANES) && self.outputs.is_multiple_of(LANES);
         match (self.kernel, self.stride, self.padding) {
             (1, 1, 0) => Way::Pointwise,
             (1, _, 0) => Way::Strided,
-            (3, 1, 1) if in_lanes => Way::Winograd,
+            (3, 1, 1) if self.pays_transforming() => Way::Winograd,
             _ => Way::Unfolded,
         }
+    }
+
+    /// Whether the products that Winograd's way spares are worth the transforms of the filters,
+    /// whose cost does not depend on the number of positions. Measured: a filter's transforms take
+    /// as long as the products of 200 tiles, and a tile takes 3.2 times as long as a position does
+    /// the plain way.
+    fn pays_transforming(&self) -> bool {
+        let in_lanes = self.inputs.is_multiple_of(LANES) && self.outputs.is_multiple_of(LANES);
+        in_lanes && 10 * self.out_rows() > 32 * (winograd::tiles(self) + 200)
     }
 
     /// Writes the output; the moments of its parts when they are asked for.
@@ -91,7 +99,19 @@ impl Convolution {
         buffers: &Buffers<T>,
         wants_moments: bool,
     ) -> Vec<Moments> {
-        match self.way() {
+        self.forward_by(self.way(), source, weight, out, buffers, wants_moments)
+    }
+
+    fn forward_by<T: WithDType>(
+        &self,
+        way: Way,
+        source: Source<'_, T>,
+        weight: &[T],
+        out: &mut [T],
+        buffers: &Buffers<T>,
+        wants_moments: bool,
+    ) -> Vec<Moments> {
+        match way {
             Way::Pointwise => self.pointwise_forward(source, weight, out, buffers, wants_moments),
             Way::Strided => self.strided_forward(source, weight, out, buffers, wants_moments),
             Way::Winograd => self.winograd_forward(source, weight, out, buffers, wants_moments),
@@ -109,7 +129,19 @@ impl Convolution {
         wanted: Wanted<'_, T>,
         buffers: &Buffers<T>,
     ) -> Vec<Sums> {
-        match self.way() {
+        self.backward_by(self.way(), source, weight, outgoing, wanted, buffers)
+    }
+
+    fn backward_by<T: WithDType>(
+        &self,
+        way: Way,
+        source: Source<'_, T>,
+        weight: &[T],
+        outgoing: Outgoing<'_, T>,
+        wanted: Wanted<'_, T>,
+        buffers: &Buffers<T>,
+    ) -> Vec<Sums> {
+        match way {
             Way::Pointwise => self.pointwise_backward(source, weight, outgoing, wanted, buffers),
             Way::Strided => self.strided_backward(source, weight, outgoing, wanted, buffers),
             Way::Winograd => self.winograd_backward(source, weight, outgoing, wanted, buffers),

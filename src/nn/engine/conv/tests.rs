@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Convolution, Receiver, Wanted};
+use super::{Convolution, Receiver, Wanted, Way};
 use crate::nn::engine::buffers::Buffers;
 use crate::nn::engine::rows::{Affine, Line, Outgoing, Source};
 use crate::nn::engine::sums::{Moments, Rectified, Sums};
@@ -72,6 +72,11 @@ fn plain(conv: &Convolution, x: &[f64], weight: &[f64], dz: impl Fn(usize, f64) 
 }
 
 fn check(conv: Convolution) {
+    check_by(conv, conv.way());
+}
+
+/// Checks one way, whichever would be taken.
+fn check_by(conv: Convolution, way: Way) {
     let Convolution { inputs, outputs, .. } = conv;
     let z = draw(conv.in_rows() * inputs, 1);
     let weight = draw(conv.weights(), 2);
@@ -91,7 +96,7 @@ fn check(conv: Convolution) {
     let buffers = Buffers::default();
     let source = Source { values: &z, through: Some(&affine) };
     let mut out = vec![0.0; expected.out.len()];
-    let moments = conv.forward(source, &weight, &mut out, &buffers, true);
+    let moments = conv.forward_by(way, source, &weight, &mut out, &buffers, true);
     let line = Line { a: a.clone(), rest: Some((b.clone(), c.clone())) };
     let (mut d_weight, mut d_x) = (vec![f64::NAN; weight.len()], vec![f64::NAN; z.len()]);
     let rectified = Rectified { z: &z, affine: &affine, center: &center };
@@ -100,7 +105,7 @@ fn check(conv: Convolution) {
         input: Some(Receiver { into: &mut d_x, rectified: Some(rectified) }),
     };
     let outgoing = Outgoing { g: &g, z: &out, line: &line };
-    let sums = Sums::total(&conv.backward(source, &weight, outgoing, wanted, &buffers));
+    let sums = Sums::total(&conv.backward_by(way, source, &weight, outgoing, wanted, &buffers));
 
     assert_close(&out, &expected.out, "output");
     assert_close(&d_weight, &expected.d_weight, "gradient of the weight");
@@ -125,11 +130,11 @@ fn check(conv: Convolution) {
     // Each gradient alone is the same.
     let mut alone = vec![f64::NAN; weight.len()];
     let wanted = Wanted { weight: Some(&mut alone), input: None };
-    conv.backward(source, &weight, outgoing, wanted, &buffers);
+    conv.backward_by(way, source, &weight, outgoing, wanted, &buffers);
     assert_close(&alone, &d_weight, "gradient of the weight alone");
     let mut alone = vec![f64::NAN; z.len()];
     let input = Some(Receiver { into: &mut alone, rectified: Some(rectified) });
-    conv.backward(source, &weight, outgoing, Wanted { weight: None, input }, &buffers);
+    conv.backward_by(way, source, &weight, outgoing, Wanted { weight: None, input }, &buffers);
     assert_close(&alone, &d_x, "gradient of the input alone");
 }
 
@@ -157,12 +162,23 @@ fn strided_ones() {
 
 #[test]
 fn winograds() {
-    check(sizes((2, 8, 8), (16, 16), (3, 1, 1)));
-    check(sizes((3, 7, 5), (16, 32), (3, 1, 1)));
-    check(sizes((1, 14, 13), (32, 16), (3, 1, 1)));
-    check(sizes((5, 1, 3), (16, 16), (3, 1, 1)));
+    let winograd = |images, channels| check_by(sizes(images, channels, (3, 1, 1)), Way::Winograd);
+    winograd((2, 8, 8), (16, 16));
+    winograd((3, 7, 5), (16, 32));
+    winograd((1, 14, 13), (32, 16));
+    winograd((5, 1, 3), (16, 16));
     // More tiles than are handled at a time.
-    check(sizes((5, 24, 24), (16, 16), (3, 1, 1)));
+    winograd((5, 24, 24), (16, 16));
+}
+
+#[test]
+fn the_way_depends_on_what_is_spared() {
+    let way = |images, channels| sizes(images, channels, (3, 1, 1)).way();
+
+    assert_eq!(way((16, 56, 56), (64, 64)), Way::Winograd);
+    assert_eq!(way((16, 14, 14), (256, 256)), Way::Winograd);
+    assert_eq!(way((16, 3, 3), (512, 512)), Way::Unfolded);
+    assert_eq!(way((16, 56, 56), (24, 64)), Way::Unfolded);
 }
 
 #[test]

@@ -21,6 +21,8 @@ use crate::nn::real::vectorised;
 
 /// Tiles that are multiplied at a time, at the least where there are so many.
 const TILES: usize = 128;
+/// Channels of tiles that a thread takes at a time, at the least.
+const TASK: usize = 2048;
 /// Inputs, or outputs, whose filters one task transforms.
 const FILTERS: usize = 8;
 
@@ -29,6 +31,11 @@ const FILTERS: usize = 8;
 enum Order {
     InputsFirst,
     OutputsFirst,
+}
+
+/// Tiles of all images.
+pub(super) fn tiles(conv: &Convolution) -> usize {
+    conv.images * conv.height.div_ceil(OUT) * conv.width.div_ceil(OUT)
 }
 
 /// Where tiles lie in an image.
@@ -54,11 +61,18 @@ impl Tiling {
     }
 }
 
-/// Cuts `[PLACES, tiles, channels]` into what each row of tiles owns of every place.
+/// Values from one place of transformed tiles, or filters, to the next. A transform touches every
+/// place at once: apart by a multiple of a page they would all fall into the same set of the cache.
+fn place_stride(rows: usize, channels: usize) -> usize {
+    rows * channels + LANES
+}
+
+/// Cuts `PLACES` places of `[tiles, channels]` into what each row of tiles owns of every place.
 fn by_tile_row<T>(all: &mut [T], tiles: usize, row: usize, channels: usize) -> Vec<Vec<&mut [T]>> {
     let mut rows: Vec<Vec<&mut [T]>> =
         (0..tiles / row).map(|_| Vec::with_capacity(PLACES)).collect();
-    for place in all.chunks_exact_mut(tiles * channels) {
+    for place in all.chunks_exact_mut(place_stride(tiles, channels)) {
+        let place = &mut place[..tiles * channels];
         for (own, part) in rows.iter_mut().zip(place.chunks_exact_mut(row * channels)) {
             own.push(part);
         }
@@ -66,9 +80,39 @@ fn by_tile_row<T>(all: &mut [T], tiles: usize, row: usize, channels: usize) -> V
     rows
 }
 
+/// Rows of tiles that a thread takes at a time: enough to be worth the handing out.
+fn rows_at_a_time(tiling: Tiling, channels: usize) -> usize {
+    (TASK / (tiling.columns * channels)).max(1)
+}
+
 /// Cuts the rows of some images into what each row of tiles covers: four lines, fewer at the end.
 fn by_slab<T>(all: &mut [T], image: usize, line: usize) -> Vec<&mut [T]> {
     all.chunks_mut(image).flat_map(|image| image.chunks_mut(OUT * line)).collect()
+}
+
+/// The matrix at the start of a place.
+fn first_place<T>(place: &[T], (rows, columns): (usize, usize)) -> Matrix<'_, T> {
+    Matrix::new(&place[..rows * columns], rows, columns)
+}
+
+/// Does `work` for each place of three stacks of matrices of these shapes, the first the target.
+fn by_place<T: WithDType>(
+    target: &mut [T],
+    factors: [&[T]; 2],
+    shapes: [(usize, usize); 3],
+    work: impl Fn(Target<'_, T>, [Matrix<'_, T>; 2]) + Sync,
+) {
+    let [stride, left, right] = shapes.map(|(rows, columns)| place_stride(rows, columns));
+    let [of_target, of_left, of_right] = shapes;
+    target
+        .par_chunks_exact_mut(stride)
+        .zip(factors[0].par_chunks_exact(left))
+        .zip(factors[1].par_chunks_exact(right))
+        .for_each(|((target, left), right)| {
+            let (rows, columns) = of_target;
+            let target = Target::new(&mut target[..rows * columns], rows, columns);
+            work(target, [first_place(left, of_left), first_place(right, of_right)]);
+        });
 }
 
 impl Convolution {
@@ -85,30 +129,25 @@ impl Convolution {
         let out_image = self.height * out_line;
         let filters = self.transform_filters(weight, Order::InputsFirst, buffers);
         let most = tiling.tiles(tiling.images);
-        let mut tiles_in = buffers.take(PLACES * most * inputs);
-        let mut tiles_out = buffers.take(PLACES * most * outputs);
+        let mut tiles_in = buffers.take(PLACES * place_stride(most, inputs));
+        let mut tiles_out = buffers.take(PLACES * place_stride(most, outputs));
         let mut moments = Vec::new();
         for (number, out) in out.chunks_mut(tiling.images * out_image).enumerate() {
             let images = out.len() / out_image;
             let tiles = tiling.tiles(images);
             let start = number * tiling.images * in_image;
             let source = source.part(start..start + images * in_image);
-            let tiles_in = &mut tiles_in[..PLACES * tiles * inputs];
-            let tiles_out = &mut tiles_out[..PLACES * tiles * outputs];
+            let tiles_in = &mut tiles_in[..PLACES * place_stride(tiles, inputs)];
+            let tiles_out = &mut tiles_out[..PLACES * place_stride(tiles, outputs)];
             self.transform_input(source, tiling, tiles_in, buffers);
-            tiles_out
-                .par_chunks_exact_mut(tiles * outputs)
-                .zip(tiles_in.par_chunks_exact(tiles * inputs))
-                .zip(filters.par_chunks_exact(inputs * outputs))
-                .for_each(|((out, x), filter)| {
-                    let x = Matrix::new(x, tiles, inputs);
-                    let filter = Matrix::new(filter, inputs, outputs);
-                    let target = Target::new(out, tiles, outputs);
-                    multiply(target, x, filter, Into::Replace, Threads::One);
-                });
+            let shapes = [(tiles, outputs), (tiles, inputs), (inputs, outputs)];
+            by_place(tiles_out, [tiles_in, &filters], shapes, |out, [x, filter]| {
+                multiply(out, x, filter, Into::Replace, Threads::One);
+            });
             let tiles_out = &*tiles_out;
             let slabs: Vec<_> = by_slab(out, out_image, out_line);
-            let parts = slabs.into_par_iter().enumerate().map(|(row, slab)| {
+            let tasks = slabs.into_par_iter().with_min_len(rows_at_a_time(tiling, outputs));
+            let parts = tasks.enumerate().map(|(row, slab)| {
                 let first = row * tiling.columns;
                 let shape = (tiles, self.width, outputs);
                 vectorised(
@@ -136,63 +175,49 @@ impl Convolution {
         let Wanted { weight: d_weight, input } = wanted;
         let filters =
             input.is_some().then(|| self.transform_filters(weight, Order::OutputsFirst, buffers));
-        let mut d_filters = d_weight.is_some().then(|| buffers.take(PLACES * inputs * outputs));
+        let mut d_filters =
+            d_weight.is_some().then(|| buffers.take(PLACES * place_stride(inputs, outputs)));
         let (mut into, rectified) = match input {
             Some(Receiver { into, rectified }) => (Some(into), rectified),
             None => (None, None),
         };
         let most = tiling.tiles(tiling.images);
-        let mut tiles_in = buffers.take(PLACES * most * inputs);
-        let mut tiles_out = buffers.take(PLACES * most * outputs);
+        let mut tiles_in = buffers.take(PLACES * place_stride(most, inputs));
+        let mut tiles_out = buffers.take(PLACES * place_stride(most, outputs));
         let mut sums = Vec::new();
         for first in (0..self.images).step_by(tiling.images) {
             let images = tiling.images.min(self.images - first);
             let tiles = tiling.tiles(images);
             let range = first * in_image..(first + images) * in_image;
-            let tiles_in = &mut tiles_in[..PLACES * tiles * inputs];
-            let tiles_out = &mut tiles_out[..PLACES * tiles * outputs];
+            let tiles_in = &mut tiles_in[..PLACES * place_stride(tiles, inputs)];
+            let tiles_out = &mut tiles_out[..PLACES * place_stride(tiles, outputs)];
             let outgoing = outgoing.part(first * out_image..(first + images) * out_image);
             self.transform_outgoing(outgoing, tiling, tiles_out, buffers);
             let tiles_out = &*tiles_out;
             if let Some(d_filters) = &mut d_filters {
                 self.transform_input(source.part(range.clone()), tiling, tiles_in, buffers);
                 let into = if first == 0 { Into::Replace } else { Into::Add };
-                d_filters
-                    .par_chunks_exact_mut(inputs * outputs)
-                    .zip(tiles_in.par_chunks_exact(tiles * inputs))
-                    .zip(tiles_out.par_chunks_exact(tiles * outputs))
-                    .for_each(|((d_filter, x), dz)| {
-                        let target = Target::new(d_filter, inputs, outputs);
-                        let x = Matrix::new(x, tiles, inputs).transposed();
-                        multiply(target, x, Matrix::new(dz, tiles, outputs), into, Threads::One);
-                    });
+                let shapes = [(inputs, outputs), (tiles, inputs), (tiles, outputs)];
+                by_place(d_filters, [tiles_in, tiles_out], shapes, |d_filter, [x, dz]| {
+                    multiply(d_filter, x.transposed(), dz, into, Threads::One);
+                });
             }
             let (Some(filters), Some(d_x)) = (&filters, &mut into) else { continue };
-            tiles_in
-                .par_chunks_exact_mut(tiles * inputs)
-                .zip(tiles_out.par_chunks_exact(tiles * outputs))
-                .zip(filters.par_chunks_exact(inputs * outputs))
-                .for_each(|((d_x, dz), filter)| {
-                    let filter = Matrix::new(filter, outputs, inputs);
-                    let dz = Matrix::new(dz, tiles, outputs);
-                    let target = Target::new(d_x, tiles, inputs);
-                    multiply(target, dz, filter, Into::Replace, Threads::One);
-                });
+            let shapes = [(tiles, inputs), (tiles, outputs), (outputs, inputs)];
+            by_place(tiles_in, [tiles_out, filters], shapes, |d_x, [dz, filter]| {
+                multiply(d_x, dz, filter, Into::Replace, Threads::One);
+            });
             let tiles_in = &*tiles_in;
             let line = self.width * inputs;
             let slabs = by_slab(&mut d_x[range.clone()], in_image, line);
-            let parts = slabs.into_par_iter().enumerate().map(|(row, slab)| {
+            let tasks = slabs.into_par_iter().with_min_len(rows_at_a_time(tiling, inputs));
+            let parts = tasks.enumerate().map(|(row, slab)| {
                 let lines = Lines::around(row, tiling);
-                let columns = OUT * tiling.columns + 2;
-                let mut scratch = buffers.zeros(OUT * columns * inputs);
-                let shape = (tiles, tiling.columns, inputs);
+                let shape = (tiles, tiling.columns, self.width, inputs);
                 vectorised(
                     #[inline(always)]
-                    || gather_input(tiles_in, lines, shape, &mut scratch),
+                    || gather_input(tiles_in, lines, shape, slab),
                 );
-                for (line_at, out) in slab.chunks_exact_mut(line).enumerate() {
-                    out.copy_from_slice(&scratch[(line_at * columns + 1) * inputs..][..line]);
-                }
                 let start =
                     range.start + (row / tiling.rows) * in_image + (row % tiling.rows) * OUT * line;
                 rectified.map(|rectified| rectified.part(start..start + slab.len()).pass(slab))
@@ -218,7 +243,7 @@ impl Convolution {
             Order::InputsFirst => (from_input, from_output),
             Order::OutputsFirst => (from_output, from_input),
         };
-        let mut filters = buffers.take(PLACES * self.inputs * self.outputs);
+        let mut filters = buffers.take(PLACES * place_stride(self.inputs, self.outputs));
         let parts = by_tile_row(&mut filters, outer.0, FILTERS, inner.0);
         parts.into_par_iter().enumerate().for_each(|(part, mut places)| {
             vectorised(
@@ -251,7 +276,7 @@ impl Convolution {
                 || {
                     for input in 0..inputs {
                         let start = input * outputs + part * LANES;
-                        let place = inputs * outputs;
+                        let place = place_stride(inputs, outputs);
                         let u = load::<T, TILE>(d_filters, start, place, TILE * place);
                         let g = both::<T, TILE, 3>(&u, filter_transposed);
                         for lane in 0..LANES {
@@ -266,6 +291,18 @@ impl Convolution {
         });
     }
 
+    /// What each row of tiles owns of every place, as tasks.
+    fn tile_rows<'a, T: WithDType>(
+        &self,
+        all: &'a mut [T],
+        tiling: Tiling,
+        channels: usize,
+    ) -> impl IndexedParallelIterator<Item = (usize, Vec<&'a mut [T]>)> {
+        let tiles = (all.len() / PLACES - LANES) / channels;
+        let rows = by_tile_row(all, tiles, tiling.columns, channels);
+        rows.into_par_iter().with_min_len(rows_at_a_time(tiling, channels)).enumerate()
+    }
+
     /// `V = Bᵀ d B` of every tile of some images: `[PLACES, tiles, C]`.
     fn transform_input<T: WithDType>(
         &self,
@@ -275,20 +312,23 @@ impl Convolution {
         buffers: &Buffers<T>,
     ) {
         let (channels, line) = (self.inputs, self.width * self.inputs);
-        let tiles = tiles_in.len() / PLACES / channels;
-        let rows = by_tile_row(tiles_in, tiles, tiling.columns, channels);
-        rows.into_par_iter().enumerate().for_each(|(number, mut places)| {
+        let columns = OUT * tiling.columns + 2;
+        let tasks = self.tile_rows(tiles_in, tiling, channels);
+        let scratch = || buffers.take(TILE * columns * channels);
+        tasks.for_each_init(scratch, |scratch, (number, mut places)| {
             let (image, row) = (number / tiling.rows, number % tiling.rows);
-            let columns = OUT * tiling.columns + 2;
-            let mut scratch = buffers.zeros(TILE * columns * channels);
-            for at in 0..TILE {
-                // The tile begins one line above its outputs.
+            for (at, out) in scratch.chunks_exact_mut(columns * channels).enumerate() {
+                // The tile begins one line above its outputs and one position before them.
                 let Some(y) = (row * OUT + at).checked_sub(1).filter(|y| *y < self.height) else {
+                    out.fill(T::zero());
                     continue;
                 };
                 let start = (image * self.height + y) * line;
-                let out = &mut scratch[(at * columns + 1) * channels..][..line];
+                let (before, out) = out.split_at_mut(channels);
+                let (out, after) = out.split_at_mut(line);
+                before.fill(T::zero());
                 source.part(start..start + line).write(out);
+                after.fill(T::zero());
             }
             vectorised(
                 #[inline(always)]
@@ -296,7 +336,7 @@ impl Convolution {
                     for column in 0..tiling.columns {
                         for first in (0..channels).step_by(LANES) {
                             let start = column * OUT * channels + first;
-                            let d = load::<T, TILE>(&scratch, start, channels, columns * channels);
+                            let d = load::<T, TILE>(scratch, start, channels, columns * channels);
                             let v = both::<T, TILE, TILE>(&d, input);
                             scatter(&v, &mut places, column * channels + first);
                         }
@@ -315,16 +355,21 @@ impl Convolution {
         buffers: &Buffers<T>,
     ) {
         let (channels, line) = (self.outputs, self.width * self.outputs);
-        let tiles = tiles_out.len() / PLACES / channels;
-        let rows = by_tile_row(tiles_out, tiles, tiling.columns, channels);
-        rows.into_par_iter().enumerate().for_each(|(number, mut places)| {
+        let columns = OUT * tiling.columns;
+        let tasks = self.tile_rows(tiles_out, tiling, channels);
+        let scratch = || buffers.take(OUT * columns * channels);
+        tasks.for_each_init(scratch, |scratch, (number, mut places)| {
             let (image, row) = (number / tiling.rows, number % tiling.rows);
-            let columns = OUT * tiling.columns;
-            let mut scratch = buffers.zeros(OUT * columns * channels);
-            for at in 0..OUT.min(self.height - row * OUT) {
-                let start = (image * self.height + row * OUT + at) * line;
-                let out = &mut scratch[at * columns * channels..][..line];
+            for (at, out) in scratch.chunks_exact_mut(columns * channels).enumerate() {
+                let y = row * OUT + at;
+                if y >= self.height {
+                    out.fill(T::zero());
+                    continue;
+                }
+                let start = (image * self.height + y) * line;
+                let (out, after) = out.split_at_mut(line);
                 outgoing.part(start..start + line).write(out);
+                after.fill(T::zero());
             }
             vectorised(
                 #[inline(always)]
@@ -332,7 +377,7 @@ impl Convolution {
                     for column in 0..tiling.columns {
                         for first in (0..channels).step_by(LANES) {
                             let start = column * OUT * channels + first;
-                            let y = load::<T, OUT>(&scratch, start, channels, columns * channels);
+                            let y = load::<T, OUT>(scratch, start, channels, columns * channels);
                             let m = both::<T, OUT, TILE>(&y, output_transposed);
                             scatter(&m, &mut places, column * channels + first);
                         }
@@ -352,7 +397,7 @@ fn transform_output<T: WithDType>(
     slab: &mut [T],
 ) {
     let lines = slab.len() / (width * channels);
-    let place = tiles * channels;
+    let place = place_stride(tiles, channels);
     for column in 0..width.div_ceil(OUT) {
         for channel in (0..channels).step_by(LANES) {
             let start = (first + column) * channels + channel;
@@ -388,16 +433,17 @@ impl Lines {
     }
 }
 
-/// `dd = B dV Bᵀ` of a row of tiles and of the neighbours' lines that overlap it, added up.
+/// `dd = B dV Bᵀ` of a row of tiles and of the neighbours' lines that overlap it, added up in the
+/// lines that the row covers.
 #[inline(always)]
 fn gather_input<T: WithDType>(
     tiles_in: &[T],
     rows: Lines,
-    (tiles, columns, channels): (usize, usize, usize),
-    scratch: &mut [T],
+    (tiles, columns, width, channels): (usize, usize, usize, usize),
+    slab: &mut [T],
 ) {
-    let line = (OUT * columns + 2) * channels;
-    let place = tiles * channels;
+    let lines = (slab.len() / (width * channels)).min(OUT);
+    let place = place_stride(tiles, channels);
     for column in 0..columns {
         for first in (0..channels).step_by(LANES) {
             let start = |row: usize| (row * columns + column) * channels + first;
@@ -421,11 +467,19 @@ fn gather_input<T: WithDType>(
                     half[OUT - 1][x] += Lanes::load(&tiles_in[start(below) + x * place..]);
                 }
             }
-            for y in 0..OUT {
+            for y in 0..lines {
                 let across = input_transposed(half[y]);
                 for x in 0..TILE {
-                    let at = y * line + (column * OUT + x) * channels + first;
-                    (Lanes::load(&scratch[at..]) + across[x]).store(&mut scratch[at..]);
+                    // The tile begins one position before its outputs, and shares two with the
+                    // tile before it.
+                    let Some(to) = (column * OUT + x).checked_sub(1).filter(|to| *to < width)
+                    else {
+                        continue;
+                    };
+                    let at = (y * width + to) * channels + first;
+                    let is_shared = column > 0 && x < TILE - OUT;
+                    let before = if is_shared { Lanes::load(&slab[at..]) } else { Lanes::zero() };
+                    (before + across[x]).store(&mut slab[at..]);
                 }
             }
         }
