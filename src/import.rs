@@ -14,7 +14,7 @@ use crate::domain::name::Name;
 use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::{InferenceError, Runtime};
 use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
-use crate::nn::{self, Encoder, Mode, Params, Tensors};
+use crate::nn::{self, Encoder, Params, Tensors};
 use crate::onnx::{Export, OnnxError, export};
 use crate::store::{Store, StoreError, backbones};
 
@@ -230,7 +230,7 @@ fn candle_features(
     let params = Params::new(tensors, DType::F32, &Device::Cpu)?;
     let network = Encoder::new(architecture, &params)?;
     let input = Tensor::from_slice(input, (PARITY_IMAGES, 3, side, side), &Device::Cpu)?;
-    let features = network.forward(&input, Mode::Frozen)?;
+    let features = network.infer(&input)?;
     let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
     Ok([flat(&features.embedding)?, flat(&features.feature_map)?])
 }

@@ -82,7 +82,9 @@ impl Encoder {
             Self::ResNet(network) => {
                 network.tail(&network.trunk(&images.detach(), 0, kind, mode)?, 0, kind, mode)?
             }
-            Self::Vit(network) => network.tail(&network.trunk(images, 0)?, 0)?,
+            Self::Vit(network) => {
+                network.tail(&network.trunk(&images.detach(), 0, kind)?, 0, kind)?
+            }
         };
         Ok(Features { embedding: embedding.detach(), feature_map: feature_map.detach() })
     }
@@ -92,7 +94,7 @@ impl Encoder {
     pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         match self {
             Self::ResNet(network) => network.trunk(images, stages, Kind::Training, mode),
-            Self::Vit(network) => network.trunk(images, stages),
+            Self::Vit(network) => network.trunk(images, stages, Kind::Training),
         }
     }
 
@@ -100,7 +102,7 @@ impl Encoder {
     pub fn tail(&self, activations: &Tensor, stages: usize, mode: Mode) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.tail(activations, stages, Kind::Training, mode),
-            Self::Vit(network) => network.tail(activations, stages),
+            Self::Vit(network) => network.tail(activations, stages, Kind::Training),
         }
     }
 
@@ -110,7 +112,7 @@ impl Encoder {
         let mut gradients = Gradients::from_store(params, &loss.backward()?);
         match self {
             Self::ResNet(network) => gradients.add(network.take_gradients())?,
-            Self::Vit(network) => network.drain(&mut gradients),
+            Self::Vit(network) => gradients.add(network.take_gradients())?,
         }
         Ok(gradients)
     }

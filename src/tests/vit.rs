@@ -212,8 +212,8 @@ fn an_exported_small_transformer_answers_as_candle_does_at_any_size() {
     }
 }
 
-#[test]
-fn exported_sam_vit_b_answers_as_candle_does() {
+/// Random weights of the real size, with a head.
+fn sam_vit_b() -> (vit::Layout, Tensors) {
     let layout = vit::Layout::of(Architecture::SamVitB).expect("a transformer");
     let mut tensors = random(Architecture::SamVitB, 2).expect("weights");
     assert!(tensors.keys().eq(expected(Architecture::SamVitB).keys()));
@@ -222,7 +222,22 @@ fn exported_sam_vit_b_answers_as_candle_does() {
             .into_iter()
             .filter(|(name, _)| name.starts_with("fc.")),
     );
+    (layout, tensors)
+}
+
+#[test]
+fn exported_sam_vit_b_answers_as_candle_does() {
+    let (layout, tensors) = sam_vit_b();
     exports_what_candle_computes(&layout, &tensors, (1, 224), |what| {
+        export(what).expect("written")
+    });
+}
+
+#[test]
+#[ignore = "takes some minutes and six gigabytes; windows are filled up at this size"]
+fn exported_sam_vit_b_answers_as_candle_does_at_1024_pixels() {
+    let (layout, tensors) = sam_vit_b();
+    exports_what_candle_computes(&layout, &tensors, (1, 1024), |what| {
         export(what).expect("written")
     });
 }

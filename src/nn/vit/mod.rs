@@ -19,6 +19,7 @@ pub use composed::offset_table;
 pub use layout::{EPSILON, Layout};
 
 use super::encoder::Features;
+use super::engine::Kind;
 use super::{Gradients, Params};
 use neck::Neck;
 use parameters::{Block, Layer};
@@ -71,60 +72,61 @@ impl Vit {
 
     /// Tokens `[N, H / patch, W / patch, D]` that enter the last `stages` blocks for pictures
     /// `[N, 3, H, W]`.
-    pub fn trunk(&self, images: &Tensor, stages: usize) -> Result<Tensor> {
+    pub fn trunk(&self, images: &Tensor, stages: usize, kind: Kind) -> Result<Tensor> {
         let (_, channels, height, width) = images.dims4()?;
         let patch = self.layout.patch;
         if channels != 3 || height % patch != 0 || width % patch != 0 || height * width == 0 {
             bail!("{channels}x{height}x{width} pictures have no whole patches of {patch} pixels");
         }
-        let tokens = self.embed(images)?;
-        self.through(&self.blocks[..self.first_of(stages)], tokens)
+        let tokens = self.embed(images, kind)?;
+        self.through(&self.blocks[..self.first_of(stages)], tokens, kind)
     }
 
     /// Features from the tokens that enter the last `stages` blocks: the embedding is the mean of
     /// the tokens, `[N, D]`, the feature map what the neck makes of them, `[N, neck, H, W]`.
-    pub fn tail(&self, tokens: &Tensor, stages: usize) -> Result<Features> {
-        let tokens = self.through(&self.blocks[self.first_of(stages)..], tokens.clone())?;
+    pub fn tail(&self, tokens: &Tensor, stages: usize, kind: Kind) -> Result<Features> {
+        let tokens = self.through(&self.blocks[self.first_of(stages)..], tokens.clone(), kind)?;
         let embedding = tokens.flatten(1, 2)?.mean(1)?;
         Ok(Features { embedding, feature_map: self.neck.forward(&tokens)? })
     }
 
-    /// Adds the gradients of the parameters that candle's graph does not know.
-    pub(super) fn drain(&self, gradients: &mut Gradients) {
-        for (name, gradient) in self.sink.take() {
-            gradients.insert(name, gradient);
-        }
+    /// The gradients of the parameters that candle's graph does not know, since the last time.
+    pub(super) fn take_gradients(&self) -> Gradients {
+        self.sink.take()
     }
 
     fn first_of(&self, stages: usize) -> usize {
         self.blocks.len().saturating_sub(stages)
     }
 
-    fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        let (layer, patch) = (&self.patches, self.layout.patch);
+    fn embed(&self, images: &Tensor, kind: Kind) -> Result<Tensor> {
+        let (layer, patch, anchor) = (&self.patches, self.layout.patch, self.anchor(kind));
         match (images.device(), images.dtype()) {
             (Device::Cpu, DType::F32) => {
-                Patches::<f32>::apply(layer, patch, &self.sink, images, &self.anchor)
+                Patches::<f32>::apply(layer, patch, &self.sink, images, anchor)
             }
             (Device::Cpu, DType::F64) => {
-                Patches::<f64>::apply(layer, patch, &self.sink, images, &self.anchor)
+                Patches::<f64>::apply(layer, patch, &self.sink, images, anchor)
             }
             _ => composed::patches(layer, patch, images),
         }
     }
 
-    fn through(&self, blocks: &[Block], tokens: Tensor) -> Result<Tensor> {
+    fn anchor(&self, kind: Kind) -> Option<&Tensor> {
+        match kind {
+            Kind::Training => Some(self.anchor.as_tensor()),
+            Kind::Inference => None,
+        }
+    }
+
+    fn through(&self, blocks: &[Block], tokens: Tensor, kind: Kind) -> Result<Tensor> {
         if blocks.is_empty() {
             return Ok(tokens);
         }
-        let (layout, sink) = (&self.layout, &self.sink);
+        let (layout, sink, anchor) = (&self.layout, &self.sink, self.anchor(kind));
         match (tokens.device(), tokens.dtype()) {
-            (Device::Cpu, DType::F32) => {
-                Tower::<f32>::apply(layout, blocks, sink, &tokens, &self.anchor)
-            }
-            (Device::Cpu, DType::F64) => {
-                Tower::<f64>::apply(layout, blocks, sink, &tokens, &self.anchor)
-            }
+            (Device::Cpu, DType::F32) => Tower::<f32>::apply(layout, blocks, sink, &tokens, anchor),
+            (Device::Cpu, DType::F64) => Tower::<f64>::apply(layout, blocks, sink, &tokens, anchor),
             _ => blocks.iter().try_fold(tokens, |tokens, block| block.composed(layout, &tokens)),
         }
     }
@@ -139,6 +141,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::{Layout, Vit, composed};
+    use crate::nn::engine::Kind;
     use crate::nn::{Encoder, Gradients, Params, lora, weights};
 
     /// Odd sides, a window that does not fit, and tables that are interpolated.
@@ -184,7 +187,7 @@ mod tests {
             (0..2 * 3 * 12 * 20).map(|_| random.random_range(-1.0..1.0)).collect();
         let images = Tensor::from_vec(pixels, (2, 3, 12, 20), &Device::Cpu).expect("pictures");
 
-        let kernels = vit.trunk(&images, 0).expect("tokens");
+        let kernels = vit.trunk(&images, 0, Kind::Training).expect("tokens");
         let composed = composed::patches(&vit.patches, 4, &images).expect("tokens");
         let composed = vit.blocks.iter().try_fold(composed, |x, block| block.composed(&layout, &x));
         let composed = composed.expect("tokens");

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout as Strides, Result, Shape, Tensor};
 
 use super::parameters::Layer;
 use super::products::{affine, layer_gradients};
@@ -26,12 +26,15 @@ impl<T: Real> Patches<T> {
         patch: usize,
         sink: &Sink,
         images: &Tensor,
-        anchor: &Tensor,
+        anchor: Option<&Tensor>,
     ) -> Result<Tensor> {
         let is_trained = layer.weight.is_trained || layer.bias.is_trained;
         let op = Self { layer: layer.clone(), patch, sink: sink.clone(), number: PhantomData };
         let images = images.contiguous()?;
-        if is_trained { images.apply_op2(anchor, op) } else { images.apply_op2_no_bwd(anchor, &op) }
+        match anchor.filter(|_| is_trained) {
+            None => images.apply_op1_no_bwd(&op),
+            Some(anchor) => images.apply_op2(anchor, op),
+        }
     }
 
     /// The values of each patch, channel after channel, row after row: `[tokens, 3 patch²]`.
@@ -56,6 +59,23 @@ impl<T: Real> Patches<T> {
 
 type Dims = (usize, usize, usize, usize);
 
+impl<T: Real> CustomOp1 for Patches<T> {
+    fn name(&self) -> &'static str {
+        "patches"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Strides) -> Result<(CpuStorage, Shape)> {
+        let dims = layout.shape().dims4()?;
+        let patches = self.unfold(values::<T>(storage, layout)?, dims);
+        let (weight, bias) =
+            (Borrowed::of(&self.layer.weight.tensor), Borrowed::of(&self.layer.bias.tensor));
+        let bias = bias.values::<T>()?;
+        let out = affine(&patches, weight.values()?, bias, None);
+        let shape = (dims.0, dims.2 / self.patch, dims.3 / self.patch, bias.len());
+        Ok((T::to_cpu_storage_owned(out), shape.into()))
+    }
+}
+
 impl<T: Real> CustomOp2 for Patches<T> {
     fn name(&self) -> &'static str {
         "patches"
@@ -68,14 +88,7 @@ impl<T: Real> CustomOp2 for Patches<T> {
         _: &CpuStorage,
         _: &Strides,
     ) -> Result<(CpuStorage, Shape)> {
-        let dims = l1.shape().dims4()?;
-        let patches = self.unfold(values::<T>(s1, l1)?, dims);
-        let (weight, bias) =
-            (Borrowed::of(&self.layer.weight.tensor), Borrowed::of(&self.layer.bias.tensor));
-        let bias = bias.values::<T>()?;
-        let out = affine(&patches, weight.values()?, bias, None);
-        let shape = (dims.0, dims.2 / self.patch, dims.3 / self.patch, bias.len());
-        Ok((T::to_cpu_storage_owned(out), shape.into()))
+        CustomOp1::cpu_fwd(self, s1, l1)
     }
 
     fn bwd(

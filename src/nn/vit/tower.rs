@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, Layout as Strides, Result, Shape, Tensor, bail,
+};
 
 use super::block::Saved;
 use super::layout::Layout;
@@ -23,17 +25,17 @@ pub(super) struct Tower<T> {
 }
 
 impl<T: Real> Tower<T> {
-    /// Tokens after the blocks. Its second input joins the graph of `anchor` where something is
-    /// trained: candle knows nothing of the parameters.
+    /// Tokens after the blocks. Where something is trained, they join the graph of `anchor`: candle
+    /// knows nothing of the parameters. Without one there is no way back.
     pub(super) fn apply(
         layout: &Arc<Layout>,
         blocks: &[Block],
         sink: &Sink,
         tokens: &Tensor,
-        anchor: &Tensor,
+        anchor: Option<&Tensor>,
     ) -> Result<Tensor> {
         let is_trained = blocks.iter().any(Block::is_trained);
-        let is_kept = is_trained || tokens.track_op();
+        let is_kept = anchor.is_some() && (is_trained || tokens.track_op());
         let tower = Self {
             layout: Arc::clone(layout),
             blocks: blocks.to_vec(),
@@ -41,12 +43,11 @@ impl<T: Real> Tower<T> {
             is_kept,
             saved: Mutex::default(),
         };
-        let anchor = if is_trained { anchor.clone() } else { anchor.detach() };
         let tokens = tokens.contiguous()?;
-        if is_kept {
-            tokens.apply_op2(&anchor, tower)
-        } else {
-            tokens.apply_op2_no_bwd(&anchor, &tower)
+        match anchor.filter(|_| is_kept) {
+            None => tokens.apply_op1_no_bwd(&tower),
+            Some(anchor) if is_trained => tokens.apply_op2(anchor, tower),
+            Some(anchor) => tokens.apply_op2(&anchor.detach(), tower),
         }
     }
 
@@ -75,6 +76,18 @@ impl<T: Real> Tower<T> {
     }
 }
 
+impl<T: Real> CustomOp1 for Tower<T> {
+    fn name(&self) -> &'static str {
+        "transformer-blocks"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Strides) -> Result<(CpuStorage, Shape)> {
+        let (images, rows, columns, _) = layout.shape().dims4()?;
+        let out = self.forward(values::<T>(storage, layout)?, (images, rows, columns))?;
+        Ok((T::to_cpu_storage_owned(out), layout.shape().clone()))
+    }
+}
+
 impl<T: Real> CustomOp2 for Tower<T> {
     fn name(&self) -> &'static str {
         "transformer-blocks"
@@ -87,9 +100,7 @@ impl<T: Real> CustomOp2 for Tower<T> {
         _: &CpuStorage,
         _: &Strides,
     ) -> Result<(CpuStorage, Shape)> {
-        let (images, rows, columns, _) = l1.shape().dims4()?;
-        let out = self.forward(values::<T>(s1, l1)?, (images, rows, columns))?;
-        Ok((T::to_cpu_storage_owned(out), l1.shape().clone()))
+        CustomOp1::cpu_fwd(self, s1, l1)
     }
 
     fn bwd(

@@ -50,11 +50,19 @@ pub(super) struct Layer {
 /// A network's loss and gradients, and three steps with each optimiser.
 #[derive(Debug, Deserialize)]
 pub(super) struct Network {
+    pub(super) pictures: Pictures,
     pub(super) embedding: Summary,
     pub(super) loss: f64,
     pub(super) gradients: BTreeMap<String, Summary>,
     pub(super) steps: BTreeMap<String, Steps>,
     pub(super) feature_map: Option<Summary>,
+}
+
+/// The name that pictures are drawn by, and their shape.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pictures {
+    pub(super) name: String,
+    pub(super) shape: [usize; 4],
 }
 
 /// Losses before each of three steps, and the weights after them.

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use lvmed::nn::Mode;
 use lvmed::nn::attention::attention;
 use lvmed::nn::batch_norm::BatchNorm;
-use lvmed::nn::conv::conv2d;
+use lvmed::nn::conv::{ConvSettings, convolve};
 use lvmed::nn::gelu::gelu;
 use lvmed::nn::layer_norm::layer_norm;
-use lvmed::nn::loss::cross_entropy;
+use lvmed::nn::loss::{
+    CrossEntropy, DiceAndCrossEntropy, Focal, binary_cross_entropy, binary_focal,
+};
 use lvmed::nn::ops::softmax;
-use lvmed::nn::pool::max_pool2d;
+use lvmed::nn::pool::{Border, Window, average_pool2d, max_pool2d};
+use lvmed::nn::upsample::{Interpolation, upsample};
 
 use super::draw::{draw, exact};
 use super::fixture::{Layer, Summary, read};
@@ -61,10 +64,24 @@ fn input<'a>(name: &'a str, shape: &[usize], scale: f64) -> (&'a str, Var) {
 const MAPS: [usize; 4] = [2, 3, 7, 6];
 
 #[test]
-fn convolution_as_pytorch_has_it() {
-    let inputs = [input("x", &[2, 4, 9, 11], 1.0), input("weight", &[8, 4, 3, 2], 1.0)];
-
-    Layers::read().check("conv/1,1,0,0,1,1,1", &inputs, |x| conv2d(x[0], x[1], 1, 0).expect("out"));
+fn convolutions_as_pytorch_has_them() {
+    let layers = Layers::read();
+    for (stride, padding, dilation, groups) in [
+        ((1, 1), (0, 0), (1, 1), 1),
+        ((2, 1), (1, 0), (1, 1), 1),
+        ((1, 2), (2, 1), (2, 3), 1),
+        ((2, 2), (1, 1), (1, 1), 2),
+        ((1, 1), (1, 1), (2, 1), 4),
+    ] {
+        let settings = ConvSettings { stride, padding, dilation, groups };
+        let inputs =
+            [input("x", &[2, 4, 9, 11], 1.0), input("weight", &[8, 4 / groups, 3, 2], 1.0)];
+        let pair = |(rows, columns): (usize, usize)| format!("{rows},{columns}");
+        let [stride, padding, dilation] = [stride, padding, dilation].map(pair);
+        layers.check(&format!("conv/{stride},{padding},{dilation},{groups}"), &inputs, |x| {
+            convolve(x[0], x[1], &settings).expect("out")
+        });
+    }
 }
 
 #[test]
@@ -113,12 +130,76 @@ fn operators_of_transformers_as_pytorch_has_them() {
 }
 
 #[test]
-fn pooling_and_cross_entropy_as_pytorch_has_them() {
+fn pooling_and_upsampling_as_pytorch_has_them() {
     let layers = Layers::read();
+    let inputs = [input("x", &MAPS, 1.0)];
 
-    layers
-        .check("max_pool", &[input("x", &MAPS, 1.0)], |x| max_pool2d(x[0], 3, 2, 1).expect("out"));
-    layers.check("cross_entropy/plain", &[input("logits", &[6, 4], 3.0)], |x| {
-        cross_entropy(x[0], &[0, 1, 2, 3, 0, 1]).expect("out")
+    layers.check("max_pool", &inputs, |x| max_pool2d(x[0], 3, 2, 1).expect("out"));
+    for (name, border) in [("counted", Border::Counted), ("left_out", Border::LeftOut)] {
+        let window = Window { size: (3, 2), stride: (2, 1), padding: (1, 1), border };
+        layers.check(&format!("average_pool/{name}"), &inputs, |x| {
+            average_pool2d(x[0], window).expect("out")
+        });
+    }
+    for (height, width) in [(14, 12), (9, 5)] {
+        for (name, interpolation) in
+            [("nearest", Interpolation::Nearest), ("bilinear", Interpolation::Bilinear)]
+        {
+            layers.check(&format!("{name}/{height},{width}"), &inputs, |x| {
+                upsample(x[0], (height, width), interpolation).expect("out")
+            });
+        }
+    }
+}
+
+fn whole_numbers(values: impl Iterator<Item = u32>, shape: &[usize]) -> Tensor {
+    Tensor::from_vec(values.collect(), shape, &Device::Cpu).expect("a tensor")
+}
+
+/// Class weights of the losses that were written down with some.
+fn class_weights() -> Option<Vec<f64>> {
+    Some(vec![1.0, 2.0, 0.5, 4.0])
+}
+
+#[test]
+fn losses_of_classes_as_pytorch_has_them() {
+    let layers = Layers::read();
+    let inputs = [input("logits", &[6, 4], 3.0)];
+    let labels = whole_numbers((0..6).map(|at| at * 5 % 4), &[6]);
+
+    for (name, class_weights, smoothing) in [
+        ("plain", None, 0.0),
+        ("smooth", None, 0.1),
+        ("weights", class_weights(), 0.0),
+        ("both", class_weights(), 0.1),
+    ] {
+        let loss = CrossEntropy { class_weights, smoothing };
+        layers.check(&format!("cross_entropy/{name}"), &inputs, |x| {
+            loss.of(x[0], &labels).expect("out")
+        });
+    }
+    for (name, class_weights) in [("plain", None), ("weights", class_weights())] {
+        let loss = Focal { gamma: 2.0, class_weights };
+        layers.check(&format!("focal/{name}"), &inputs, |x| loss.of(x[0], &labels).expect("out"));
+    }
+    let masks = whole_numbers((0..40).map(|at| at * 7 % 3), &[2, 5, 4]);
+    layers.check("dice_and_cross_entropy", &[input("logits", &[2, 3, 5, 4], 2.0)], |x| {
+        DiceAndCrossEntropy::default().of(x[0], &masks).expect("out")
+    });
+}
+
+#[test]
+fn losses_of_yes_or_no_questions_as_pytorch_has_them() {
+    let layers = Layers::read();
+    let inputs = [input("logits", &[6, 4], 3.0)];
+    let answers = exact("answers", &[6, 4]).gt(0.0).expect("answers");
+
+    for (name, weights) in [("plain", None), ("weights", class_weights())] {
+        layers.check(&format!("binary_cross_entropy/{name}"), &inputs, |x| {
+            binary_cross_entropy(x[0], &answers, weights.as_deref()).expect("out")
+        });
+    }
+    layers.check("focal/binary", &inputs, |x| {
+        binary_focal(x[0], &answers, 2.0, Some(0.25)).expect("out")
     });
 }

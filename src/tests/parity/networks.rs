@@ -4,16 +4,20 @@ use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
+use lvmed::nn::optim::{Group, Groups, Kind, Optimiser, Settings};
 use lvmed::nn::weights::expected;
 use lvmed::nn::{Encoder, Gradients, Mode, Params, Vit, vit};
 
 use super::draw::{draw, weights};
-use super::fixture::{Network, read};
+use super::fixture::{Network, Pictures, read};
 
 /// Relative difference allowed in 32-bit arithmetic; what was written down has 64.
 const SINGLE: f64 = 1e-4;
 /// Relative difference allowed in 64-bit arithmetic.
 const DOUBLE: f64 = 1e-9;
+/// As in the script.
+const LEARNING_RATE: f64 = 1e-3;
+const EPSILON: f64 = 1e-2;
 
 /// A network, its parameters with a head of three classes, and the pictures that it is shown.
 struct Subject {
@@ -24,13 +28,13 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(architecture: Architecture, mode: Mode, images: usize, dtype: DType) -> Self {
+    fn of(architecture: Architecture, mode: Mode, wanted: &Network, dtype: DType) -> Self {
         let params = parameters(expected(architecture), architecture.embedding_size(), dtype);
         let network = Encoder::new(architecture, &params).expect("a network");
-        Self { params, network, images: pictures(images, dtype), mode }
+        Self { params, network, images: wanted.pictures.draw(dtype), mode }
     }
 
-    fn small_vit(dtype: DType) -> Self {
+    fn small_vit(wanted: &Network, dtype: DType) -> Self {
         let layout = vit::Layout {
             patch: 8,
             channels: 24,
@@ -44,7 +48,7 @@ impl Subject {
         };
         let params = parameters(layout.tensors(), layout.channels, dtype);
         let network = Encoder::Vit(Vit::new(&layout, &params).expect("a network"));
-        Self { params, network, images: pictures(4, dtype), mode: Mode::Train }
+        Self { params, network, images: wanted.pictures.draw(dtype), mode: Mode::Train }
     }
 
     /// The loss of the drawn pictures, labelled 0, 1, 2, 0 and so on, and its gradients.
@@ -71,12 +75,39 @@ impl Subject {
             map.assert_is("feature map", &features.feature_map, tolerance);
         }
         let (loss, gradients) = self.gradients();
+        self.params.restore(&before).expect("set");
         assert!((loss - wanted.loss).abs() <= tolerance * wanted.loss, "{loss} {}", wanted.loss);
         let names: Vec<&str> = gradients.iter().map(|(name, _)| name).collect();
         assert!(wanted.gradients.keys().eq(names), "other parameters have a gradient");
         for (name, gradient) in gradients.iter() {
             // The gradient of the keys' part of the bias is zero but for rounding.
             wanted.gradients[name].assert_is(name, gradient, tolerance);
+        }
+    }
+}
+
+impl Subject {
+    /// Three steps with an optimiser: the losses before them, and the weights after them.
+    fn assert_steps(&self, wanted: &Network, name: &str, tolerance: f64) {
+        let kind = match name {
+            "adamw" => Kind::AdamW,
+            "adam" => Kind::Adam,
+            _ => Kind::Sgd,
+        };
+        let weight_decay = if kind == Kind::AdamW { 0.01 } else { 0.0 };
+        let settings = Settings { kind, epsilon: EPSILON, weight_decay, ..Settings::default() };
+        // PyTorch decays every parameter alike.
+        let groups = Groups::by(|_, _| Group { rate: 1.0, decay: 1.0 });
+        let mut optimiser = Optimiser::new(settings, groups);
+        let wanted = &wanted.steps[name];
+        for wanted in &wanted.losses {
+            let (loss, gradients) = self.gradients();
+            assert!((loss - wanted).abs() <= tolerance * wanted, "{name}: {loss} {wanted}");
+            optimiser.step(&self.params, &gradients, LEARNING_RATE).expect("a step");
+        }
+        for (parameter, weights) in &wanted.weights {
+            let found = self.params.get(parameter).expect("a parameter");
+            weights.assert_is(&format!("{name}: {parameter}"), found, tolerance);
         }
     }
 }
@@ -91,37 +122,49 @@ fn parameters(
     Params::new(&weights(&shapes), dtype, &Device::Cpu).expect("parameters")
 }
 
-fn pictures(count: usize, dtype: DType) -> Tensor {
-    draw("images", &[count, 3, 64, 64], 1.0, 0.0).to_dtype(dtype).expect("pictures")
+impl Pictures {
+    fn draw(&self, dtype: DType) -> Tensor {
+        draw(&self.name, &self.shape, 1.0, 0.0).to_dtype(dtype).expect("pictures")
+    }
 }
 
 #[test]
 fn a_small_transformer_computes_what_pytorch_does() {
     let wanted: Network = read("small_vit");
 
-    Subject::small_vit(DType::F64).assert_is(&wanted, DOUBLE);
-    Subject::small_vit(DType::F32).assert_is(&wanted, SINGLE);
+    for (dtype, tolerance) in [(DType::F64, DOUBLE), (DType::F32, SINGLE)] {
+        Subject::small_vit(&wanted, dtype).assert_is(&wanted, tolerance);
+        for optimiser in ["adamw", "adam", "sgd"] {
+            Subject::small_vit(&wanted, dtype).assert_steps(&wanted, optimiser, tolerance);
+        }
+    }
 }
 
 #[test]
 fn resnet18_computes_what_pytorch_does_on_either_statistics() {
     for (name, mode) in [("resnet18_train", Mode::Train), ("resnet18_frozen", Mode::Frozen)] {
-        let subject = Subject::of(Architecture::Resnet18, mode, 4, DType::F32);
+        let wanted: Network = read(name);
 
-        subject.assert_is(&read(name), SINGLE);
+        let subject = Subject::of(Architecture::Resnet18, mode, &wanted, DType::F32);
+        subject.assert_is(&wanted, SINGLE);
+        for optimiser in wanted.steps.keys() {
+            subject.assert_steps(&wanted, optimiser, SINGLE);
+        }
     }
 }
 
 #[test]
 fn resnet50_computes_what_pytorch_does() {
-    let subject = Subject::of(Architecture::Resnet50, Mode::Frozen, 2, DType::F32);
+    let wanted: Network = read("resnet50");
+    let subject = Subject::of(Architecture::Resnet50, Mode::Frozen, &wanted, DType::F32);
 
-    subject.assert_is(&read("resnet50"), SINGLE);
+    subject.assert_is(&wanted, SINGLE);
 }
 
 #[test]
 fn sam_vit_b_computes_what_pytorch_does() {
-    let subject = Subject::of(Architecture::SamVitB, Mode::Frozen, 2, DType::F32);
+    let wanted: Network = read("sam_vit_b");
+    let subject = Subject::of(Architecture::SamVitB, Mode::Frozen, &wanted, DType::F32);
 
-    subject.assert_is(&read("sam_vit_b"), SINGLE);
+    subject.assert_is(&wanted, SINGLE);
 }
