@@ -293,7 +293,6 @@ impl Convolution {
 
     /// What each row of tiles owns of every place, as tasks.
     fn tile_rows<'a, T: WithDType>(
-        &self,
         all: &'a mut [T],
         tiling: Tiling,
         channels: usize,
@@ -313,7 +312,7 @@ impl Convolution {
     ) {
         let (channels, line) = (self.inputs, self.width * self.inputs);
         let columns = OUT * tiling.columns + 2;
-        let tasks = self.tile_rows(tiles_in, tiling, channels);
+        let tasks = Self::tile_rows(tiles_in, tiling, channels);
         let scratch = || buffers.take(TILE * columns * channels);
         tasks.for_each_init(scratch, |scratch, (number, mut places)| {
             let (image, row) = (number / tiling.rows, number % tiling.rows);
@@ -356,7 +355,7 @@ impl Convolution {
     ) {
         let (channels, line) = (self.outputs, self.width * self.outputs);
         let columns = OUT * tiling.columns;
-        let tasks = self.tile_rows(tiles_out, tiling, channels);
+        let tasks = Self::tile_rows(tiles_out, tiling, channels);
         let scratch = || buffers.take(OUT * columns * channels);
         tasks.for_each_init(scratch, |scratch, (number, mut places)| {
             let (image, row) = (number / tiling.rows, number % tiling.rows);
