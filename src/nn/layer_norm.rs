@@ -68,6 +68,9 @@ pub(super) fn normalise<T: Real>(
         });
 }
 
+/// Rows, and the mean and inverse deviation of each.
+type Normalised<'a, T> = (&'a [T], &'a [(T, T)]);
+
 /// Adds the gradient of `x` to `d_x`, and returns those of weight and bias. With
 /// `n = (x − mean) inverse` and `h = weight grad`:
 /// `dx = inverse (h − mean(h) − n mean(h n))`, `dweight = Σ grad n`, `dbias = Σ grad`.
@@ -79,7 +82,7 @@ pub(super) fn backward<T: Real>(
     d_x: &mut [T],
 ) -> (Vec<T>, Vec<T>) {
     let size = weight.len();
-    let of_rows = |x: &[T], statistics: &[(T, T)], grad: &[T], d_x: &mut [T]| {
+    let of_rows = |((x, statistics), (grad, d_x)): (Normalised<'_, T>, (&[T], &mut [T]))| {
         let mut sums = vec![T::zero(); 2 * size];
         let (d_weight, d_bias) = sums.split_at_mut(size);
         let rows = x.chunks_exact(size).zip(statistics).zip(grad.chunks_exact(size));
@@ -106,7 +109,7 @@ pub(super) fn backward<T: Real>(
         .par_chunks(size * ROWS)
         .zip(statistics.par_chunks(ROWS))
         .zip(grad.par_chunks(size * ROWS).zip(d_x.par_chunks_mut(size * ROWS)))
-        .map(|((x, statistics), (grad, d_x))| of_rows(x, statistics, grad, d_x))
+        .map(of_rows)
         .collect();
     let mut sums = columns::add_up(&parts, 2 * size);
     let d_bias = sums.split_off(size);

@@ -292,11 +292,11 @@ impl Convolution {
     }
 
     /// What each row of tiles owns of every place, as tasks.
-    fn tile_rows<'a, T: WithDType>(
-        all: &'a mut [T],
+    fn tile_rows<T: WithDType>(
+        all: &mut [T],
         tiling: Tiling,
         channels: usize,
-    ) -> impl IndexedParallelIterator<Item = (usize, Vec<&'a mut [T]>)> {
+    ) -> impl IndexedParallelIterator<Item = (usize, Vec<&mut [T]>)> {
         let tiles = (all.len() / PLACES - LANES) / channels;
         let rows = by_tile_row(all, tiles, tiling.columns, channels);
         rows.into_par_iter().with_min_len(rows_at_a_time(tiling, channels)).enumerate()
