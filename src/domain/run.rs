@@ -361,3 +361,39 @@ pub enum EventBody {
         message: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Method, Spec};
+
+    #[test]
+    fn a_recipe_stored_under_the_former_names_still_reads() {
+        let stored = r#"{"kind": "finetune", "dataset_version":
+            "01890000-0000-7000-8000-000000000001", "backbone":
+            "01890000-0000-7000-8000-000000000002", "method": "full", "shots": 5, "seed": 3,
+            "name": null, "full": {"epochs": 7, "batch_size": 8, "learning_rate": 0.001,
+            "weight_decay": 0.01, "warmup": 0.1, "patience": 5, "flip": true}}"#;
+
+        let spec: Spec = serde_json::from_str(stored).expect("it reads");
+
+        let recipe = spec.recipe();
+        assert_eq!((recipe.method, recipe.repeats, recipe.shots), (Method::Full, 1, Some(5)));
+        assert_eq!((recipe.training.epochs, recipe.training.learning_rate), (7, Some(0.001)));
+        assert_eq!(recipe.training.augmentation().horizontal_flip, 0.5);
+        let written = serde_json::to_string(&spec).expect("written");
+        let again: Spec = serde_json::from_str(&written).expect("it reads");
+        assert_eq!(again, spec);
+    }
+
+    #[test]
+    fn what_is_absent_is_filled_in_by_the_method() {
+        let filled = |method: Method| {
+            let mut training = crate::domain::training::Training::default();
+            training.fill_in(method);
+            training
+        };
+
+        assert!(!filled(Method::Last).varies() && filled(Method::Full).varies());
+        assert_eq!(filled(Method::Lora).learning_rate, Some(1e-3));
+    }
+}

@@ -156,7 +156,7 @@ fn checkpoints(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
             });
             let start = String::from_utf8_lossy(&start.unwrap_or_default()).into_owned();
             let written = entry.metadata().and_then(|about| about.modified());
-            if start.contains("\"position\"")
+            if start.contains("position")
                 && let Ok(written) = written
             {
                 found.push((written, path));

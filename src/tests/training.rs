@@ -3,6 +3,7 @@
 mod robust;
 mod world;
 
+use lvmed::domain::Architecture;
 use lvmed::domain::run::Method;
 use lvmed::domain::training::{Optimiser, Schedule, Selection, Training};
 use lvmed::training::{TrainingError, replay, run};
@@ -78,6 +79,36 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
             assert_eq!(world.host.losses(), losses, "{method:?}");
         }
     }
+}
+
+#[test]
+fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
+    let mut world = World::on(Architecture::SamVitB, 4);
+    world.judge_what_was_learnt();
+    let training = Training { epochs: 8, rank: 2, learning_rate: Some(1e-2), ..quick() };
+    world.method(Method::Lora, training);
+
+    world.host.stop_after(3);
+    let stopped = world.run();
+    assert!(matches!(stopped, Err(TrainingError::Stopped(_))), "{stopped:?}");
+    let early = world.host.curve("train_loss");
+    let checkpoint = world.host.checkpoints().pop().expect("there is one");
+    world.host.go_on();
+    let resumed = world.run().expect("it ends");
+    let losses = world.host.losses();
+    world.host.forget();
+    let whole = world.run().expect("it ends");
+
+    assert_eq!(early.len(), 3);
+    assert!(file(&whole, "model.safetensors") == file(&resumed, "model.safetensors"));
+    assert_eq!(world.host.losses(), losses);
+    let accuracy = whole.evaluation.accuracy.value;
+    assert!((accuracy - 1.0).abs() < f64::EPSILON, "{accuracy}");
+    // What is trained is small, and so is what has to be kept of it.
+    let model = file(&whole, "model.safetensors");
+    assert!(checkpoint.len() < model.len() / 20, "{} {}", checkpoint.len(), model.len());
+    let tensors = lvmed::nn::weights::load_bytes(&model).expect("weights");
+    assert!(tensors.keys().all(|name| !name.contains("lora")), "factors were published");
 }
 
 #[test]

@@ -115,6 +115,16 @@ impl Learner {
         Ok(linear(&features.embedding, weight, bias)?)
     }
 
+    /// The same logits on running statistics, without a way back.
+    pub(super) fn answers(&self, entered: &Tensor) -> Result<Tensor, TrainingError> {
+        let features = match self.part {
+            Part::Whole | Part::LowRank { .. } => self.network.infer(entered)?,
+            Part::Tail(stages) => self.network.tail(entered, stages, Mode::Frozen)?,
+        };
+        let (weight, bias) = (self.params.get(HEAD_WEIGHT)?, self.params.get(HEAD_BIAS)?);
+        Ok(linear(&features.embedding.detach(), &weight.detach(), &bias.detach())?)
+    }
+
     /// Gradients of a loss that was computed from [`Self::logits`].
     pub(super) fn backward(&self, loss: &Tensor) -> Result<Gradients, TrainingError> {
         Ok(self.network.backward(loss, &self.params)?)

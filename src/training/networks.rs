@@ -30,7 +30,7 @@ pub(super) fn networks(
     let validation = job.of(Split::Validation);
     let start = load(&job.weights)?;
     let micro_batch = settle(job, host)?;
-    say(job, host)?;
+    say(job, host, micro_batch)?;
     let mut state = match host.checkpoint()? {
         Some(bytes) => Some(State::from_bytes(&bytes)?),
         None => None,
@@ -100,10 +100,17 @@ fn settle(job: &Job, host: &dyn Host) -> Result<u32, TrainingError> {
 }
 
 /// Puts on record what was chosen for the user.
-fn say(job: &Job, host: &dyn Host) -> Result<(), TrainingError> {
+fn say(job: &Job, host: &dyn Host, micro_batch: u32) -> Result<(), TrainingError> {
     let settings = &job.spec.training;
     let images = job.shots(job.spec.seed)?.len();
     if has_batch_norm(job.backbone.architecture) {
+        let is_train = settings.uses_batch_statistics(images as u64);
+        if is_train && micro_batch < settings.batch_size.min(images as u32) {
+            host.log(&format!(
+                "the statistics of normalisation are those of {micro_batch} images each, not of \
+                 the whole batch; batch_norm `frozen` makes the parts add up to the whole"
+            ))?;
+        }
         let statistics = if settings.uses_batch_statistics(images as u64) {
             "follows the batches"
         } else {

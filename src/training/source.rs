@@ -123,7 +123,7 @@ impl<'a> Images<'a> {
                 let Some(batch) = feed.load(Place { epoch: 0, batch })? else { break };
                 learner.enter(&batch.input)?
             };
-            let found = learner.logits(&entered, crate::nn::Mode::Frozen)?.detach();
+            let found = learner.answers(&entered)?;
             logits.extend(found.to_dtype(candle_core::DType::F64)?.to_vec2::<f64>()?);
         }
         Ok(logits)

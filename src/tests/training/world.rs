@@ -39,8 +39,12 @@ pub(super) struct World {
 impl World {
     /// A job on `training` pictures of two classes, four for validation and six for the test.
     pub(super) fn of(training: usize) -> Self {
+        Self::on(Architecture::Resnet18, training)
+    }
+
+    /// The same on another network.
+    pub(super) fn on(architecture: Architecture, training: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let architecture = Architecture::Resnet18;
         let tensors = weights::random(architecture, 1).expect("weights");
         let preprocessing = Preprocessing {
             size: SIDE,
