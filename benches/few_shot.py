@@ -17,6 +17,7 @@ import csv
 import hashlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -237,6 +238,8 @@ def compare(case: Case, folder: Path, rows: list[Row], binary: Path) -> str:
 def main() -> None:
     """Runs the cases whose names contain the second argument."""
     binary, wanted = Path(sys.argv[1]), sys.argv[2]
+    # The server must not outlive this program.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.pop("DATABASE_URL", None)  # A database of the caller's would be written to.
     with tempfile.TemporaryDirectory(prefix="lvmed-bench.") as scratch:
         folder = Path(scratch)
