@@ -34,7 +34,7 @@ check-cuda: ## Type-check the build for NVIDIA GPUs (fetches nvcc; no GPU needed
 openapi: ## Write openapi/openapi.json from the code
 	@scripts/openapi.sh
 
-bench-train: ## Compare training steps and convolutions with PyTorch (ARGS=name picks cases)
+bench-train: ## Compare training steps, convolutions and few-shot jobs with PyTorch (ARGS=name picks cases)
 	@scripts/bench.sh train $(ARGS)
 
 clean-runtime: ## Remove what set-up and the demo placed under .runtime

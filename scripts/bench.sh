@@ -16,4 +16,27 @@ if ! cmp -s benches/requirements.txt "$environment/requirements.txt"; then
 fi
 # These slow some processors' libraries down on purpose; a peer is measured at its best.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
-LVMED_BENCH_PYTHON="$environment/bin/python" cargo bench --locked --bench "$name" -- "$@"
+export LVMED_BENCH_PYTHON="$environment/bin/python"
+wanted="${1:-}"
+case "$name/$wanted" in
+    */few-shot*) ;;
+    *) cargo bench --locked --bench "$name" -- "$@" ;;
+esac
+
+# Whole jobs are measured on the server itself.
+[ "$name" = train ] || exit 0
+jobs="few-shot-probe few-shot-full"
+case "$jobs" in *"$wanted"*) ;; *) exit 0 ;; esac
+if [ -z "${LVMED_TEST_DATA:-}" ]; then
+    note "skipped: few-shot jobs need LVMED_TEST_DATA, a folder with the set cls_cxr3"
+    exit 0
+fi
+binary="${LVMED_BINARY:-$TARGET/release/lvmed}"
+if [ -z "${LVMED_BINARY:-}" ]; then
+    scripts/setup.sh server
+    cargo build --release --locked
+fi
+# shellcheck source=env.sh
+. scripts/env.sh
+PYTHONPATH="$ROOT/scripts:$ROOT/benches/peers" PYTHONDONTWRITEBYTECODE=1 \
+    "$LVMED_BENCH_PYTHON" benches/few_shot.py "$binary" "$wanted"

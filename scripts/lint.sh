@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$ROOT"
 PATH="$RUNTIME/venv-lint/bin:$PATH"
 failed=0
+benches=(benches/few_shot.py benches/peers/auroc.py benches/peers/few_shot.py)
 
 # Runs a check if its tool is here: TOOL ARGUMENT...
 check() {
@@ -21,18 +22,21 @@ check() {
 }
 
 if [ "${1:-}" = --fix ] && have ruff; then
-    ruff format --no-cache --quiet scripts
+    ruff format --no-cache --quiet --config scripts/ruff.toml scripts "${benches[@]}"
 fi
 
 say "linting the scripts and the Dockerfile"
 # SC2329: functions that a trap calls look unused.
 check shellcheck --external-sources --source-path=SCRIPTDIR --exclude=SC2329 scripts/*.sh .ci/run
-check ruff format --no-cache --quiet --check scripts
-check ruff check --no-cache --quiet scripts
+check ruff format --no-cache --quiet --check --config scripts/ruff.toml scripts "${benches[@]}"
+check ruff check --no-cache --quiet --config scripts/ruff.toml scripts "${benches[@]}"
 if [ -x "$RUNTIME/venv/bin/python" ]; then
     check mypy --strict --ignore-missing-imports --no-error-summary \
         --cache-dir "$RUNTIME/mypy" --python-executable "$RUNTIME/venv/bin/python" \
         scripts/demo scripts/make_pictures.py scripts/check_dependencies.py
+    MYPYPATH=scripts:benches/peers check mypy --strict --ignore-missing-imports --no-error-summary \
+        --cache-dir "$RUNTIME/mypy" --python-executable "$RUNTIME/venv/bin/python" \
+        benches/few_shot.py benches/peers/auroc.py
 fi
 # DL3008: a fixed version of a Debian package disappears from its archive.
 check hadolint --ignore DL3008 Dockerfile

@@ -42,7 +42,13 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """torchvision's ResNet, written out so that torchvision need not be installed."""
 
-    LAYOUTS = {"resnet18": ([2, 2, 2, 2], False), "resnet50": ([3, 4, 6, 3], True)}
+    LAYOUTS = {
+        "resnet18": ([2, 2, 2, 2], False),
+        "resnet34": ([3, 4, 6, 3], False),
+        "resnet50": ([3, 4, 6, 3], True),
+        "resnet101": ([3, 4, 23, 3], True),
+        "resnet152": ([3, 8, 36, 3], True),
+    }
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -5,14 +5,14 @@ use serde::Deserialize;
 
 use super::App;
 use super::answer::Accepted;
-use super::caller::Caller;
+use super::caller::AsTrainer;
 use super::documented::{BadJson, Busy, Conflict, Guarded, Missing};
 use super::extract::{Checks, Id, JsonBody};
 use super::problem::{Code, Problem};
 use super::recipes;
 use super::runs::{accepted, existing, room_in_queue};
+use crate::domain::RunId;
 use crate::domain::run::{Replay, Run, Spec, Status};
-use crate::domain::{Role, RunId};
 use crate::store::runs::{self, NewRun};
 
 /// How far a run is replayed.
@@ -40,11 +40,10 @@ impl Default for ReplayRequest {
         Missing, Conflict, Busy, BadJson, Guarded))]
 pub async fn create(
     State(app): State<App>,
-    caller: Caller,
+    _: AsTrainer,
     Id(id): Id<RunId>,
     JsonBody(wanted): JsonBody<ReplayRequest>,
 ) -> Result<Accepted<Run>, Problem> {
-    caller.must(Role::Trainer)?;
     Checks::default().within("/steps", Some(wanted.steps), 1, 100_000).done()?;
     let run = existing(&app, id).await?;
     let (Spec::Finetune(recipe), Status::Succeeded) = (run.spec, run.status) else {

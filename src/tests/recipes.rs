@@ -93,7 +93,7 @@ async fn a_run_is_foretold_in_time_and_memory() {
     // ResNet-18 has 45 MB of weights.
     assert!(number(&once, "memory_bytes") > 45e6, "{once}");
     assert!(number(&once, "memory_bytes") < number(&once, "available_bytes"), "{once}");
-    assert_eq!((&once["micro_batch"], &probe["micro_batch"]), (&json!(4), &Value::Null));
+    assert_eq!((&once["micro_batch"], &probe["micro_batch"]), (&json!(14), &Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,7 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
 fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
     let mut world = World::on(Architecture::SamVitB, 4);
     world.judge_what_was_learnt();
-    let training = Training { epochs: 8, rank: 2, learning_rate: Some(1e-2), ..quick() };
+    let training = Training { epochs: 20, rank: 2, learning_rate: Some(2e-3), ..quick() };
     world.method(Method::Lora, training);
 
     world.host.stop_after(3);
