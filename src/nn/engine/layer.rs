@@ -129,7 +129,8 @@ impl<T: Real> Normalised<T> {
             (narrow(b), narrow(c))
         });
         let line = Line { a: narrow(a), rest };
-        let outgoing = Outgoing { g, z: &self.z, line: &line };
+        let channels = self.conv.outputs;
+        let outgoing = Outgoing { g, z: &self.z, channels, line: Some(&line) };
         let weight = Borrowed::of(&layer.weight);
         let mut d_weight = layer.of_weight.is_trained.then(|| vec![T::zero(); self.conv.weights()]);
         let wanted = Wanted { weight: d_weight.as_deref_mut(), input };

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::buffers::Buffers;
 use super::conv::{Convolution, Receiver, Wanted};
-use super::rows::{Line, Outgoing, Source};
+use super::rows::{Outgoing, Source};
 
 /// A convolution padded by half its kernel, with its input, weight and gradients.
 #[derive(Debug)]
@@ -14,9 +14,7 @@ pub struct Measured {
     input: Vec<f32>,
     weight: Vec<f32>,
     output: Vec<f32>,
-    /// The gradient of the output, and the line that leaves it as it is.
     gradient: Vec<f32>,
-    line: Line<f32>,
     d_weight: Vec<f32>,
     /// Absent where the input needs no gradient.
     d_input: Option<Vec<f32>>,
@@ -44,7 +42,6 @@ impl Measured {
             weight: draw(conv.weights()),
             output: vec![0.0; results],
             gradient: vec![1.0; results],
-            line: Line { a: vec![1.0; outputs], rest: None },
             d_weight: vec![0.0; conv.weights()],
             d_input: (inputs != 3).then(|| vec![0.0; values]),
             buffers: Buffers::default(),
@@ -55,7 +52,8 @@ impl Measured {
     pub fn round(&mut self) {
         let source = Source { values: &self.input, through: None };
         self.conv.forward(source, &self.weight, &mut self.output, &self.buffers, false);
-        let outgoing = Outgoing { g: &self.gradient, z: &self.output, line: &self.line };
+        let channels = self.conv.outputs;
+        let outgoing = Outgoing { g: &self.gradient, z: &self.output, channels, line: None };
         let input = self.d_input.as_mut().map(|into| Receiver { into, rectified: None });
         let wanted = Wanted { weight: Some(&mut self.d_weight), input };
         self.conv.backward(source, &self.weight, outgoing, wanted, &self.buffers);

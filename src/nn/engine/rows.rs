@@ -74,29 +74,36 @@ pub(super) struct Line<T> {
     pub(super) rest: Option<(Vec<T>, Vec<T>)>,
 }
 
-/// Rows of such a gradient.
+/// Rows of such a gradient; without a line `dz` is `g`.
 #[derive(Clone, Copy)]
 pub(super) struct Outgoing<'a, T> {
     pub(super) g: &'a [T],
     pub(super) z: &'a [T],
-    pub(super) line: &'a Line<T>,
+    pub(super) channels: usize,
+    pub(super) line: Option<&'a Line<T>>,
 }
 
-impl<T: WithDType> Outgoing<'_, T> {
+impl<'a, T: WithDType> Outgoing<'a, T> {
     /// The same gradient at some of the rows.
     pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
-        Self { g: &self.g[range.clone()], z: &self.z[range], line: self.line }
+        Self { g: &self.g[range.clone()], z: &self.z[range], ..self }
     }
 
     /// Writes `dz` of the channels from `first` on, `width` of them a row.
     pub(super) fn write_columns(self, first: usize, width: usize, out: &mut [T]) {
-        let channels = self.line.a.len();
-        let a = &self.line.a[first..first + width];
+        let channels = self.channels;
+        let Some(line) = self.line else {
+            for (out, g) in out.chunks_exact_mut(width).zip(self.g.chunks_exact(channels)) {
+                out.copy_from_slice(&g[first..first + width]);
+            }
+            return;
+        };
+        let a = &line.a[first..first + width];
         let rows = self.g.chunks_exact(channels).zip(self.z.chunks_exact(channels));
         let rows = out.chunks_exact_mut(width).zip(rows);
         vectorised(
             #[inline(always)]
-            || match &self.line.rest {
+            || match &line.rest {
                 None => {
                     for (out, (g, _)) in rows {
                         let g = &g[first..first + width];
@@ -120,6 +127,19 @@ impl<T: WithDType> Outgoing<'_, T> {
 
     /// Writes `dz`.
     pub(super) fn write(self, out: &mut [T]) {
-        self.write_columns(0, self.line.a.len(), out);
+        self.write_columns(0, self.channels, out);
+    }
+
+    /// `dz`: in place where it is `g`, else in `scratch`.
+    pub(super) fn read<'b>(self, scratch: &'b mut [T]) -> &'b [T]
+    where
+        'a: 'b,
+    {
+        if self.line.is_none() {
+            return self.g;
+        }
+        let scratch = &mut scratch[..self.g.len()];
+        self.write(scratch);
+        scratch
     }
 }

@@ -83,11 +83,11 @@ impl Convolution {
 
     /// Whether the products that Winograd's way spares are worth the transforms of the filters,
     /// whose cost does not depend on the number of positions. Measured: a filter's transforms take
-    /// as long as the products of 200 tiles, and a tile takes 3.2 times as long as a position does
+    /// as long as the products of 200 tiles, and a tile takes 2.6 times as long as a position does
     /// the plain way.
     fn pays_transforming(&self) -> bool {
         let in_lanes = self.inputs.is_multiple_of(LANES) && self.outputs.is_multiple_of(LANES);
-        in_lanes && 10 * self.out_rows() > 32 * (winograd::tiles(self) + 200)
+        in_lanes && 10 * self.out_rows() > 26 * (winograd::tiles(self) + 200)
     }
 
     /// Writes the output; the moments of its parts when they are asked for.
@@ -168,18 +168,24 @@ fn add_up<T: WithDType>(into: &mut [T], parts: &[impl std::ops::Deref<Target = [
     });
 }
 
-/// The transpose of a matrix of `rows` rows.
+/// The transpose of a matrix of `rows` rows, a square that fits the registers at a time.
 fn transpose<T: WithDType>(matrix: &[T], rows: usize, buffers: &Buffers<T>) -> Buffer<T> {
     use rayon::prelude::*;
     const SIDE: usize = 16;
     let columns = matrix.len() / rows;
     let mut out = buffers.take(matrix.len());
     out.par_chunks_mut(SIDE * rows).enumerate().for_each(|(number, out)| {
-        let first = number * SIDE;
+        let (first, width) = (number * SIDE, out.len() / rows);
+        let mut square = [[T::zero(); SIDE]; SIDE];
         for start in (0..rows).step_by(SIDE) {
+            let height = SIDE.min(rows - start);
+            for row in 0..height {
+                let from = (start + row) * columns + first;
+                square[row][..width].copy_from_slice(&matrix[from..from + width]);
+            }
             for (at, out) in out.chunks_exact_mut(rows).enumerate() {
-                for row in start..(start + SIDE).min(rows) {
-                    out[row] = matrix[row * columns + first + at];
+                for (row, out) in out[start..start + height].iter_mut().enumerate() {
+                    *out = square[row][at];
                 }
             }
         }

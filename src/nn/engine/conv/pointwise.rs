@@ -111,9 +111,8 @@ impl Convolution {
             for first in (start..end).step_by(block) {
                 let rows = block.min(end - first);
                 let (from, to) = (first * inputs, (first + rows) * inputs);
-                let dz = &mut dz[..rows * outputs];
-                outgoing.part(first * outputs..(first + rows) * outputs).write(dz);
-                let dz = Matrix::new(dz, rows, outputs);
+                let own = outgoing.part(first * outputs..(first + rows) * outputs);
+                let dz = Matrix::new(own.read(&mut dz), rows, outputs);
                 if let Some(part) = &mut part {
                     let d_x = &mut part[from - start * inputs..to - start * inputs];
                     let weight = Matrix::new(weight, outputs, inputs);
@@ -147,8 +146,8 @@ impl Convolution {
             let rows = d_x.len() / inputs;
             let first = number * block;
             let mut dz = buffers.take(rows * outputs);
-            outgoing.part(first * outputs..(first + rows) * outputs).write(&mut dz);
-            let dz = Matrix::new(&dz, rows, outputs);
+            let own = outgoing.part(first * outputs..(first + rows) * outputs);
+            let dz = Matrix::new(own.read(&mut dz), rows, outputs);
             multiply(Target::new(d_x, rows, inputs), dz, weight, Into::Replace, Threads::One);
             let range = first * inputs..(first + rows) * inputs;
             rectified.map(|rectified| rectified.part(range).pass(d_x))

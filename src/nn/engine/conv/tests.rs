@@ -104,7 +104,7 @@ fn check_by(conv: Convolution, way: Way) {
         weight: Some(&mut d_weight),
         input: Some(Receiver { into: &mut d_x, rectified: Some(rectified) }),
     };
-    let outgoing = Outgoing { g: &g, z: &out, line: &line };
+    let outgoing = Outgoing { g: &g, z: &out, channels: outputs, line: Some(&line) };
     let sums = Sums::total(&conv.backward_by(way, source, &weight, outgoing, wanted, &buffers));
 
     assert_close(&out, &expected.out, "output");

@@ -199,9 +199,8 @@ impl Convolution {
             let rows = self.block_rows_of(&block);
             let line = block.images.start * self.out_height() + block.lines.start;
             let start = line * self.out_width() * outputs;
-            let dz = &mut dz[..rows * outputs];
-            outgoing.part(start..start + rows * outputs).write(dz);
-            let dz = Matrix::new(dz, rows, outputs);
+            let own = outgoing.part(start..start + rows * outputs);
+            let dz = Matrix::new(own.read(&mut dz), rows, outputs);
             let unfolded = &mut unfolded[..rows * window];
             if let Some(d_weight) = &mut d_weight {
                 self.unfold_block(source, &block, unfolded, buffers);
