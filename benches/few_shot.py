@@ -70,7 +70,7 @@ class Case:
 
 
 CASES = [
-    Case("few-shot-probe", "probe", 3, 128, 20, 32, 1e-3),
+    Case("few-shot-probe", "probe", 1, 96, 20, 32, 1e-3),
     Case("few-shot-full", "full", 1, 96, 3, 16, 1e-4),
 ]
 
