@@ -13,6 +13,7 @@ pub mod http;
 pub mod imaging;
 pub mod import;
 pub mod inference;
+pub mod matching;
 pub mod nn;
 pub mod onnx;
 pub mod serve;

@@ -11,6 +11,7 @@ pub mod image;
 pub mod imbalance;
 pub mod model;
 pub mod name;
+pub mod pretrain;
 pub mod role;
 pub mod run;
 pub mod split;

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("estimate", &["domain"]),
     ("imaging", &["config", "domain"]),
     ("nn", &["domain"]),
-    ("matching", &["nn"]),
+    ("matching", &["domain", "nn"]),
     ("onnx", &["nn", "domain"]),
     ("inference", &["config", "domain", "imaging", "nn", "onnx"]),
     ("training", &["config", "domain", "imaging", "nn", "matching", "onnx", "inference"]),

@@ -1,0 +1,112 @@
+//! How two views of one image, and small crops of it, are made.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::training::{BadSetting, outside};
+
+/// How views are made of an image: a random crop scaled to the input size, then the changes of
+/// LVM-Med, section 4.1: mirroring, colour jitter, blur. Defaults are those of VICRegL's multi-crop
+/// as LVM-Med uses it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Views {
+    /// Side of the two views in pixels, a multiple of 32; the backbone's input size when absent.
+    #[schema(minimum = 32, maximum = 1024)]
+    pub size: Option<u32>,
+    /// Smallest area of a view, as a share of the image's.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    pub min_area: f64,
+    /// Largest area of a view, as a share of the image's.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    pub max_area: f64,
+    /// Small crops beside the two views.
+    #[schema(maximum = 8)]
+    pub small_crops: u32,
+    /// Side of the small crops in pixels, a multiple of 32.
+    #[schema(minimum = 32, maximum = 1024)]
+    pub small_size: u32,
+    /// Smallest area of a small crop.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    pub small_min_area: f64,
+    /// Largest area of a small crop.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    pub small_max_area: f64,
+    /// Chance of mirroring a view left to right.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub flip: f64,
+    /// Chance of the colour jitter.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub jitter: f64,
+    /// Largest change of brightness, contrast and saturation by the jitter: factors between
+    /// `1 - strength` and `1 + strength`; the hue turns by a quarter of it at most.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub jitter_strength: f64,
+    /// Chance that a view loses its colours.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub grey: f64,
+    /// Chance of a Gaussian blur with a standard deviation of 0.1 to 2 pixels (at 224 pixels).
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub blur: f64,
+    /// Whether positions in a mirrored crop are mirrored with it. Off, they are those of the crop as
+    /// it was before, as the authors' code has it, and local matching pairs the wrong cells.
+    pub flip_positions: bool,
+}
+
+impl Default for Views {
+    fn default() -> Self {
+        Self {
+            size: None,
+            min_area: 0.4,
+            max_area: 1.0,
+            small_crops: 0,
+            small_size: 96,
+            small_min_area: 0.08,
+            small_max_area: 0.4,
+            flip: 0.5,
+            jitter: 0.8,
+            jitter_strength: 0.8,
+            grey: 0.2,
+            blur: 0.5,
+            flip_positions: true,
+        }
+    }
+}
+
+impl Views {
+    pub(super) fn validate(&self) -> Vec<BadSetting> {
+        const LEAST: f64 = 1e-3;
+        let range = "0.001 to 1";
+        let mut wrong = outside(&[
+            ("/views/min_area", self.min_area, LEAST, 1.0, range),
+            ("/views/max_area", self.max_area, LEAST, 1.0, range),
+            ("/views/small_min_area", self.small_min_area, LEAST, 1.0, range),
+            ("/views/small_max_area", self.small_max_area, LEAST, 1.0, range),
+            ("/views/small_crops", f64::from(self.small_crops), 0.0, 8.0, "0 to 8"),
+            ("/views/flip", self.flip, 0.0, 1.0, "0 to 1"),
+            ("/views/jitter", self.jitter, 0.0, 1.0, "0 to 1"),
+            ("/views/jitter_strength", self.jitter_strength, 0.0, 1.0, "0 to 1"),
+            ("/views/grey", self.grey, 0.0, 1.0, "0 to 1"),
+            ("/views/blur", self.blur, 0.0, 1.0, "0 to 1"),
+        ]);
+        let mut misfit = |pointer: &str, detail: String| {
+            wrong.push(BadSetting::DoesNotFit { pointer: pointer.to_owned(), detail });
+        };
+        let sides =
+            [("/views/size", self.size.unwrap_or(32)), ("/views/small_size", self.small_size)];
+        for (pointer, side) in sides {
+            if !(32..=1024).contains(&side) || !side.is_multiple_of(32) {
+                misfit(pointer, format!("{side} is no multiple of 32 between 32 and 1024"));
+            }
+        }
+        let areas = [
+            ("/views/min_area", self.min_area, self.max_area),
+            ("/views/small_min_area", self.small_min_area, self.small_max_area),
+        ];
+        for (pointer, least, most) in areas {
+            if least > most {
+                misfit(pointer, format!("the smallest area {least} is above the largest, {most}"));
+            }
+        }
+        wrong
+    }
+}

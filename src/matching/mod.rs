@@ -1,0 +1,6 @@
+//! Second-order graph matching (LVM-Med, section 3): graphs of images, affinities, solvers, and the
+//! gradient through a solver. Knows no files, database or HTTP.
+
+mod problem;
+
+pub use problem::{ALONE, Problem, Solution};
