@@ -54,6 +54,14 @@ pub trait Host: Sync {
     /// Adds a point to a metric's curve.
     fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError>;
 
+    /// Shows the newest matched pair of graphs of a pretraining run, which replaces the one before
+    /// it. Its pictures are of the dataset: whoever may not see that may not see these. Without
+    /// anyone to look nothing is done.
+    fn show(&self, step: u64, picture: &serde_json::Value) -> Result<(), HostError> {
+        let _ = (step, picture);
+        Ok(())
+    }
+
     /// Adds a line to the run's log; never with patient data.
     fn log(&self, message: &str) -> Result<(), HostError>;
 

@@ -1,5 +1,6 @@
 //! Pretraining on unlabelled images: what a run of kind `pretrain` is asked for.
 
+mod comparison;
 mod gate;
 mod matching;
 mod objective;
@@ -8,6 +9,7 @@ mod views;
 
 use serde::{Deserialize, Serialize};
 
+pub use comparison::{Comparison, Verdict};
 pub use gate::Gate;
 pub use matching::{DegreeNorm, Hamming, Local, Matching, Mode, Noise};
 pub use objective::{Barlow, Dino, Moco, Objective, SimClr, Vicregl};
