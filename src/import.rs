@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::domain::backbone::{BadPreprocessing, Parity};
+use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::{InferenceError, Runtime};
@@ -144,6 +144,7 @@ impl Importer {
             license: request.license,
             notices: made.imported.notices,
             parity: made.parity,
+            origin: Origin::default(),
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
         // Blobs before the row that names them.

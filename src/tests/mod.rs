@@ -25,6 +25,7 @@ mod optimisers;
 mod parity;
 mod parsers;
 mod pictures;
+mod pretraining_api;
 mod privacy;
 mod probe;
 mod recipes;

@@ -102,6 +102,9 @@ impl Worker {
                 (Spec::Replay(replay), Some(recorded)) => {
                     training::replay(&job, &host, &recorded, replay.steps).map(Product::Replayed)
                 }
+                (Spec::Pretrain(_), _) => {
+                    Err(std::io::Error::other("pretraining is not there yet").into())
+                }
                 (Spec::Replay(_) | Spec::Finetune(_), _) => {
                     training::run(&job, &host).map(|outcome| Product::Trained(Box::new(outcome)))
                 }

@@ -29,7 +29,9 @@ pub(super) enum PrepareError {
 impl Worker {
     /// Looks up what a run names.
     pub(super) async fn prepare(&self, run: &Claimed) -> Result<Job, PrepareError> {
-        let spec = run.spec.recipe().clone();
+        let Some(spec) = run.spec.recipe().cloned() else {
+            return Err(PrepareError::Gone("recipe"));
+        };
         let (pool, blobs) = (&self.store.pool, &self.store.blobs);
         let version = versions::one(pool, spec.dataset_version).await?;
         let version = version.ok_or(PrepareError::Gone("dataset version"))?;
@@ -41,7 +43,8 @@ impl Worker {
             version.labels.iter().enumerate().map(|(at, label)| (label.as_str(), at)).collect();
         let mut examples = Vec::new();
         for entry in versions::images(pool, version.id, None).await? {
-            let label = entry.image.label.unwrap_or_default();
+            // Only pretraining learns from images without a label.
+            let Some(label) = entry.image.label else { continue };
             let Some(at) = index.get(label.as_str()) else {
                 return Err(PrepareError::UnknownLabel(label));
             };
