@@ -85,6 +85,12 @@ pub trait Objective: Send {
         moment: Moment,
     ) -> Result<Scored, TrainingError>;
 
+    /// Curves of the newest batch that only its backward pass knows, name and value: to be asked
+    /// for after the gradients of its loss were taken.
+    fn after_backward(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
     /// What it remembers beside parameters (a queue, a centre), for checkpoints.
     fn state(&self) -> Result<Tensors, TrainingError> {
         Ok(Tensors::new())
