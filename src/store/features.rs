@@ -45,24 +45,30 @@ pub async fn get(
     Ok(found)
 }
 
-/// Caches a vector; one that is there already stays.
+/// Caches vectors by blob and frame; one that is there already stays.
 pub async fn put(
     pool: &PgPool,
     extractor: &Extractor,
-    blob: &Sha256,
-    frame: u32,
-    vector: &[f32],
+    vectors: &[((Sha256, u32), Vec<f32>)],
 ) -> Result<(), StoreError> {
-    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    // Two writers of the same rows must not wait for each other crosswise.
+    let mut vectors: Vec<_> = vectors.iter().collect();
+    vectors.sort_by_key(|(key, _)| *key);
+    let blobs: Vec<String> = vectors.iter().map(|((blob, _), _)| blob.to_string()).collect();
+    let frames: Vec<i32> = vectors.iter().map(|((_, frame), _)| *frame as i32).collect();
+    let bytes = |vector: &[f32]| vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let vectors: Vec<Vec<u8>> = vectors.iter().map(|(_, vector)| bytes(vector)).collect();
     sqlx::query(
         "insert into features (backbone_sha256, preprocessing, blob, frame, vector)
-         values ($1, $2, $3, $4, $5) on conflict do nothing",
+         select $1, $2, blob, frame, vector
+         from unnest($3::text[], $4::integer[], $5::bytea[]) as found (blob, frame, vector)
+         on conflict do nothing",
     )
     .bind(extractor.backbone.to_string())
     .bind(extractor.preprocessing.to_string())
-    .bind(blob.to_string())
-    .bind(frame as i32)
-    .bind(bytes)
+    .bind(blobs)
+    .bind(frames)
+    .bind(vectors)
     .execute(pool)
     .await?;
     Ok(())

@@ -43,7 +43,7 @@ impl Host for World {
         Ok(CachedFeatures::new())
     }
 
-    fn cache_features(&self, _: &Sha256, _: u32, _: &[f32]) -> Result<(), HostError> {
+    fn cache_features(&self, _: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
         Ok(())
     }
 

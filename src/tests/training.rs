@@ -82,6 +82,21 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
 }
 
 #[test]
+fn features_are_the_same_whatever_was_cached_before_and_goes_through_beside() {
+    let mut world = World::of(30);
+    world.method(Method::Probe, quick());
+    world.run().expect("it ends");
+    let whole = world.host.features();
+    assert_eq!(whole.len(), 36);
+
+    for kept in [1, 7, 35] {
+        world.host.keep_features(kept);
+        world.run().expect("it ends");
+        assert_eq!(world.host.features(), whole, "{kept} were kept");
+    }
+}
+
+#[test]
 fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
     let mut world = World::on(Architecture::SamVitB, 4);
     world.judge_what_was_learnt();

@@ -1,17 +1,27 @@
-//! Features of images, computed once: what is cached is not computed again, by any run.
+//! What a frozen network says of images, computed once: what is cached is not computed again, by any
+//! run.
 
 use std::path::Path;
+
+use rayon::prelude::*;
 
 use super::error::TrainingError;
 use super::host::{CachedFeatures, Host};
 use super::job::{Example, Job};
 use super::reporter::{At, Reporter, Stage};
 use crate::imaging::{decode_frame, prepare};
+use crate::inference::{Network, Output};
+
+/// Pixels that go through a network at a time: eight pictures of 224 pixels. Larger batches gain
+/// nothing more and take memory.
+const BATCH_PIXELS: usize = 8 * 224 * 224;
+/// Images that go through a network at a time, at most.
+const BATCH_IMAGES: usize = 16;
 
 /// The feature vector of each example, in their order.
 ///
-/// Images go through the network one at a time: the features of an image then depend on nothing
-/// else, and a resumed run computes the same ones.
+/// On a processor the features of an image do not depend on the images beside it, so that a resumed
+/// run, which computes only what is missing, finds the same ones.
 pub(super) fn features(
     job: &Job,
     examples: &[&Example],
@@ -21,28 +31,29 @@ pub(super) fn features(
 ) -> Result<Vec<Vec<f32>>, TrainingError> {
     let blobs: Vec<_> = examples.iter().map(|example| example.blob).collect();
     let mut known: CachedFeatures = host.cached_features(&blobs)?;
+    let key = |example: &Example| (example.blob, example.frame);
+    let missing: Vec<&Example> =
+        examples.iter().copied().filter(|example| !known.contains_key(&key(example))).collect();
     let total = examples.len() as u64;
-    let mut network = None;
-    let mut found = Vec::with_capacity(examples.len());
-    for (done, example) in examples.iter().enumerate() {
-        let key = (example.blob, example.frame);
-        let vector = match known.remove(&key) {
-            Some(vector) => vector,
-            None => {
-                let network = match &mut network {
-                    Some(network) => network,
-                    None => network.insert(job.runtime.open(&job.onnx, job.threads)?),
-                };
-                let vector = network.run(&input(job, example, host)?, 1)?.embedding;
-                host.cache_features(&example.blob, example.frame, &vector)?;
-                vector
-            }
-        };
-        found.push(vector);
-        let at = At { done: done as u64 + 1, total, images: 1, ..At::default() };
-        reporter.at(stage, at)?;
+    let mut done = total - missing.len() as u64;
+    reporter.at(stage, At { done, total, ..At::default() })?;
+    if !missing.is_empty() {
+        let mut network = job.runtime.open(&job.onnx, job.threads)?;
+        each_batch(job, &mut network, &missing, host, |batch, output| {
+            let length = output.embedding.len() / batch.len();
+            let vectors = output.embedding.chunks_exact(length).map(<[f32]>::to_vec);
+            let found: Vec<_> = batch.iter().map(|example| key(example)).zip(vectors).collect();
+            host.cache_features(&found)?;
+            known.extend(found);
+            done += batch.len() as u64;
+            let at = At { done, total, images: batch.len() as u64, ..At::default() };
+            reporter.at(stage, at)
+        })?;
     }
-    Ok(found)
+    Ok(examples
+        .iter()
+        .map(|example| known.get(&key(example)).cloned().unwrap_or_default())
+        .collect())
 }
 
 /// Class probabilities of each example through a finished network file, in their order.
@@ -56,14 +67,55 @@ pub(super) fn probabilities(
 ) -> Result<Vec<Vec<f32>>, TrainingError> {
     let mut network = job.runtime.open(file, job.threads)?;
     let total = examples.len() as u64;
-    let mut found = Vec::with_capacity(examples.len());
-    for (done, example) in examples.iter().enumerate() {
-        let output = network.run(&input(job, example, host)?, 1)?;
-        found.push(output.probabilities.unwrap_or_default());
-        let at = At { done: done as u64 + 1, total, images: 1, ..At::default() };
-        reporter.at(stage, at)?;
-    }
+    let mut found: Vec<Vec<f32>> = Vec::with_capacity(examples.len());
+    each_batch(job, &mut network, examples, host, |batch, output| {
+        let probabilities = output.probabilities.unwrap_or_default();
+        let classes = probabilities.len() / batch.len();
+        found.extend(probabilities.chunks_exact(classes.max(1)).map(<[f32]>::to_vec));
+        let (done, images) = (found.len() as u64, batch.len() as u64);
+        reporter.at(stage, At { done, total, images, ..At::default() })
+    })?;
     Ok(found)
+}
+
+/// Gives `then` each batch of the examples, in their order, with what the network says of it. The
+/// pictures of the next batch are prepared meanwhile.
+fn each_batch(
+    job: &Job,
+    network: &mut Network,
+    examples: &[&Example],
+    host: &dyn Host,
+    mut then: impl FnMut(&[&Example], Output) -> Result<(), TrainingError>,
+) -> Result<(), TrainingError> {
+    let mut batches = examples.chunks(images_at_a_time(job.backbone.preprocessing.size as usize));
+    let Some(mut batch) = batches.next() else { return Ok(()) };
+    let mut pictures = inputs(job, batch, host)?;
+    loop {
+        let next = batches.next();
+        let (output, coming) = rayon::join(
+            || network.run(&pictures, batch.len()),
+            || next.map(|next| inputs(job, next, host)).transpose(),
+        );
+        then(batch, output?)?;
+        match (next, coming?) {
+            (Some(next), Some(coming)) => (batch, pictures) = (next, coming),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Pictures of this side that go through a network at a time.
+fn images_at_a_time(side: usize) -> usize {
+    (BATCH_PIXELS / (side * side).max(1)).clamp(1, BATCH_IMAGES)
+}
+
+/// The prepared pictures of a batch, `[images, 3, size, size]`.
+fn inputs(job: &Job, batch: &[&Example], host: &dyn Host) -> Result<Vec<f32>, TrainingError> {
+    let pictures = batch
+        .par_iter()
+        .map(|example| input(job, example, host))
+        .collect::<Result<Vec<_>, TrainingError>>()?;
+    Ok(pictures.concat())
 }
 
 /// The prepared picture of an example, `[3, size, size]`.
@@ -76,4 +128,17 @@ pub(super) fn input(
     let bytes = host.original(&example.blob)?;
     let picture = decode_frame(&bytes, example.frame, &job.limits).map_err(unreadable)?;
     prepare(&picture, None, &job.backbone.preprocessing).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::images_at_a_time;
+
+    #[test]
+    fn batches_are_as_large_as_memory_allows() {
+        assert_eq!(images_at_a_time(32), 16);
+        assert_eq!(images_at_a_time(224), 8);
+        assert_eq!(images_at_a_time(512), 1);
+        assert_eq!(images_at_a_time(1024), 1);
+    }
 }

@@ -37,7 +37,7 @@ pub trait Host: Sync {
     fn cached_features(&self, blobs: &[Sha256]) -> Result<CachedFeatures, HostError>;
 
     /// Keeps features for this and for other runs.
-    fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError>;
+    fn cache_features(&self, features: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError>;
 
     /// The newest checkpoint of the run that is whole.
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError>;

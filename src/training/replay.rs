@@ -92,8 +92,8 @@ impl Host for Listener<'_> {
         self.host.cached_features(blobs)
     }
 
-    fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError> {
-        self.host.cache_features(blob, frame, features)
+    fn cache_features(&self, features: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
+        self.host.cache_features(features)
     }
 
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {

@@ -101,8 +101,8 @@ impl Host for StoreHost<'_> {
         self.wait(|| features::get(&self.store.pool, &self.extractor, blobs))
     }
 
-    fn cache_features(&self, blob: &Sha256, frame: u32, vector: &[f32]) -> Result<(), HostError> {
-        self.wait(|| features::put(&self.store.pool, &self.extractor, blob, frame, vector))
+    fn cache_features(&self, vectors: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
+        self.wait(|| features::put(&self.store.pool, &self.extractor, vectors))
     }
 
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {

@@ -18,10 +18,14 @@ async fn a_feature_vector_is_kept_bit_for_bit_and_only_for_its_extractor() {
     let (first, second) = (Sha256::of(b"first"), Sha256::of(b"second"));
     let vector = [0.1, -0.0, f32::MIN_POSITIVE, f32::MAX];
 
-    features::put(pool, &extractor, &first, 0, &vector).await.expect("kept");
-    features::put(pool, &extractor, &first, 7, &[2.0]).await.expect("kept");
-    features::put(pool, &extractor, &first, 0, &[9.0]).await.expect("one is there already");
-    features::put(pool, &other, &second, 0, &[3.0]).await.expect("kept");
+    let put = async |extractor: &Extractor, vectors: &[((Sha256, u32), Vec<f32>)]| {
+        features::put(pool, extractor, vectors).await.expect("kept");
+    };
+    put(&extractor, &[((first, 0), vector.to_vec()), ((first, 7), vec![2.0])]).await;
+    // One is there already.
+    put(&extractor, &[((first, 0), vec![9.0])]).await;
+    put(&other, &[((second, 0), vec![3.0])]).await;
+    put(&other, &[]).await;
 
     let found = features::get(pool, &extractor, &[first, second]).await.expect("answered");
     let bits = |vector: &[f32]| vector.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

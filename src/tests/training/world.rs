@@ -228,6 +228,21 @@ impl Memory {
         self.features.lock().expect("not poisoned").clear();
     }
 
+    /// The cached features.
+    pub(super) fn features(&self) -> CachedFeatures {
+        self.features.lock().expect("not poisoned").clone()
+    }
+
+    /// Forgets all but so many cached features.
+    pub(super) fn keep_features(&self, count: usize) {
+        let mut features = self.features.lock().expect("not poisoned");
+        let mut keys: Vec<_> = features.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys.split_off(count) {
+            features.remove(&key);
+        }
+    }
+
     pub(super) fn checkpoints(&self) -> Vec<Bytes> {
         self.kept(|kept| kept.checkpoints.clone())
     }
@@ -267,9 +282,9 @@ impl Host for Memory {
         Ok(self.features.lock().expect("not poisoned").clone())
     }
 
-    fn cache_features(&self, blob: &Sha256, frame: u32, features: &[f32]) -> Result<(), HostError> {
+    fn cache_features(&self, features: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
         let mut known = self.features.lock().expect("not poisoned");
-        known.insert((*blob, frame), features.to_vec());
+        known.extend(features.iter().cloned());
         Ok(())
     }
 
