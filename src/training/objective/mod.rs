@@ -1,5 +1,10 @@
 //! What pretraining learns from the views of a batch, as one trait with a method for each paper.
 
+mod matching;
+mod position;
+
+pub use matching::GraphMatching;
+
 use candle_core::Tensor;
 
 use super::error::TrainingError;
