@@ -4,24 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use candle_core::{DType, Device, Tensor};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
-use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
-use crate::inference::{InferenceError, Runtime};
+use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
+use crate::inference::{ParityError, Runtime, Twins, parity};
 use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
-use crate::nn::{self, Encoder, Params, Tensors};
+use crate::nn::{self, Tensors};
 use crate::onnx::{Export, OnnxError, export};
 use crate::store::{Store, StoreError, backbones};
 
-/// The largest relative difference between candle and ONNX Runtime that an import accepts.
-const PARITY_BOUND: f64 = 1e-3;
-/// Pictures of the parity check.
-const PARITY_IMAGES: usize = 2;
 /// Longest source and licence text, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
 
@@ -59,23 +52,12 @@ pub enum ImportError {
         /// Bytes allowed.
         max: usize,
     },
-    /// candle and ONNX Runtime disagree on these weights.
-    #[error(
-        "candle and ONNX Runtime differ by {found:.2e} relative on these weights; the bound is \
-         {bound:.0e}"
-    )]
-    Parity {
-        /// The difference found.
-        found: f64,
-        /// The bound.
-        bound: f64,
-    },
+    /// candle and ONNX Runtime disagree on these weights, or could not be compared.
+    #[error(transparent)]
+    Parity(#[from] ParityError),
     /// The graph could not be written.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// The graph could not be run.
-    #[error(transparent)]
-    Inference(#[from] InferenceError),
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -173,67 +155,14 @@ impl Importer {
                 head: None,
                 metadata: &metadata,
             })?;
-            let parity = check_parity(&imported, &onnx, size, &runtime, &scratch, threads)?;
+            let twins = Twins { architecture: *architecture, tensors, onnx: &onnx, size };
+            let parity = parity(&twins, &runtime, &scratch, threads)?;
             Ok(Made { imported, weights, onnx, source, parity })
         };
         let made = tokio::task::spawn_blocking(move || nn::with_threads(threads, work)).await;
         let made = made.map_err(|error| ImportError::Failed(error.to_string()))?;
         made.map_err(|error| ImportError::Failed(error.to_string()))?
     }
-}
-
-/// Runs two random pictures through candle and through ONNX Runtime.
-fn check_parity(
-    imported: &Imported,
-    onnx: &[u8],
-    size: u32,
-    runtime: &Runtime,
-    scratch: &Path,
-    threads: usize,
-) -> Result<Parity, ImportError> {
-    let side = size as usize;
-    let mut random = StdRng::seed_from_u64(0);
-    let count = PARITY_IMAGES * 3 * side * side;
-    let input: Vec<f32> = (0..count).map(|_| random.random_range(-2.0..2.0)).collect();
-    let ours = candle_features(imported.architecture, &imported.tensors, &input, side)
-        .map_err(WeightsError::Tensor)?;
-    let file = tempfile::NamedTempFile::new_in(scratch).map_err(StoreError::from)?;
-    std::fs::write(file.path(), onnx).map_err(StoreError::from)?;
-    let mut network = runtime.open(file.path(), threads)?;
-    let embedding = network.run(&input, PARITY_IMAGES)?.embedding;
-    let theirs = [embedding, network.feature_map(&input, PARITY_IMAGES)?];
-    let each = ours.iter().zip(&theirs).map(|(ours, theirs)| difference(ours, theirs));
-    let found = each.fold(0.0, f64::max);
-    if found <= PARITY_BOUND {
-        Ok(Parity { max_relative_difference: found, bound: PARITY_BOUND })
-    } else {
-        Err(ImportError::Parity { found, bound: PARITY_BOUND })
-    }
-}
-
-/// The largest difference over the largest value; infinite when it cannot be told.
-fn difference(ours: &[f32], theirs: &[f32]) -> f64 {
-    let largest = ours.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    let pairs = ours.iter().zip(theirs);
-    let most = pairs.clone().fold(0.0_f32, |most, (one, other)| most.max((one - other).abs()));
-    // `max` passes over what is not a number.
-    let is_told = ours.len() == theirs.len() && pairs.into_iter().all(|(a, b)| (a - b).is_finite());
-    if is_told { f64::from(most) / f64::from(largest) } else { f64::INFINITY }
-}
-
-/// The embedding and the last feature map.
-fn candle_features(
-    architecture: Architecture,
-    tensors: &Tensors,
-    input: &[f32],
-    side: usize,
-) -> candle_core::Result<[Vec<f32>; 2]> {
-    let params = Params::new(tensors, DType::F32, &Device::Cpu)?;
-    let network = Encoder::new(architecture, &params)?;
-    let input = Tensor::from_slice(input, (PARITY_IMAGES, 3, side, side), &Device::Cpu)?;
-    let features = network.infer(&input)?;
-    let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-    Ok([flat(&features.embedding)?, flat(&features.feature_map)?])
 }
 
 /// Weights that training would move: running statistics are not counted.

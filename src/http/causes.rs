@@ -10,7 +10,7 @@ use crate::domain::split::SplitError;
 use crate::domain::training::BadSetting;
 use crate::imaging::{ImagingError, UploadError};
 use crate::import::ImportError;
-use crate::inference::InferenceError;
+use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
 use crate::store::StoreError;
 
@@ -120,10 +120,14 @@ impl From<ImportError> for Problem {
             ImportError::Weights(_)
             | ImportError::Preprocessing(_)
             | ImportError::Text { .. }
-            | ImportError::Parity { .. } => Self::new(Code::Invalid, error.to_string()),
+            | ImportError::Parity(ParityError::Beyond { .. }) => {
+                Self::new(Code::Invalid, error.to_string())
+            }
             ImportError::Store(error) => error.into(),
-            ImportError::Inference(error) => error.into(),
-            ImportError::Onnx(_) | ImportError::Failed(_) => Self::internal(error),
+            ImportError::Parity(ParityError::Inference(error)) => error.into(),
+            ImportError::Parity(ParityError::Tensor(_) | ParityError::Io(_))
+            | ImportError::Onnx(_)
+            | ImportError::Failed(_) => Self::internal(error),
         }
     }
 }

@@ -24,6 +24,6 @@ pub use error::ImagingError;
 pub use intake::{FrameFacts, TakenFile, decode_all, decode_frame, sniff, take_in};
 pub use patient::{Identifiers, PatientHasher};
 pub use picture::{Picture, Samples};
-pub use prepare::{normalise, prepare, square};
+pub use prepare::{normalise, prepare, resize, square};
 pub use render::render_png;
 pub use upload::{KeptFile, UploadContext, UploadError, UploadSummary, read_upload};

@@ -51,7 +51,7 @@ pub fn normalise(planes: &[Vec<f32>], preprocessing: &Preprocessing) -> Vec<f32>
 }
 
 /// Resizes one plane by antialiased bilinear filtering, as PIL's `BILINEAR` does.
-pub(super) fn resize(
+pub fn resize(
     plane: Vec<f32>,
     width: u32,
     height: u32,

@@ -2,10 +2,12 @@
 
 mod error;
 mod network;
+mod parity;
 mod registry;
 mod runtime;
 
 pub use error::InferenceError;
 pub use network::{Network, Output};
+pub use parity::{ParityError, Twins, parity};
 pub use registry::{Registry, Ticket};
 pub use runtime::Runtime;

@@ -6,7 +6,7 @@ use gemm::Parallelism;
 /// A matrix in a slice: rows that lie one after the other, a range of their columns, or the
 /// transpose of either.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a, T> {
+pub(crate) struct Matrix<'a, T> {
     values: &'a [T],
     rows: usize,
     columns: usize,
@@ -16,13 +16,18 @@ pub(super) struct Matrix<'a, T> {
 
 impl<'a, T> Matrix<'a, T> {
     /// The matrix whose rows lie one after the other in `values`.
-    pub(super) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix fills its slice");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// Its rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The same values seen as the transposed matrix.
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -33,7 +38,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// Some of the columns of a matrix that is not transposed.
-    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Self {
+    pub(crate) fn columns(self, range: std::ops::Range<usize>) -> Self {
         assert!(self.column_stride == 1 && range.end <= self.columns, "columns that are there");
         Self { values: &self.values[range.start..], columns: range.len(), ..self }
     }
@@ -46,7 +51,7 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// Where a product goes: rows that lie one after the other, or a range of their columns.
-pub(super) struct Target<'a, T> {
+pub(crate) struct Target<'a, T> {
     values: &'a mut [T],
     rows: usize,
     columns: usize,
@@ -55,13 +60,13 @@ pub(super) struct Target<'a, T> {
 
 impl<'a, T> Target<'a, T> {
     /// The matrix whose rows lie one after the other in `values`.
-    pub(super) fn new(values: &'a mut [T], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a mut [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix fills its slice");
         Self { values, rows, columns, row_stride: columns }
     }
 
     /// Some of its columns.
-    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Self {
+    pub(crate) fn columns(self, range: std::ops::Range<usize>) -> Self {
         assert!(range.end <= self.columns, "columns that are there");
         Self { values: &mut self.values[range.start..], columns: range.len(), ..self }
     }
@@ -69,7 +74,7 @@ impl<'a, T> Target<'a, T> {
 
 /// Whether a product replaces what is there or is added to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Into {
+pub(crate) enum Into {
     Replace,
     Add,
 }
@@ -77,7 +82,7 @@ pub(super) enum Into {
 /// Whether a product is computed on one thread or shared out over the pool. Every output is summed
 /// by one thread in one order either way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Threads {
+pub(crate) enum Threads {
     One,
     Pool,
 }
@@ -85,7 +90,7 @@ pub(super) enum Threads {
 /// `out (+)= left * right`.
 #[expect(unsafe_code, reason = "the gemm crate works on raw pointers")]
 #[expect(clippy::needless_pass_by_value, reason = "a target is a borrow, used up by its product")]
-pub(super) fn multiply<T: WithDType>(
+pub(crate) fn multiply<T: WithDType>(
     out: Target<'_, T>,
     left: Matrix<'_, T>,
     right: Matrix<'_, T>,

@@ -28,16 +28,16 @@ macro_rules! as_f32 {
         candle_core::DType::F32
     };
 }
-pub(super) use {as_f32, with_values};
+pub(crate) use {as_f32, with_values};
 
 /// The type of a storage's values.
-pub(super) fn kind(storage: &CpuStorage) -> DType {
+pub(crate) fn kind(storage: &CpuStorage) -> DType {
     use candle_core::backend::BackendStorage;
     storage.dtype()
 }
 
 /// The values of a contiguous tensor.
-pub(super) fn values<'a, T: WithDType>(
+pub(crate) fn values<'a, T: WithDType>(
     storage: &'a CpuStorage,
     layout: &Layout,
 ) -> Result<&'a [T]> {
@@ -49,20 +49,20 @@ pub(super) fn values<'a, T: WithDType>(
 }
 
 /// A contiguous CPU tensor whose values are looked at in place.
-pub(super) struct Borrowed<'a> {
+pub(crate) struct Borrowed<'a> {
     storage: candle_core::StorageRef<'a>,
     layout: &'a Layout,
 }
 
 impl<'a> Borrowed<'a> {
     /// Holds on to a tensor's values.
-    pub(super) fn of(tensor: &'a Tensor) -> Self {
+    pub(crate) fn of(tensor: &'a Tensor) -> Self {
         let (storage, layout) = tensor.storage_and_layout();
         Self { storage, layout }
     }
 
     /// The values.
-    pub(super) fn values<T: WithDType>(&self) -> Result<&[T]> {
+    pub(crate) fn values<T: WithDType>(&self) -> Result<&[T]> {
         match &*self.storage {
             candle_core::Storage::Cpu(storage) => values::<T>(storage, self.layout),
             _ => bail!("an operator for the CPU was given a tensor of another device"),

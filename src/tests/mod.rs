@@ -20,6 +20,7 @@ mod killed;
 mod layering;
 mod loading;
 mod main_job;
+mod matching;
 mod openapi;
 mod optimisers;
 mod parity;

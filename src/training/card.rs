@@ -195,7 +195,7 @@ fn origin(text: &mut String, job: &Job, hashes: &BTreeMap<&str, Sha256>) -> std:
 }
 
 /// Text of others that can be neither markup nor a table cell's end.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

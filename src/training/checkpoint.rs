@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError;
@@ -75,7 +76,9 @@ const KEPT: &str = "kept/";
 impl State {
     /// The file. It names its run: equal states of two runs are two files.
     pub(super) fn to_bytes(&self, run: RunId) -> Result<Vec<u8>, TrainingError> {
-        let mut all = Tensors::new();
+        let mut file = Writer::of(run);
+        file.text(POSITION, &self.position)?;
+        file.text(DONE, &self.done)?;
         for (prefix, group) in [
             (PARAMS, &self.params),
             (MOMENTS, &self.moments),
@@ -83,44 +86,80 @@ impl State {
             (BEST, &self.best),
             (KEPT, &self.done.kept),
         ] {
-            let named = group.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor));
-            all.extend(named.map(|(name, tensor)| (name, tensor.clone())));
+            file.group(prefix, group);
         }
-        let metadata = BTreeMap::from([
-            (POSITION.to_owned(), serde_json::to_string(&self.position).map_err(unreadable)?),
-            (DONE.to_owned(), serde_json::to_string(&self.done).map_err(unreadable)?),
-            (RUN.to_owned(), run.to_string()),
-        ]);
-        Ok(to_bytes(&all, &metadata)?)
+        file.to_bytes()
     }
 
     /// Reads the file back.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, TrainingError> {
-        let metadata = metadata_of(bytes)?;
-        let text = |key: &str| metadata.get(key).map_or("", String::as_str);
-        let mut state = Self {
-            position: serde_json::from_str(text(POSITION)).map_err(unreadable)?,
-            params: Tensors::new(),
-            moments: Tensors::new(),
-            average: Tensors::new(),
-            best: Tensors::new(),
-            done: serde_json::from_str(text(DONE)).map_err(unreadable)?,
-        };
-        for (name, tensor) in load_bytes(bytes)? {
-            let groups = [
-                (PARAMS, &mut state.params),
-                (MOMENTS, &mut state.moments),
-                (AVERAGE, &mut state.average),
-                (BEST, &mut state.best),
-                (KEPT, &mut state.done.kept),
-            ];
-            for (prefix, group) in groups {
-                if let Some(name) = name.strip_prefix(prefix) {
-                    group.insert(name.to_owned(), tensor.clone());
-                }
-            }
-        }
-        Ok(state)
+        let mut file = Reader::of(bytes)?;
+        let mut done: Done = file.text(DONE)?;
+        done.kept = file.group(KEPT);
+        Ok(Self {
+            position: file.text(POSITION)?,
+            params: file.group(PARAMS),
+            moments: file.group(MOMENTS),
+            average: file.group(AVERAGE),
+            best: file.group(BEST),
+            done,
+        })
+    }
+}
+
+/// A checkpoint's file in the making: groups of tensors, and values as text.
+pub(super) struct Writer {
+    tensors: Tensors,
+    texts: BTreeMap<String, String>,
+}
+
+impl Writer {
+    /// An empty file that names its run.
+    pub(super) fn of(run: RunId) -> Self {
+        let texts = BTreeMap::from([(RUN.to_owned(), run.to_string())]);
+        Self { tensors: Tensors::new(), texts }
+    }
+
+    /// Adds a value.
+    pub(super) fn text(&mut self, key: &str, value: &impl Serialize) -> Result<(), TrainingError> {
+        self.texts.insert(key.to_owned(), serde_json::to_string(value).map_err(unreadable)?);
+        Ok(())
+    }
+
+    /// Adds tensors, told apart from others by a prefix that ends with `/`.
+    pub(super) fn group(&mut self, prefix: &str, group: &Tensors) {
+        let named = group.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone()));
+        self.tensors.extend(named);
+    }
+
+    /// The file.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, TrainingError> {
+        Ok(to_bytes(&self.tensors, &self.texts)?)
+    }
+}
+
+/// A checkpoint's file that is read back.
+pub(super) struct Reader {
+    tensors: Tensors,
+    texts: BTreeMap<String, String>,
+}
+
+impl Reader {
+    /// Reads a file.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, TrainingError> {
+        Ok(Self { tensors: load_bytes(bytes)?, texts: metadata_of(bytes)? })
+    }
+
+    /// A value.
+    pub(super) fn text<T: DeserializeOwned>(&self, key: &str) -> Result<T, TrainingError> {
+        let text = self.texts.get(key).map_or("", String::as_str);
+        serde_json::from_str(text).map_err(unreadable)
+    }
+
+    /// Takes the tensors of a prefix out.
+    pub(super) fn group(&mut self, prefix: &str) -> Tensors {
+        let of_group = self.tensors.extract_if(.., |name, _| name.starts_with(prefix));
+        of_group.map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect()
     }
 }
 

@@ -9,6 +9,8 @@ use super::error::TrainingError;
 use super::host::{CachedFeatures, Host};
 use super::job::{Example, Job};
 use super::reporter::{At, Reporter, Stage};
+use crate::config::Limits;
+use crate::domain::Preprocessing;
 use crate::imaging::{decode_frame, prepare};
 use crate::inference::{Network, Output};
 
@@ -105,7 +107,7 @@ fn each_batch(
 }
 
 /// Pictures of this side that go through a network at a time.
-fn images_at_a_time(side: usize) -> usize {
+pub(super) fn images_at_a_time(side: usize) -> usize {
     (BATCH_PIXELS / (side * side).max(1)).clamp(1, BATCH_IMAGES)
 }
 
@@ -124,10 +126,20 @@ pub(super) fn input(
     example: &Example,
     host: &dyn Host,
 ) -> Result<Vec<f32>, TrainingError> {
+    prepared(example, host, &job.limits, &job.backbone.preprocessing)
+}
+
+/// The picture of an example as `preprocessing` has it, `[3, size, size]`.
+pub(super) fn prepared(
+    example: &Example,
+    host: &dyn Host,
+    limits: &Limits,
+    preprocessing: &Preprocessing,
+) -> Result<Vec<f32>, TrainingError> {
     let unreadable = |error| TrainingError::Image { image: example.image, error };
     let bytes = host.original(&example.blob)?;
-    let picture = decode_frame(&bytes, example.frame, &job.limits).map_err(unreadable)?;
-    prepare(&picture, None, &job.backbone.preprocessing).map_err(unreadable)
+    let picture = decode_frame(&bytes, example.frame, limits).map_err(unreadable)?;
+    prepare(&picture, None, preprocessing).map_err(unreadable)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::data::generator;
 use super::error::TrainingError;
+use super::numbers::where_numbers_end;
 use crate::domain::Architecture;
 use crate::domain::run::Method;
 use crate::domain::training::Training;
@@ -167,44 +168,13 @@ impl Learner {
         }
     }
 
-    /// Names where numbers end when a batch has been computed to something that is none: the first
-    /// parameter that is not finite, else the first stage whose output is not, else the head.
+    /// Names where numbers end when a batch has been computed to something that is none: a
+    /// parameter, the input, a stage, or else the head.
     pub(super) fn where_numbers_end(&self, entered: &Tensor) -> Result<String, TrainingError> {
-        for (name, variable) in self.params.trainable() {
-            if !is_finite(variable.as_tensor())? {
-                return Ok(name.to_owned());
-            }
-        }
-        if !is_finite(entered)? {
-            return Ok("the input".to_owned());
-        }
-        if self.is_whole() {
-            for left in (0..=self.architecture.stages()).rev() {
-                let x = self.network.trunk(entered, left, Mode::Frozen)?;
-                if !is_finite(&x)? {
-                    return Ok(self.stage_before(left));
-                }
-            }
-        }
-        Ok(HEAD_WEIGHT.to_owned())
+        let network = self.is_whole().then_some((self.architecture, &self.network));
+        let found = where_numbers_end(&self.params, network, entered)?;
+        Ok(found.unwrap_or_else(|| HEAD_WEIGHT.to_owned()))
     }
-
-    /// The stage whose output enters the last `left` ones.
-    fn stage_before(&self, left: usize) -> String {
-        let mut names = self.params.iter().map(|(name, _)| name);
-        let first = names.find(|name| {
-            self.architecture.is_in_tail(name, left + 1)
-                && !self.architecture.is_in_tail(name, left)
-        });
-        first.map_or_else(|| "the first layers".to_owned(), str::to_owned)
-    }
-}
-
-/// Whether all values are numbers.
-fn is_finite(tensor: &Tensor) -> Result<bool, TrainingError> {
-    // Zero times a number is zero; times anything else it is not a number.
-    let sum = (tensor.detach() * 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    Ok(sum == 0.0)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod loss;
 pub mod matrix;
 pub mod metrics;
 mod networks;
+mod numbers;
 pub mod objective;
 mod pack;
 pub mod probe;

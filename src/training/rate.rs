@@ -9,12 +9,17 @@ const FALL: f64 = 0.1;
 
 /// The settings of the optimiser.
 pub(super) fn rule(training: &Training) -> Settings {
-    let kind = match training.optimiser {
+    settings(training.optimiser, training.weight_decay)
+}
+
+/// The settings of an optimiser with a weight decay.
+pub(super) fn settings(optimiser: Optimiser, weight_decay: f64) -> Settings {
+    let kind = match optimiser {
         Optimiser::AdamW => Kind::AdamW,
         Optimiser::Adam => Kind::Adam,
         Optimiser::Sgd => Kind::Sgd,
     };
-    Settings { kind, weight_decay: training.weight_decay, ..Settings::default() }
+    Settings { kind, weight_decay, ..Settings::default() }
 }
 
 /// How fast each parameter learns.

@@ -3,6 +3,7 @@
 
 mod convolution;
 mod losses;
+mod matching;
 mod networks;
 mod normalisation;
 mod operators;

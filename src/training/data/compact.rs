@@ -6,13 +6,14 @@
 //! the brightness for 8-bit files, half of what their own rounding lost and less than their noise;
 //! 0.000008 for all others. All pictures go through it, cached or not: training sees the same values.
 
-use crate::imaging::{ImagingError, Picture, Samples, square};
+use crate::imaging::{ImagingError, Picture, Samples, resize, square};
 
-/// A square picture as brightness: one plane of a grey picture, three of one in colour. A picture whose
-/// three channels are equal is grey, however its file stores it.
+/// A picture as brightness: one plane of a grey picture, three of one in colour. A picture whose three
+/// channels are equal is grey, however its file stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compact {
-    side: u32,
+    width: u32,
+    height: u32,
     /// Plane by plane, row by row.
     values: Values,
 }
@@ -25,10 +26,24 @@ enum Values {
     Sixteen(Vec<u16>),
 }
 
+/// A rectangle within a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
 /// What it takes to read a picture back from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
-    side: u32,
+    width: u32,
+    height: u32,
     is_sixteen: bool,
     pub(super) bytes: usize,
 }
@@ -36,7 +51,25 @@ pub(super) struct Shape {
 impl Compact {
     /// A decoded picture in its recorded window, stretched to a square of `side` pixels.
     pub fn of(picture: &Picture, side: u32) -> Result<Self, ImagingError> {
-        let mut planes = square(picture, None, side)?;
+        Ok(Self::packed(picture, square(picture, None, side)?, (side, side)))
+    }
+
+    /// A decoded picture in its recorded window and its own shape, scaled down so that its shorter
+    /// side has at most `side` pixels.
+    pub fn within(picture: &Picture, side: u32) -> Result<Self, ImagingError> {
+        let shorter = picture.width.min(picture.height).max(1);
+        let scaled = |length: u32| {
+            let length = u64::from(length) * u64::from(side) / u64::from(shorter);
+            u32::try_from(length).unwrap_or(u32::MAX).max(1)
+        };
+        let own = (picture.width, picture.height);
+        let size = if shorter > side { (scaled(own.0), scaled(own.1)) } else { own };
+        let planes = picture.planes(None).into_iter();
+        let planes = planes.map(|plane| resize(plane, own.0, own.1, size.0, size.1));
+        Ok(Self::packed(picture, planes.collect::<Result<_, _>>()?, size))
+    }
+
+    fn packed(picture: &Picture, mut planes: Vec<Vec<f32>>, (width, height): (u32, u32)) -> Self {
         // Grey pictures are often stored as colour; equal channels stay equal under filtering.
         if planes.iter().all(|plane| *plane == planes[0]) {
             planes.truncate(1);
@@ -49,12 +82,51 @@ impl Compact {
             let steps = all.map(|value| (value.clamp(0.0, 1.0) * 65535.0).round() as u16);
             Values::Sixteen(steps.collect())
         };
-        Ok(Self { side, values })
+        Self { width, height, values }
     }
 
-    /// Side of the square in pixels.
-    pub fn side(&self) -> usize {
-        self.side as usize
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width as usize
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height as usize
+    }
+
+    /// Whether there is anything to see: not all pixels are alike.
+    pub fn has_contrast(&self) -> bool {
+        fn differ<T: PartialEq>(values: &[T], length: usize) -> bool {
+            values.chunks(length.max(1)).any(|plane| plane.iter().any(|value| *value != plane[0]))
+        }
+        let length = self.width() * self.height();
+        match &self.values {
+            Values::Eight(values) => differ(values, length),
+            Values::Sixteen(values) => differ(values, length),
+        }
+    }
+
+    /// Brightness in `[0, 1]` of a part of it, plane by plane: `height` rows from `top`, `width`
+    /// columns from `left`, which must lie within.
+    pub fn cut(&self, part: Part) -> Vec<Vec<f32>> {
+        fn rows<T: Copy>(values: &[T], width: usize, part: Part, scale: f32) -> Vec<f32>
+        where
+            f32: From<T>,
+        {
+            let rows = values.chunks(width.max(1)).skip(part.top).take(part.height);
+            let pixels = rows.flat_map(|row| &row[part.left..part.left + part.width]);
+            pixels.map(|value| f32::from(*value) / scale).collect()
+        }
+        let (width, length) = (self.width(), self.width() * self.height());
+        match &self.values {
+            Values::Eight(values) => {
+                values.chunks(length).map(|plane| rows(plane, width, part, 255.0)).collect()
+            }
+            Values::Sixteen(values) => {
+                values.chunks(length).map(|plane| rows(plane, width, part, 65535.0)).collect()
+            }
+        }
     }
 
     /// Bytes that it takes.
@@ -65,24 +137,15 @@ impl Compact {
         }
     }
 
-    /// Brightness in `[0, 1]`: one plane of `side * side` values, or red, green and blue.
+    /// Brightness in `[0, 1]`: one plane of `width * height` values, or red, green and blue.
     pub fn planes(&self) -> Vec<Vec<f32>> {
-        let length = self.side() * self.side();
-        match &self.values {
-            Values::Eight(values) => values
-                .chunks(length)
-                .map(|plane| plane.iter().map(|value| f32::from(*value) / 255.0).collect())
-                .collect(),
-            Values::Sixteen(values) => values
-                .chunks(length)
-                .map(|plane| plane.iter().map(|value| f32::from(*value) / 65535.0).collect())
-                .collect(),
-        }
+        self.cut(Part { top: 0, left: 0, height: self.height(), width: self.width() })
     }
 
     pub(super) fn shape(&self) -> Shape {
         let is_sixteen = matches!(self.values, Values::Sixteen(_));
-        Shape { side: self.side, is_sixteen, bytes: self.size_bytes() }
+        let Self { width, height, .. } = *self;
+        Shape { width, height, is_sixteen, bytes: self.size_bytes() }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -101,7 +164,7 @@ impl Compact {
         } else {
             Values::Eight(bytes)
         };
-        Self { side: shape.side, values }
+        Self { width: shape.width, height: shape.height, values }
     }
 }
 
@@ -118,7 +181,7 @@ fn is_eight_bit(picture: &Picture) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Compact;
+    use super::{Compact, Part};
     use crate::domain::image::Window;
     use crate::imaging::{Picture, Samples, square};
 
@@ -180,6 +243,38 @@ mod tests {
         assert!(eight > 0.0 && eight <= 0.5 / 255.0 + 1e-6, "{eight}");
         assert!(sixteen > 0.0 && sixteen <= 0.5 / 65535.0 + 1e-7, "{sixteen}");
         assert!(stretched > 0.0 && stretched <= 0.5 / 65535.0 + 1e-7, "{stretched}");
+    }
+
+    #[test]
+    fn a_picture_in_its_own_shape_is_only_ever_made_smaller() {
+        let wide = Picture {
+            width: 96,
+            height: 48,
+            samples: Samples::Gray((0..96 * 48).map(|at| (at % 251) as f32).collect()),
+            ..gray(1, 255.0, None)
+        };
+        let as_it_is = Compact::within(&wide, 64).expect("a picture");
+        let smaller = Compact::within(&wide, 24).expect("a picture");
+
+        assert_eq!((as_it_is.width(), as_it_is.height()), (96, 48));
+        assert_eq!((smaller.width(), smaller.height()), (48, 24));
+        let part = Part { top: 7, left: 90, height: 2, width: 3 };
+        let expected =
+            [7 * 96 + 90, 7 * 96 + 91, 7 * 96 + 92, 8 * 96 + 90, 8 * 96 + 91, 8 * 96 + 92]
+                .map(|at| (at % 251) as f32 / 255.0);
+        assert_eq!(as_it_is.cut(part), [expected]);
+    }
+
+    #[test]
+    fn one_pixel_that_differs_is_something_to_see() {
+        let mut flat = gray(8, 255.0, None);
+        flat.samples = Samples::Gray(vec![7.0; 64]);
+        assert!(!Compact::of(&flat, 8).expect("a picture").has_contrast());
+        // Three flat channels that differ are a flat colour.
+        flat.samples = Samples::Rgb([9, 8, 7].repeat(64));
+        assert!(!Compact::of(&flat, 8).expect("a picture").has_contrast());
+        flat.samples = Samples::Gray([vec![7.0; 63], vec![8.0]].concat());
+        assert!(Compact::of(&flat, 8).expect("a picture").has_contrast());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::augment::Drawn;
+use super::loader::Making;
 use super::mixup::Mixing;
 use super::order::{Plan, generator};
 use super::pictures::Pictures;
@@ -12,6 +13,7 @@ use crate::domain::augmentation::Augmentation;
 use crate::domain::imbalance::Mixup;
 use crate::imaging::normalise;
 use crate::training::error::TrainingError;
+use crate::training::host::Host;
 use crate::training::job::Example;
 
 /// A batch's place in a run.
@@ -72,17 +74,6 @@ impl<'a> Feed<'a> {
         Self { mixup, ..self }
     }
 
-    /// The order of its images.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Bytes of the input of a batch.
-    pub fn batch_bytes(&self) -> usize {
-        let side = self.pictures.preprocessing().size as usize;
-        self.plan.batch_size() * 3 * side * side * size_of::<f32>()
-    }
-
     /// One batch, made on the calling thread; nothing past the last batch of an epoch.
     pub fn load(&self, place: Place) -> Result<Option<Batch>, TrainingError> {
         let mut batches = self.plan.batches(place.epoch);
@@ -91,33 +82,41 @@ impl<'a> Feed<'a> {
         }
         let images = batches.swap_remove(place.batch as usize);
         let pictures = (0..images.len())
-            .map(|at| self.picture(images[at], place, at))
+            .map(|at| self.part(images[at], place, at))
             .collect::<Result<Vec<_>, _>>()?;
-        self.assemble(place, images, &pictures).map(Some)
+        self.assemble(place, images, pictures).map(Some)
+    }
+}
+
+impl Making for Feed<'_> {
+    /// A prepared picture, `3 * size * size` values.
+    type Part = Vec<f32>;
+    type Batch = Batch;
+
+    fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// The picture of example `image` as number `at` of a batch, `3 * size * size` values.
-    pub(super) fn picture(
-        &self,
-        image: usize,
-        place: Place,
-        at: usize,
-    ) -> Result<Vec<f32>, TrainingError> {
+    fn batch_bytes(&self) -> usize {
+        let side = self.pictures.preprocessing().size as usize;
+        self.plan.batch_size() * 3 * side * side * size_of::<f32>()
+    }
+
+    fn part(&self, image: usize, place: Place, at: usize) -> Result<Vec<f32>, TrainingError> {
         let compact = self.pictures.get(self.examples[image])?;
         // Only the last batch of an epoch has another length than those before it.
         let position = place.batch * self.plan.batch_size() as u64 + at as u64;
         let random = generator("augment", self.plan.seed(), place.epoch, position);
-        let side = compact.side();
+        let side = compact.width();
         let drawn = Drawn::draw(&self.augmentation, side, random);
         Ok(normalise(&drawn.apply(compact.planes(), side), self.pictures.preprocessing()))
     }
 
-    /// A batch of pictures that are ready.
-    pub(super) fn assemble(
+    fn assemble(
         &self,
         place: Place,
         images: Vec<usize>,
-        pictures: &[Vec<f32>],
+        pictures: Vec<Vec<f32>>,
     ) -> Result<Batch, TrainingError> {
         let mixing = match self.mixup {
             Some(mixup) => {
@@ -130,19 +129,17 @@ impl<'a> Feed<'a> {
             images.iter().map(|image| self.examples[*image].label as u32).collect();
         let side = self.pictures.preprocessing().size as usize;
         let cpu = Device::Cpu;
-        let input = Tensor::from_vec(mixing.mix(pictures), (images.len(), 3, side, side), &cpu)?;
+        let input = Tensor::from_vec(mixing.mix(&pictures), (images.len(), 3, side, side), &cpu)?;
         let targets = mixing.targets(&labels, self.classes);
         let targets = Tensor::from_vec(targets, (images.len(), self.classes), &cpu)?;
         Ok(Batch { place, images, labels, input, targets })
     }
 
-    /// The id of example `image`.
-    pub(super) fn id(&self, image: usize) -> crate::domain::ImageId {
+    fn id(&self, image: usize) -> crate::domain::ImageId {
         self.examples[image].image
     }
 
-    /// The pictures.
-    pub(super) fn pictures(&self) -> &Pictures<'a> {
-        &self.pictures
+    fn host(&self) -> &dyn Host {
+        self.pictures.host()
     }
 }

@@ -5,14 +5,18 @@
 //! finishes the last image of a batch puts it together.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::Duration;
 
-use super::feed::{Batch, Feed, Place};
+use super::feed::{Feed, Place};
+use super::order::Plan;
+use crate::domain::ImageId;
 use crate::imaging::ImagingError;
 use crate::training::error::TrainingError;
+use crate::training::host::Host;
 
 /// How long a wait for a batch lasts before the run is asked whether it must stop.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -22,6 +26,38 @@ const AHEAD_BYTES: usize = 256 << 20;
 const MOST_AHEAD: usize = 4;
 /// Threads that decode and augment keep even a fast network busy with fewer than this.
 const MOST_THREADS: usize = 8;
+
+/// What a loader makes batches of: an image at a time, on any thread, then put together.
+pub trait Making: Send + Sync {
+    /// What is made of one image.
+    type Part: Send;
+    /// A batch.
+    type Batch: Send;
+
+    /// Which images make which batch.
+    fn plan(&self) -> &Plan;
+
+    /// What is made of example `image` as number `at` of the batch at `place`; a function of the
+    /// three and nothing else.
+    fn part(&self, image: usize, place: Place, at: usize) -> Result<Self::Part, TrainingError>;
+
+    /// A batch of parts that are ready, in the order of its images.
+    fn assemble(
+        &self,
+        place: Place,
+        images: Vec<usize>,
+        parts: Vec<Self::Part>,
+    ) -> Result<Self::Batch, TrainingError>;
+
+    /// The id of example `image`.
+    fn id(&self, image: usize) -> ImageId;
+
+    /// Whom to ask whether the run must stop.
+    fn host(&self) -> &dyn Host;
+
+    /// Bytes of a batch.
+    fn batch_bytes(&self) -> usize;
+}
 
 /// How a loader works ahead. What comes out does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +70,7 @@ pub struct Prefetch {
 
 impl Prefetch {
     /// For a feed, on a machine that computes with so many threads.
-    pub fn of(feed: &Feed<'_>, threads: usize) -> Self {
+    pub fn of(feed: &impl Making, threads: usize) -> Self {
         let ahead = AHEAD_BYTES / feed.batch_bytes().max(1);
         Self { threads: threads.clamp(1, MOST_THREADS), ahead: ahead.clamp(1, MOST_AHEAD) }
     }
@@ -44,26 +80,28 @@ impl Prefetch {
 ///
 /// Ends after an error: a batch with an image that cannot be read gives the error where the batch
 /// would have been. Dropping it ends its threads once each has finished the image at hand.
-pub struct Loader<'a> {
-    shared: Arc<Shared<'a>>,
+pub struct Loader<'a, F: Making = Feed<'a>> {
+    shared: Arc<Shared<F>>,
+    /// The scope that its threads belong to.
+    scope: PhantomData<&'a ()>,
 }
 
-struct Shared<'a> {
-    feed: Arc<Feed<'a>>,
+struct Shared<F: Making> {
+    feed: Arc<F>,
     ahead: usize,
-    state: Mutex<State>,
+    state: Mutex<State<F>>,
     /// A batch is ready.
     ready: Condvar,
     /// A batch was taken, or there is nothing more to do.
     room: Condvar,
 }
 
-struct State {
+struct State<F: Making> {
     stopped: bool,
     /// The next image to be taken by a thread; none when all have been.
     next: Option<Cursor>,
     /// Batches that are being made or wait to be taken.
-    making: VecDeque<Making>,
+    making: VecDeque<InHand<F>>,
     /// Batches that were taken: the number of the first of `making`.
     taken: u64,
 }
@@ -76,12 +114,13 @@ struct Cursor {
     batches: Vec<Vec<usize>>,
 }
 
-struct Making {
+/// A batch that is being made.
+struct InHand<F: Making> {
     images: Vec<usize>,
-    pictures: Vec<Option<Result<Vec<f32>, TrainingError>>>,
+    parts: Vec<Option<Result<F::Part, TrainingError>>>,
     /// Images that are still to be done.
     left: usize,
-    batch: Option<Result<Batch, TrainingError>>,
+    batch: Option<Result<F::Batch, TrainingError>>,
 }
 
 /// One image to be done.
@@ -93,19 +132,19 @@ struct Task {
     image: usize,
 }
 
-impl<'a> Loader<'a> {
+impl<'a, F: Making + 'a> Loader<'a, F> {
     /// Starts making the batches of `feed` from a place on.
     ///
     /// The threads belong to `scope`, which ends once the loader has been dropped or has ended.
     pub fn start(
         scope: &'a Scope<'a, '_>,
-        feed: Arc<Feed<'a>>,
+        feed: Arc<F>,
         from: Place,
         prefetch: Prefetch,
     ) -> Result<Self, TrainingError> {
         let state = State {
             stopped: false,
-            next: Cursor::at(&feed, from),
+            next: Cursor::at(feed.plan(), from),
             making: VecDeque::new(),
             taken: 0,
         };
@@ -117,7 +156,7 @@ impl<'a> Loader<'a> {
             room: Condvar::new(),
         });
         // Made before the threads: if one of them cannot be started, dropping it ends the others.
-        let loader = Self { shared };
+        let loader = Self { shared, scope: PhantomData };
         for thread in 0..prefetch.threads.max(1) {
             let shared = Arc::clone(&loader.shared);
             let named = Builder::new().name(format!("loader-{thread}"));
@@ -127,8 +166,8 @@ impl<'a> Loader<'a> {
     }
 }
 
-impl Iterator for Loader<'_> {
-    type Item = Result<Batch, TrainingError>;
+impl<F: Making> Iterator for Loader<'_, F> {
+    type Item = Result<F::Batch, TrainingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut state = self.shared.lock();
@@ -150,7 +189,7 @@ impl Iterator for Loader<'_> {
             let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = held;
             if timeout.timed_out()
-                && let Some(stop) = self.shared.feed.pictures().host().stop()
+                && let Some(stop) = self.shared.feed.host().stop()
             {
                 state.stopped = true;
                 self.shared.room.notify_all();
@@ -160,28 +199,28 @@ impl Iterator for Loader<'_> {
     }
 }
 
-impl Drop for Loader<'_> {
+impl<F: Making> Drop for Loader<'_, F> {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.room.notify_all();
     }
 }
 
-impl Shared<'_> {
+impl<F: Making> Shared<F> {
     /// What a thread does until there is nothing left.
     fn work(&self) {
         while let Some(task) = self.task() {
             let Task { image, place, at, .. } = task;
             // A decoder that panics must not leave the other side waiting for ever.
-            let work = AssertUnwindSafe(|| self.feed.picture(image, place, at));
-            let picture = catch_unwind(work).unwrap_or_else(|_| {
+            let work = AssertUnwindSafe(|| self.feed.part(image, place, at));
+            let part = catch_unwind(work).unwrap_or_else(|_| {
                 let error = ImagingError::DecoderFailed;
                 Err(TrainingError::Image { image: self.feed.id(image), error })
             });
-            if let Some((images, pictures)) = self.deliver(&task, picture) {
+            if let Some((images, parts)) = self.deliver(&task, part) {
                 let work = AssertUnwindSafe(|| {
-                    let pictures = pictures.into_iter().collect::<Result<Vec<_>, _>>()?;
-                    self.feed.assemble(task.place, images, &pictures)
+                    let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+                    self.feed.assemble(task.place, images, parts)
                 });
                 let batch = catch_unwind(work).unwrap_or_else(|_| {
                     Err(std::io::Error::other("a batch could not be put together").into())
@@ -208,9 +247,9 @@ impl Shared<'_> {
         let cursor = state.next.as_mut()?;
         let images = &cursor.batches[cursor.place.batch as usize];
         if cursor.at == 0 {
-            state.making.push_back(Making {
+            state.making.push_back(InHand {
                 images: images.clone(),
-                pictures: images.iter().map(|_| None).collect(),
+                parts: images.iter().map(|_| None).collect(),
                 left: images.len(),
                 batch: None,
             });
@@ -219,7 +258,7 @@ impl Shared<'_> {
         cursor.at += 1;
         if cursor.at == images.len() {
             let after = Place { epoch: place.epoch, batch: place.batch + 1 };
-            state.next = state.next.take().and_then(|cursor| cursor.moved(&self.feed, after));
+            state.next = state.next.take().and_then(|cursor| cursor.moved(self.feed.plan(), after));
             if state.next.is_none() {
                 self.room.notify_all();
             }
@@ -228,27 +267,27 @@ impl Shared<'_> {
         Some(Task { number, place, at, image })
     }
 
-    /// Hands a picture in; all of its batch when it was the last.
+    /// Hands what was made of an image in; all of its batch when it was the last.
     #[expect(clippy::type_complexity, reason = "the parts of a batch, taken apart at once")]
     fn deliver(
         &self,
         task: &Task,
-        picture: Result<Vec<f32>, TrainingError>,
-    ) -> Option<(Vec<usize>, Vec<Result<Vec<f32>, TrainingError>>)> {
+        part: Result<F::Part, TrainingError>,
+    ) -> Option<(Vec<usize>, Vec<Result<F::Part, TrainingError>>)> {
         let mut state = self.lock();
         let number = task.number.checked_sub(state.taken)?;
         let making = state.making.get_mut(number as usize)?;
-        making.pictures[task.at] = Some(picture);
+        making.parts[task.at] = Some(part);
         making.left -= 1;
         if making.left > 0 {
             return None;
         }
-        let pictures = std::mem::take(&mut making.pictures).into_iter().flatten().collect();
-        Some((std::mem::take(&mut making.images), pictures))
+        let parts = std::mem::take(&mut making.parts).into_iter().flatten().collect();
+        Some((std::mem::take(&mut making.images), parts))
     }
 
     /// Hands a batch in.
-    fn finish(&self, task: &Task, batch: Result<Batch, TrainingError>) {
+    fn finish(&self, task: &Task, batch: Result<F::Batch, TrainingError>) {
         let mut state = self.lock();
         let Some(number) = task.number.checked_sub(state.taken) else { return };
         if let Some(making) = state.making.get_mut(number as usize) {
@@ -257,33 +296,32 @@ impl Shared<'_> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Cursor {
     /// The first image at a place or after it.
-    fn at(feed: &Feed<'_>, place: Place) -> Option<Self> {
+    fn at(plan: &Plan, place: Place) -> Option<Self> {
         let epoch = place.epoch;
-        let batches =
-            if epoch < feed.plan().epochs() { feed.plan().batches(epoch) } else { vec![] };
-        Self { place, at: 0, batches }.settled(feed)
+        let batches = if epoch < plan.epochs() { plan.batches(epoch) } else { vec![] };
+        Self { place, at: 0, batches }.settled(plan)
     }
 
     /// The first image of a batch of the same epoch, or what comes after it.
-    fn moved(self, feed: &Feed<'_>, place: Place) -> Option<Self> {
-        Self { place, at: 0, ..self }.settled(feed)
+    fn moved(self, plan: &Plan, place: Place) -> Option<Self> {
+        Self { place, at: 0, ..self }.settled(plan)
     }
 
     /// Past the end of an epoch comes the next one; past the last one nothing.
-    fn settled(self, feed: &Feed<'_>) -> Option<Self> {
+    fn settled(self, plan: &Plan) -> Option<Self> {
         let Place { epoch, batch } = self.place;
         if batch < self.batches.len() as u64 {
             return Some(self);
         }
-        let epoch = epoch.checked_add(1).filter(|epoch| *epoch < feed.plan().epochs())?;
-        let batches = feed.plan().batches(epoch);
+        let epoch = epoch.checked_add(1).filter(|epoch| *epoch < plan.epochs())?;
+        let batches = plan.batches(epoch);
         let next = Self { place: Place { epoch, batch: 0 }, at: 0, batches };
         (!next.batches.is_empty()).then_some(next)
     }

@@ -30,6 +30,8 @@ enum Order {
     Given(usize),
     /// Each once, shuffled.
     Shuffled(usize),
+    /// Shuffled, as many as make whole batches.
+    Whole(usize),
     /// As many of each class, `total` in all. The classes hold the images of each that has any.
     Balanced { classes: Vec<Vec<usize>>, total: usize },
     /// Each, and those of smaller classes again.
@@ -74,10 +76,17 @@ impl Plan {
         Self { order, batch_size: batch_size.max(1), seed, epochs }
     }
 
+    /// Epochs of images without classes, in whole batches alone: another few images are left out of
+    /// each epoch.
+    pub fn whole(images: usize, batch_size: usize, seed: u64, epochs: u32) -> Self {
+        Self { order: Order::Whole(images), batch_size: batch_size.max(1), seed, epochs }
+    }
+
     /// Images that an epoch shows; one that it shows twice counts twice.
     pub fn images(&self) -> usize {
         match &self.order {
             Order::Given(images) | Order::Shuffled(images) => *images,
+            Order::Whole(images) => images - images % self.batch_size,
             Order::Balanced { total, .. } => *total,
             Order::Oversampled { classes, largest } => classes.len() * largest,
         }
@@ -131,7 +140,7 @@ impl Plan {
         let mut random = generator("order", self.seed, epoch, 0);
         let mut order: Vec<usize> = match &self.order {
             Order::Given(images) => return (0..*images).collect(),
-            Order::Shuffled(images) => (0..*images).collect(),
+            Order::Shuffled(images) | Order::Whole(images) => (0..*images).collect(),
             Order::Balanced { classes, total } => {
                 // Which classes get one more, where they do not divide evenly, is drawn as well.
                 let mut ranks: Vec<usize> = (0..classes.len()).collect();
@@ -145,6 +154,7 @@ impl Plan {
             }
         };
         order.shuffle(&mut random);
+        order.truncate(self.images());
         order
     }
 }
@@ -230,13 +240,29 @@ mod tests {
     fn the_number_of_batches_is_that_of_the_batches_drawn() {
         for images in 0..40 {
             for size in [1, 2, 3, 16] {
-                let plans = [shuffled(images, size, 1), Plan::in_order(images, size)];
+                let plans = [
+                    shuffled(images, size, 1),
+                    Plan::in_order(images, size),
+                    Plan::whole(images, size, 1, 3),
+                ];
                 for plan in plans {
                     assert_eq!(plan.batch_count(), plan.batches(0).len() as u64, "{plan:?}");
                 }
             }
         }
         assert_eq!(Plan::in_order(33, 16).batches(0)[2], [32]);
+    }
+
+    #[test]
+    fn whole_batches_leave_other_images_out_of_each_epoch() {
+        let plan = Plan::whole(33, 16, 7, 9);
+
+        assert!((0..9).all(|epoch| plan.batches(epoch).iter().all(|batch| batch.len() == 16)));
+        let out: Vec<usize> = (0..9)
+            .filter_map(|epoch| (0..33).find(|at| !shown(&plan, epoch).contains(at)))
+            .collect();
+        assert!(out.len() == 9 && out.iter().any(|at| *at != out[0]), "{out:?}");
+        assert_eq!(Plan::whole(15, 16, 7, 9).batch_count(), 0);
     }
 
     #[test]

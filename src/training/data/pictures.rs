@@ -29,6 +29,16 @@ pub struct Source<'a> {
 pub struct Pictures<'a> {
     source: Source<'a>,
     cache: Cache,
+    shape: Shape,
+}
+
+/// The shape that pictures are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// A square of the network's input size.
+    Square,
+    /// Their own, the shorter side no longer than this.
+    Own(u32),
 }
 
 impl<'a> Pictures<'a> {
@@ -49,7 +59,13 @@ impl<'a> Pictures<'a> {
             file: source.limits.training_spill_bytes,
             keep_free: source.limits.free_bytes,
         };
-        Self { source, cache: Cache::new(room, source.scratch) }
+        Self { source, cache: Cache::new(room, source.scratch), shape: Shape::Square }
+    }
+
+    /// The same in their own shapes, the shorter side scaled down to `side` pixels where it is longer.
+    #[must_use]
+    pub fn within(self, side: u32) -> Self {
+        Self { shape: Shape::Own(side), ..self }
     }
 
     /// The picture of an example: from the cache, else decoded.
@@ -62,8 +78,11 @@ impl<'a> Pictures<'a> {
         let bytes = self.source.host.original(&example.blob)?;
         let picture =
             decode_frame(&bytes, example.frame, self.source.limits).map_err(unreadable)?;
-        let side = self.source.preprocessing.size;
-        let compact = Arc::new(Compact::of(&picture, side).map_err(unreadable)?);
+        let compact = match self.shape {
+            Shape::Square => Compact::of(&picture, self.source.preprocessing.size),
+            Shape::Own(side) => Compact::within(&picture, side),
+        };
+        let compact = Arc::new(compact.map_err(unreadable)?);
         self.cache.put(key, &compact);
         Ok(compact)
     }

@@ -1,5 +1,10 @@
 //! What pretraining learns from the views of a batch, as one trait with a method for each paper.
 
+mod matching;
+mod position;
+
+pub use matching::GraphMatching;
+
 use candle_core::Tensor;
 
 use super::error::TrainingError;
@@ -84,6 +89,12 @@ pub trait Objective: Send {
         shown: &Shown<'_>,
         moment: Moment,
     ) -> Result<Scored, TrainingError>;
+
+    /// Curves of the newest batch that only its backward pass knows, name and value: to be asked
+    /// for after the gradients of its loss were taken.
+    fn after_backward(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 
     /// What it remembers beside parameters (a queue, a centre), for checkpoints.
     fn state(&self) -> Result<Tensors, TrainingError> {
