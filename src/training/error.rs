@@ -6,7 +6,7 @@ use super::metrics::CannotJudge;
 use super::probe::ProbeError;
 use crate::domain::forecast::TooLarge;
 use crate::imaging::ImagingError;
-use crate::inference::InferenceError;
+use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
 use crate::onnx::OnnxError;
 
@@ -65,6 +65,50 @@ pub enum TrainingError {
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
+    /// There are fewer images than a batch of views takes.
+    #[error("{}", too_few(*.images, *.batch_size))]
+    TooFewToPretrain {
+        /// Images to learn from.
+        images: usize,
+        /// Images in a batch.
+        batch_size: u32,
+    },
+    /// Every pixel of each picture has the same value.
+    #[error(
+        "all {images} image(s) are flat: every pixel of a picture has the same value, so that there \
+         is nothing to learn. Look at how they were exported, and at their windows"
+    )]
+    NothingToSee {
+        /// Images looked at.
+        images: usize,
+    },
+    /// The gate's test images cannot tell two backbones apart.
+    #[error(
+        "the gate cannot compare backbones: its {images} test image(s) are all of one class. Freeze \
+         a version whose test split has at least two, or leave the gate out"
+    )]
+    CannotCompare {
+        /// Test images of the gate.
+        images: usize,
+    },
+    /// A batch of views does not fit into the memory; unlike other batches it cannot be split.
+    #[error(
+        "a batch of {batch_size} images in all their views needs about {} MB, {} MB may be used; {}",
+        .needed_bytes / 1_000_000, .available_bytes / 1_000_000, smaller(*.fits)
+    )]
+    BatchTooLarge {
+        /// Images in a batch.
+        batch_size: u32,
+        /// What it needs.
+        needed_bytes: u64,
+        /// What there is.
+        available_bytes: u64,
+        /// The largest batch that would fit.
+        fits: Option<u32>,
+    },
+    /// candle and ONNX Runtime do not agree on what was trained.
+    #[error(transparent)]
+    Parity(#[from] ParityError),
     /// Not even one image at a time fits into the memory.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -86,7 +130,10 @@ impl TrainingError {
     /// Whether another attempt could end otherwise.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Host(_) | Self::Io(_) | Self::Inference(_) => true,
+            Self::Host(_)
+            | Self::Io(_)
+            | Self::Inference(_)
+            | Self::Parity(ParityError::Inference(_) | ParityError::Io(_)) => true,
             Self::Stopped(_)
             | Self::TooFewImages(_)
             | Self::Probe(_)
@@ -96,8 +143,40 @@ impl TrainingError {
             | Self::Weights(_)
             | Self::Onnx(_)
             | Self::Diverged { .. }
+            | Self::TooFewToPretrain { .. }
+            | Self::NothingToSee { .. }
+            | Self::CannotCompare { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::Parity(ParityError::Beyond { .. } | ParityError::Tensor(_))
             | Self::TooLarge(_)
             | Self::NothingRecorded => false,
         }
+    }
+}
+
+fn too_few(images: usize, batch_size: u32) -> String {
+    match images {
+        0 => {
+            "there is no image to learn from: the version is empty, or all of its images are in a \
+              test split; add images to the dataset and freeze another version"
+                .to_owned()
+        }
+        1 => "one image alone cannot be told from others: add images to the dataset and freeze \
+              another version"
+            .to_owned(),
+        _ => format!(
+            "{images} images make no batch of {batch_size}: set `learning.batch_size` to {images} or \
+             less, or add images"
+        ),
+    }
+}
+
+fn smaller(fits: Option<u32>) -> String {
+    match fits {
+        Some(fits) => format!(
+            "set `learning.batch_size` to {fits} or less and average the gradients of several \
+             batches with `learning.accumulate`, or make the views smaller"
+        ),
+        None => "make the views smaller, or take a smaller network".to_owned(),
     }
 }

@@ -24,6 +24,7 @@ mod networks;
 mod numbers;
 pub mod objective;
 mod pack;
+pub mod pretrain;
 pub mod probe;
 mod probes;
 mod rate;

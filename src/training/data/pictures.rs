@@ -98,7 +98,7 @@ impl<'a> Pictures<'a> {
     }
 
     /// Gives the stored originals.
-    pub(super) fn host(&self) -> &'a dyn Host {
+    pub fn host(&self) -> &'a dyn Host {
         self.source.host
     }
 }

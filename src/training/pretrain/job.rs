@@ -1,0 +1,171 @@
+//! One pretraining run as training sees it: what is asked, on which pictures, from which weights.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::config::Limits;
+use crate::domain::backbone::Parity;
+use crate::domain::dataset::Version;
+use crate::domain::forecast::Calibration;
+use crate::domain::name::Name;
+use crate::domain::pretrain::{Comparison, Pretrain};
+use crate::domain::run::Provenance;
+use crate::domain::{Architecture, Backbone, Preprocessing, RunId, Sha256, Split};
+use crate::inference::Runtime;
+use crate::nn::Tensors;
+use crate::training::error::TrainingError;
+use crate::training::job::Example;
+use crate::training::pack::Packed;
+
+/// Everything that a pretraining run starts from.
+#[derive(Debug)]
+pub struct Job {
+    /// The run.
+    pub run: RunId,
+    /// What is asked.
+    pub spec: Pretrain,
+    /// What it takes to repeat it.
+    pub provenance: Provenance,
+    /// Name of the backbone that is made.
+    pub name: Name,
+    /// Name of the dataset.
+    pub dataset: Name,
+    /// The frozen version.
+    pub version: Version,
+    /// Its images, in an order that only their content decides. Labels are not looked at.
+    pub pictures: Vec<Example>,
+    /// The weights before the first step.
+    pub start: Start,
+    /// How pictures enter the network.
+    pub preprocessing: Preprocessing,
+    /// The network.
+    pub architecture: Architecture,
+    /// The labelled images on which the backbone is judged before and after.
+    pub gate: Option<Judge>,
+    /// ONNX Runtime.
+    pub runtime: Runtime,
+    /// Compute threads.
+    pub threads: usize,
+    /// Folder for temporary files.
+    pub scratch: PathBuf,
+    /// Limits of decoding and of the caches.
+    pub limits: Limits,
+    /// Memory that training may use, in bytes.
+    pub memory_bytes: u64,
+    /// What a step of the network costs when all of it is trained, where it was measured.
+    pub calibration: Option<Calibration>,
+}
+
+/// The weights before the first step.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Those of a backbone.
+    Backbone {
+        /// The backbone.
+        parent: Box<Backbone>,
+        /// Its weights.
+        weights: PathBuf,
+    },
+    /// Random ones, drawn from the run's seed.
+    Random,
+}
+
+/// The labelled images of the gate.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// The frozen version.
+    pub version: Version,
+    /// Name of its dataset.
+    pub dataset: Name,
+    /// Its images, in an order that only their content decides.
+    pub examples: Vec<Example>,
+}
+
+/// What a finished run gives.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The files: `model.safetensors` with the names of the released checkpoints, `model.onnx`
+    /// without a head, `card.md`.
+    pub files: Vec<Packed>,
+    /// The tensors of the backbone.
+    pub tensors: Tensors,
+    /// The probe before and after, where there is a gate.
+    pub comparison: Option<Comparison>,
+    /// Whether the gate let it through; otherwise it is a candidate.
+    pub published: bool,
+    /// How closely candle and ONNX Runtime agree on it.
+    pub parity: Parity,
+    /// What people should know about it.
+    pub notices: Vec<String>,
+}
+
+/// Pictures that pretraining is not shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Of the test split of their own version.
+    pub(super) test: usize,
+    /// Of the same file as a test image of the gate.
+    pub(super) judged: usize,
+}
+
+impl Job {
+    /// The pictures that are learnt from, and how many are not: those of a test split stay unseen.
+    pub(super) fn shown(&self) -> (Vec<&Example>, LeftOut) {
+        let judges = self.gate.iter().flat_map(|judge| &judge.examples);
+        let judged: BTreeSet<Sha256> =
+            judges.filter(|image| image.split == Split::Test).map(|image| image.blob).collect();
+        let mut left_out = LeftOut::default();
+        let mut shown = Vec::with_capacity(self.pictures.len());
+        for picture in &self.pictures {
+            if judged.contains(&picture.blob) {
+                left_out.judged += 1;
+            } else if picture.split == Split::Test {
+                left_out.test += 1;
+            } else {
+                shown.push(picture);
+            }
+        }
+        (shown, left_out)
+    }
+
+    /// Side of the two views in pixels.
+    pub(super) fn side(&self) -> u32 {
+        self.spec.views.size.unwrap_or(self.preprocessing.size)
+    }
+
+    /// The shorter side that pictures are kept with: enough for the smallest crops not to be
+    /// enlarged, as far as that takes no more than twice the side of the views.
+    pub(super) fn detail(&self) -> u32 {
+        let views = &self.spec.views;
+        let needed = |side: u32, area: f64| f64::from(side) / area.max(1e-3).sqrt();
+        let small = if views.small_crops > 0 {
+            needed(views.small_size, views.small_min_area)
+        } else {
+            0.0
+        };
+        let most = f64::from(2 * self.side().max(views.small_size));
+        needed(self.side(), views.min_area).max(small).min(most).ceil() as u32
+    }
+
+    /// Whether `images` are enough, and a batch fits into the memory as far as its cost is known.
+    pub(super) fn check(&self, images: usize) -> Result<(), TrainingError> {
+        let batch_size = self.spec.learning.batch_size;
+        if images < 2 || images < batch_size as usize {
+            return Err(TrainingError::TooFewToPretrain { images, batch_size });
+        }
+        let Some(calibration) = &self.calibration else { return Ok(()) };
+        let views = &self.spec.views;
+        let side = |side: u32| f64::from(side).powi(2);
+        let unit = side(self.preprocessing.size);
+        let pixels =
+            2.0 * side(self.side()) + f64::from(views.small_crops) * side(views.small_size);
+        let bytes =
+            |images: u32| calibration.bytes((f64::from(images) * pixels / unit).ceil() as u32);
+        let (needed_bytes, available_bytes) = (bytes(batch_size), self.memory_bytes);
+        if needed_bytes <= available_bytes {
+            return Ok(());
+        }
+        let fits = (2..batch_size).rev().find(|images| bytes(*images) <= available_bytes);
+        Err(TrainingError::BatchTooLarge { batch_size, needed_bytes, available_bytes, fits })
+    }
+}

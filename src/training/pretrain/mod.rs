@@ -1,0 +1,84 @@
+//! Pretraining on images without labels, from a frozen version to a backbone and its files.
+//!
+//! ```text
+//! original ─decode─> Compact ─> Cache ─crop, colours─> two views and small crops ─> backbone
+//! (Host)             own shape  memory, file           (seed, epoch, position, view)    │
+//!           probe before ─> steps of an Objective (with a teacher, if it has one) <─────┘
+//!                           ─> probe after ─> weights, graph, card: published or a candidate
+//! ```
+
+mod card;
+mod colour;
+mod crops;
+mod feed;
+mod gate;
+mod job;
+mod look;
+mod network;
+mod publish;
+mod state;
+mod trainer;
+mod views;
+
+use std::sync::Arc;
+
+pub use job::{Job, Judge, Pretrained, Start};
+
+use super::data::Making;
+use super::error::TrainingError;
+use super::host::Host;
+use super::objective::Objective;
+use super::reporter::{At, Reporter, Stage};
+use crate::nn::weights::{load, random};
+use feed::ViewFeed;
+use gate::Gate;
+use publish::{Made, publish};
+use state::State;
+use trainer::{Scene, Trainer};
+
+/// Runs a job with an objective to its end. What is computed depends on the two alone: run again, or
+/// resumed after any interruption, it gives the same weights, bit for bit. Only a limit of minutes
+/// makes it depend on time.
+pub fn with_objective(
+    job: &Job,
+    objective: Box<dyn Objective>,
+    host: &dyn Host,
+) -> Result<Pretrained, TrainingError> {
+    let reporter = Reporter::new(host);
+    let stage = |name, from, to| Stage { name, from, to };
+    reporter.at(stage("preparing", 0.0, 0.0), At::default())?;
+    let (shown, left_out) = job.shown();
+    let images = shown.len();
+    job.check(images)?;
+    let gate = Gate::of(job)?;
+    host.log(&format!(
+        "{images} images are learnt from; {} of a test split and {} that are test images of the \
+         gate are left out",
+        left_out.test, left_out.judged
+    ))?;
+    let feed = ViewFeed::new(job, host, shown);
+    feed.look()?;
+    let start = match &job.start {
+        Start::Backbone { weights, .. } => load(weights)?,
+        Start::Random => random(job.architecture, job.spec.seed)?,
+    };
+    let scene = Scene { job, host, reporter: &reporter, gate: gate.as_ref() };
+    let mut trainer = Trainer::new(scene, start, objective, feed.plan().batch_count())?;
+    match host.checkpoint()? {
+        Some(bytes) => trainer.restore(State::from_bytes(&bytes)?)?,
+        None => {
+            reporter.at(stage("probing before", 0.0, 0.02), At::default())?;
+            trainer.judge_before()?;
+        }
+    }
+    trainer.run(Arc::new(feed), stage("pretraining", 0.02, 0.95))?;
+    reporter.at(stage("probing after", 0.95, 0.98), At::default())?;
+    let comparison = match (&gate, trainer.before.take()) {
+        (Some(gate), Some(before)) => Some(gate.compare(&before, &trainer.judge(gate)?)?),
+        _ => None,
+    };
+    reporter.at(stage("publishing", 0.98, 1.0), At::default())?;
+    let tensors = trainer.student.backbone()?;
+    let position = trainer.position;
+    publish(job, Made { tensors, position, comparison, images, left_out })
+}

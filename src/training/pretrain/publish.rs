@@ -1,0 +1,129 @@
+//! The files of a pretrained backbone: weights by the released names, graph, card.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::card::{Facts, card};
+use super::job::{Job, LeftOut, Pretrained, Start};
+use super::state::Position;
+use crate::domain::Sha256;
+use crate::domain::pretrain::{Comparison, Verdict};
+use crate::inference::{Twins, parity};
+use crate::nn::Tensors;
+use crate::nn::weights::to_bytes;
+use crate::onnx::{Export, export};
+use crate::training::error::TrainingError;
+use crate::training::pack::Packed;
+
+/// What a run has come to.
+pub(super) struct Made {
+    /// The tensors of the backbone.
+    pub(super) tensors: Tensors,
+    pub(super) position: Position,
+    pub(super) comparison: Option<Comparison>,
+    /// Pictures that were learnt from.
+    pub(super) images: usize,
+    pub(super) left_out: LeftOut,
+}
+
+/// Packs the files, and decides whether the backbone is published or a candidate.
+pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError> {
+    let metadata = metadata(job);
+    let weights = to_bytes(&made.tensors, &metadata)?;
+    let size = job.preprocessing.size;
+    let onnx = export(&Export {
+        architecture: job.architecture,
+        tensors: &made.tensors,
+        size,
+        head: None,
+        metadata: &metadata,
+    })?;
+    let twins = Twins { architecture: job.architecture, tensors: &made.tensors, onnx: &onnx, size };
+    let parity = parity(&twins, &job.runtime, &job.scratch, job.threads)?;
+    let published = match made.comparison.as_ref().map(|comparison| comparison.verdict) {
+        Some(Verdict::Better | Verdict::NotWorse) => true,
+        Some(Verdict::Worse) | None => false,
+    };
+    let notices = notices(job, &made);
+    let hashes = BTreeMap::from([
+        ("model.safetensors", Sha256::of(&weights)),
+        ("model.onnx", Sha256::of(&onnx)),
+    ]);
+    let card = card(job, &Facts { made: &made, notices: &notices, parity, hashes: &hashes });
+    let packed = |name, media_type, bytes| Packed { name, media_type, bytes: Bytes::from(bytes) };
+    let files = vec![
+        packed("model.safetensors", "application/vnd.safetensors", weights),
+        packed("model.onnx", "application/vnd.onnx", onnx),
+        packed("card.md", "text/markdown; charset=utf-8", card.into_bytes()),
+    ];
+    let Made { tensors, comparison, .. } = made;
+    Ok(Pretrained { files, tensors, comparison, published, parity, notices })
+}
+
+/// The licence of the weights: the parent's.
+pub(super) fn license(job: &Job) -> &str {
+    match &job.start {
+        Start::Backbone { parent, .. } => &parent.license,
+        Start::Random => "none: the weights began at random",
+    }
+}
+
+/// Text properties of the weight and graph files.
+fn metadata(job: &Job) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::from([
+        ("architecture".to_owned(), job.architecture.to_string()),
+        ("dataset_digest".to_owned(), job.version.digest.to_string()),
+        ("license".to_owned(), license(job).to_owned()),
+        ("objective".to_owned(), job.spec.objective.as_str().to_owned()),
+        ("preprocessing".to_owned(), serde_json::json!(job.preprocessing).to_string()),
+    ]);
+    if let Start::Backbone { parent, .. } = &job.start {
+        properties.insert("backbone_sha256".to_owned(), parent.weights_sha256.to_string());
+    }
+    properties
+}
+
+/// What people should know about the backbone, most important first.
+fn notices(job: &Job, made: &Made) -> Vec<String> {
+    let mut notices = Vec::new();
+    match &made.comparison {
+        None => notices.push(
+            "No labelled images judged this backbone: it stays a candidate. Fine-tune with it and \
+             with its parent before it is trusted."
+                .to_owned(),
+        ),
+        Some(comparison) => {
+            let said = match comparison.verdict {
+                Verdict::Better => "It passed the gate: the probe is better than before.",
+                Verdict::NotWorse => {
+                    "It passed the gate: the probe is not shown to be worse than before, nor \
+                     better."
+                }
+                Verdict::Worse => {
+                    "It did not pass the gate: the probe is worse than before. It stays a candidate."
+                }
+            };
+            notices.push(said.to_owned());
+        }
+    }
+    let LeftOut { test, judged } = made.left_out;
+    if judged > 0 {
+        notices.push(format!(
+            "{judged} image(s) were left out of pretraining because they are test images of the gate."
+        ));
+    }
+    if test > 0 {
+        notices.push(format!(
+            "{test} image(s) of the dataset's own test split were left out of pretraining."
+        ));
+    }
+    if job.side() != job.preprocessing.size {
+        notices.push(format!(
+            "Views had {} pixels; the backbone's input has {}.",
+            job.side(),
+            job.preprocessing.size
+        ));
+    }
+    notices
+}
