@@ -166,7 +166,7 @@ impl Importer {
 }
 
 /// Weights that training would move: running statistics are not counted.
-fn trained(tensors: &Tensors) -> u64 {
+pub(crate) fn trained(tensors: &Tensors) -> u64 {
     let moved = tensors.iter().filter(|(name, _)| !name.contains("running_"));
     moved.map(|(_, tensor)| tensor.elem_count() as u64).sum()
 }
