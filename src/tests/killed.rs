@@ -228,9 +228,8 @@ async fn a_run_whose_workers_die_twice_goes_on_with_half_as_many_images_at_a_tim
                       "dataset_version": server.freeze(&dataset).await, "training": training});
     let run = server.queue(&spec).await;
     for attempt in [1, 2] {
-        let trains = |run: &Value| {
-            run["attempt"] == attempt && run["progress"]["epoch"].as_u64() >= Some(1)
-        };
+        let trains =
+            |run: &Value| run["attempt"] == attempt && run["progress"]["epoch"].as_u64() >= Some(1);
         let before = server.wait(&run, trains).await;
         assert_eq!(before["provenance"]["micro_batch"], 8, "{before:#}");
         server.kill_workers();

@@ -53,12 +53,12 @@ impl Worker {
     async fn attempt(&self, run: &Claimed, control: &Arc<Control>) -> Option<Ending> {
         match self.prepare(run).await {
             Ok(Work::Finetune(job)) => {
-                let job = Arc::new(job);
+                let job = Arc::new(*job);
                 let product = self.fine_tune(run, &job, control).await;
                 self.conclude(run, control, product, |made| self.finish(run, &job, made)).await
             }
             Ok(Work::Pretrain(job)) => {
-                let job = Arc::new(job);
+                let job = Arc::new(*job);
                 let backbone = self.pretrain(run, &job, control).await;
                 let publish = |made| self.publish_backbone(run, &job, made);
                 self.conclude(run, control, backbone, publish).await

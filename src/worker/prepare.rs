@@ -36,9 +36,9 @@ const SILENT_ATTEMPTS: usize = 2;
 /// A run with all that it names.
 pub(super) enum Work {
     /// Fine-tuning, or a comparison of it with what it did.
-    Finetune(Job),
+    Finetune(Box<Job>),
     /// Pretraining.
-    Pretrain(pretrain::Job),
+    Pretrain(Box<pretrain::Job>),
 }
 
 /// A frozen version with its dataset's name.
@@ -51,11 +51,9 @@ impl Worker {
     /// Looks up what a run names.
     pub(super) async fn prepare(&self, run: &Claimed) -> Result<Work, PrepareError> {
         match &run.spec {
-            Spec::Finetune(recipe) => self.fine_tuning(run, recipe).await.map(Work::Finetune),
-            Spec::Replay(replay) => {
-                self.fine_tuning(run, &replay.recipe).await.map(Work::Finetune)
-            }
-            Spec::Pretrain(recipe) => self.pretraining(run, recipe).await.map(Work::Pretrain),
+            Spec::Finetune(recipe) => self.fine_tuning(run, recipe).await.map(Box::new).map(Work::Finetune),
+            Spec::Replay(replay) => self.fine_tuning(run, &replay.recipe).await.map(Box::new).map(Work::Finetune),
+            Spec::Pretrain(recipe) => self.pretraining(run, recipe).await.map(Box::new).map(Work::Pretrain),
         }
     }
 

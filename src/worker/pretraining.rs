@@ -80,8 +80,7 @@ impl Worker {
         let parent = backbones::one(&self.store.pool, id).await?;
         let parent = Box::new(parent.ok_or(PrepareError::Gone("backbone"))?);
         let (architecture, preprocessing) = (parent.architecture, parent.preprocessing.clone());
-        let weights =
-            self.store.blobs.materialise(&parent.weights_sha256, &self.scratch).await?;
+        let weights = self.store.blobs.materialise(&parent.weights_sha256, &self.scratch).await?;
         Ok((Start::Backbone { parent, weights }, architecture, preprocessing))
     }
 
@@ -128,8 +127,7 @@ impl Worker {
             Start::Backbone { parent, .. } => Some(parent.as_ref()),
             Start::Random => None,
         };
-        let stage =
-            if made.published { BackboneStage::Approved } else { BackboneStage::Candidate };
+        let stage = if made.published { BackboneStage::Approved } else { BackboneStage::Candidate };
         let backbone = Backbone {
             id: BackboneId::new(),
             name: job.name.clone(),
