@@ -122,3 +122,72 @@ async fn an_imported_backbone_is_approved_and_has_no_files_of_its_own() {
     let change = server.request(Method::PATCH, &path).json(&json!({"stage": "perfect"}));
     server.refused(change, INVALID, &["perfect"]).await;
 }
+
+/// A recipe that is quickly done: small graphs of 32-pixel pictures from random weights.
+fn small(version: &Value, epochs: u32) -> Value {
+    json!({"kind": "pretrain", "dataset_version": version, "architecture": "resnet18", "seed": 3,
+           "objective": {"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16},
+           "views": {"size": 32},
+           "learning": {"epochs": epochs, "batch_size": 8, "learning_rate": 0.001,
+                        "checkpoint_seconds": 1}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backbone_is_pretrained_judged_shown_and_fine_tuned() {
+    let server = Server::start();
+    let plain = server.dataset("plain", unlabelled(24)).await;
+    let plain = freeze_all(&server, &plain).await["id"].clone();
+    let labelled = server.freeze(&server.dataset("sides", two_classes(12, 32)).await).await;
+    let mut recipe = small(&plain, 2);
+    recipe["gate"] = json!({"dataset_version": labelled, "repeats": 2});
+
+    let run = server.succeed(&server.queue(&recipe).await).await;
+
+    let comparison = &run["comparison"];
+    for side in ["before", "after", "difference"] {
+        assert!(comparison[side]["value"].is_number(), "{run:#}");
+    }
+    let path = format!("/api/v1/backbones/{}", run["backbone"].as_str().expect("a backbone"));
+    let backbone = server.get(&path).await;
+    assert_eq!((&backbone["run"], &backbone["parent"]), (&run["id"], &Value::Null));
+    let stage = if comparison["verdict"] == "worse" { "candidate" } else { "approved" };
+    assert_eq!(backbone["stage"], stage, "{backbone:#}");
+    assert_eq!(&backbone["comparison"], comparison);
+    assert_eq!(backbone["preprocessing"]["size"], 32);
+    let names: Vec<_> = backbone["artifacts"].as_array().expect("files").iter().collect();
+    assert_eq!(names.len(), 3, "{backbone:#}");
+    let card = server.request(Method::GET, &format!("{path}/artifacts/card.md"));
+    let card = card.send().await.expect("answered").text().await.expect("text");
+    assert!(card.contains("plain"), "{card}");
+    let id = run["id"].as_str().expect("an id");
+    let pair = server.get(&format!("/api/v1/runs/{id}/matching")).await;
+    assert_eq!(pair["nodes"].as_array().expect("nodes").len(), 4, "{pair:#}");
+    assert!(pair["nodes"][0]["first"].as_str().expect("a URL").starts_with("data:image/png"));
+    let curves = server.get(&format!("/api/v1/runs/{id}/curves")).await;
+    for name in ["loss", "matching_accuracy", "zero_gradient_share", "images_per_second"] {
+        assert!(curves["curves"][name].is_array(), "{name}: {curves:#}");
+    }
+    let finetune = json!({"kind": "finetune", "dataset_version": labelled, "method": "probe",
+                          "backbone": run["backbone"]});
+    server.succeed(&server.queue(&finetune).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pretraining_run_with_its_worker_killed_gives_the_same_weights() {
+    let server = Server::start();
+    let plain = server.dataset("plain", unlabelled(48)).await;
+    let recipe = small(&freeze_all(&server, &plain).await["id"], 12);
+    let weights = async |run: &Value| {
+        let id = run["backbone"].as_str().expect("a backbone");
+        server.get(&format!("/api/v1/backbones/{id}")).await["weights_sha256"].clone()
+    };
+
+    let whole = server.succeed(&server.queue(&recipe).await).await;
+    let id = server.queue(&recipe).await;
+    server.wait(&id, |run| run["progress"]["epoch"].as_u64() >= Some(4)).await;
+    server.kill_workers();
+    let resumed = server.succeed(&id).await;
+
+    assert_eq!(resumed["attempt"], 2, "{resumed:#}");
+    assert_eq!(weights(&resumed).await, weights(&whole).await);
+}
