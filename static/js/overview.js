@@ -80,6 +80,7 @@ export function OverviewPage() {
     <${Loaded} resource=${resource} what="the overview">${(facts) => html`
       <${Steps} facts=${facts} />
       ${facts.runs.length > 0 && html`<${Card} title="Latest runs" id="latest-runs" actions=${html`<a href="#/runs">All runs</a>`}><${RunTable} runs=${facts.runs} /><//>`}
+      <p class="hint">Many images without classes? They can <a href="#/runs?kind=pretrain">adapt a backbone</a> to your kind of images before the first run.</p>
       <p class="hint">Names, dates and other patient details are removed from DICOM files before anything is stored. Everything stays on this server.</p>
     `}<//>
   <//>`;
