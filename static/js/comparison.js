@@ -66,6 +66,6 @@ export function candidateReason({ comparison }) {
   const { before, after, images } = comparison;
   const numbers = `(AUROC ${after.value.toFixed(2)} instead of ${before.value.toFixed(2)}, on ${count(images, "test image")})`;
   return comparison.verdict === "worse"
-    ? `In the check before and after pretraining it did worse than the backbone it was made from ${numbers}, so it was not approved automatically.`
+    ? `In the check before and after pretraining it did worse than the network it started from ${numbers}, so it was not approved automatically.`
     : `It did not do worse in the check ${numbers}, but nobody has approved it yet.`;
 }

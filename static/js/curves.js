@@ -2,6 +2,9 @@
 import { percent } from "./text.js";
 import { html, useEffect, useRef } from "./view.js";
 
+/** Fewer points than these are drawn as dots too: one alone makes no line. */
+const FEW = 20;
+
 const CHARTS = [
   { names: ["train_loss"], title: "Training loss", x: "step", hint: "Should fall: the model fits the training images better." },
   { names: ["validation_loss"], title: "Validation loss", x: "epoch", hint: "Should fall too. When it rises, the model learns by heart; the run then stops and keeps the best state." },
@@ -94,6 +97,6 @@ function options(chart, width) {
       { ...axis, label: chart.x, labelFont: font, labelSize: 18, size: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] },
       { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (chart.share ? percent(tick) : short(Number(tick.toPrecision(6))))) },
     ],
-    series: [{}, { label: chart.title, stroke: colour("--accent"), width: 2, points: { show: chart.x !== "step", size: 6, fill: colour("--accent") } }],
+    series: [{}, { label: chart.title, stroke: colour("--accent"), width: 2, points: { show: (plot) => chart.x !== "step" || plot.data[0].length < FEW, size: 6, fill: colour("--accent") } }],
   };
 }

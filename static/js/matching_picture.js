@@ -72,7 +72,7 @@ function arcs(edges, at, x, direction) {
 export function Legend({ low, high, alone }) {
   const sample = (name) => html`<svg width="44" height="12" aria-hidden="true"><line class=${`match ${name}`} x1="2" x2="42" y1="6" y2="6" /></svg>`;
   return html`<ul class="legend">
-    <li><span class="levels">${Array.from({ length: LEVELS }, (_, level) => html`<svg width="18" height="12" aria-hidden="true"><line class=${`match right level-${level}`} x1="0" x2="18" y1="6" y2="6" /></svg>`)}</span>
+    <li><span class="levels">${Array.from({ length: LEVELS }, (_, level) => html`<svg width="9" height="12" aria-hidden="true"><line class=${`match right level-${level}`} x1="0" x2="9" y1="6" y2="6" /></svg>`)}</span>
       matched with itself: from the weakest affinity here (${low.toFixed(2)}) to the strongest (${high.toFixed(2)})</li>
     <li>${sample("wrong")} taken for another image</li>
     ${alone > 0 && html`<li>no line: stayed alone</li>`}

@@ -87,6 +87,14 @@ function put(spec, [part, ...rest], value) {
   else put((spec[part] ??= {}), rest, value);
 }
 
+/** A refusal of the server that calls settings by their names in the form. */
+export function named(problem) {
+  if (!problem?.errors?.length) return problem;
+  const label = (pointer) => LABELS.get(pointer.slice(1).replaceAll("/", ".")) ?? pointer;
+  const errors = problem.errors.map((error) => ({ ...error, pointer: error.pointer && label(error.pointer) }));
+  return Object.assign(Object.create(Object.getPrototypeOf(problem)), problem, { errors });
+}
+
 export function MainFields({ values, onChange, batch }) {
   const placeholders = { "learning.max_minutes": "no limit", "learning.batch_size": String(batch) };
   return html`<${Fields} settings=${MAIN} values=${values} onChange=${onChange} placeholders=${placeholders} />`;

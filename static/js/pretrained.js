@@ -19,6 +19,6 @@ function Outcome({ run }) {
     ${backbone?.stage === "candidate" && html`<p class="warning" data-testid="candidate-note"><strong>It is a candidate.</strong> ${candidateReason({ ...backbone, comparison: backbone.comparison ?? run.comparison })}</p>`}
     ${run.comparison
       ? html`<${Comparison} comparison=${run.comparison} />`
-      : html`<p class="hint">It was not checked before and after, so nobody knows yet whether it is better for your images. Train a model with it and one with the old backbone, and compare their tests.</p>`}
+      : html`<p class="hint">${backbone?.stage === "candidate" ? "" : "It was not checked before and after, so nobody knows yet whether it is better for your images. "}To find out, train a model with it and one with another backbone, and compare their tests.</p>`}
   <//>`;
 }

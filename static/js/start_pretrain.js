@@ -4,7 +4,7 @@ import { CandidateNote } from "./comparison.js";
 import { Field } from "./components.js";
 import { fail } from "./notices.js";
 import { OBJECTIVES } from "./pretrain_objectives.js";
-import { EMPTY_PRETRAIN, MainFields, MoreSettings, objectiveDefaults, pretrainRequest } from "./pretrain_settings.js";
+import { EMPTY_PRETRAIN, MainFields, MoreSettings, named, objectiveDefaults, pretrainRequest } from "./pretrain_settings.js";
 import { go } from "./router.js";
 import { count } from "./text.js";
 import { html, useRef, useState } from "./view.js";
@@ -50,7 +50,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
       go(`#/runs/${run.id}`);
     } catch (problem) {
       if (problem.status >= 400 && problem.status < 500) attempt.current = idempotencyKey();
-      fail(problem);
+      fail(named(problem));
       setBusy(false);
     }
   };
