@@ -94,8 +94,8 @@ function Table({ pair, links: rows }) {
   return html`<div class="scroll short" tabindex="0" role="region" aria-label="Matched images"><table data-testid="matching-table">
     <thead><tr><th>First view</th><th>Matched with the second view of</th><th class="num">Affinity</th><th>Right?</th></tr></thead>
     <tbody>${rows.map(({ node, partner, right, value }) => html`<tr key=${node}>
-      <td><img class="mini" src=${pair.nodes[node].first} alt="" /> Image ${node + 1}</td>
-      <td>${partner === null ? "none" : html`<img class="mini" src=${pair.nodes[partner].second} alt="" /> Image ${partner + 1}`}</td>
+      <td class="nowrap"><img class="mini" src=${pair.nodes[node].first} alt="" /> Image ${node + 1}</td>
+      <td class="nowrap">${partner === null ? "none" : html`<img class="mini" src=${pair.nodes[partner].second} alt="" /> Image ${partner + 1}`}</td>
       <td class="num">${value === null ? "" : value.toFixed(2)}</td>
       <td>${right ? "yes" : "no"}</td>
     </tr>`)}</tbody>
