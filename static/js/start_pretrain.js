@@ -109,7 +109,7 @@ function Amount({ images, learning }) {
   if (steps === 0) {
     return html`<p class="warning" data-testid="pretrain-amount">${count(images, "image")} do not fill a batch of ${batch}. Choose a smaller batch or a version with more images.</p>`;
   }
-  const few = images < 200 ? " That is few: expect little from so few images." : "";
+  const few = images < 200 ? " Expect little from so few images." : "";
   const passes = epochs ? `, ${count(epochs, "pass", "passes")} at most` : "";
   const end = minutes === undefined ? "There is no time limit: the run can take hours or days." : `The run learns for ${minutes} minutes at most.`;
   return html`<p data-testid="pretrain-amount">${count(steps, "step")} of ${batch} images in a pass${passes}. ${end}${few}</p>`;

@@ -37,7 +37,7 @@ function FreezeForm({ dataset, onDone }) {
     setBusy(true);
     try {
       const shares = noClass ? {} : { validation: Number(validation) / 100, test: Number(test) / 100 };
-      const version = await post(`/datasets/${dataset.id}/versions`, { seed: Number(seed), ...shares, include_unlabelled: without > 0 && (noClass || including) });
+      const version = await post(`/datasets/${dataset.id}/versions`, { seed: Number(seed), ...shares, ...(noClass || (without > 0 && including) ? { include_unlabelled: true } : {}) });
       succeed(`Froze version ${version.number}`, noClass ? "A backbone can be adapted to it now." : "It can be used for runs now.");
       onDone();
     } catch (problem) {
@@ -87,5 +87,5 @@ function Split({ counts }) {
   if (!counts) return html`<td class="num">0 images</td>`;
   const classes = Object.entries(counts.classes).map(([label, images]) => `${label}: ${images}`).join("\n");
   const without = unlabelled(counts);
-  return html`<td class="num" title=${classes}>${count(counts.images, "image")}<small>${count(counts.patients, "patient")}</small>${without > 0 && html`<small>${without === counts.images ? "no classes" : `${without.toLocaleString("en")} without a class`}</small>`}</td>`;
+  return html`<td class="num nowrap" title=${classes}>${count(counts.images, "image")}<small>${count(counts.patients, "patient")}</small>${without > 0 && html`<small>${without === counts.images ? "no classes" : `${without.toLocaleString("en")} without a class`}</small>`}</td>`;
 }
