@@ -5,7 +5,7 @@ import { Card, ConfirmButton, Digest, Facts, Notes } from "./components.js";
 import { ArtifactTable } from "./downloads.js";
 import { BackboneName } from "./names.js";
 import { fail, succeed } from "./notices.js";
-import { allows, useSession } from "./session.js";
+import { allows, Needs, useSession } from "./session.js";
 import { bytes, count, figure, when } from "./text.js";
 import { html } from "./view.js";
 
@@ -34,7 +34,7 @@ export function Backbone({ backbone, alone, onChange, onGone }) {
   const title = alone ? "About this backbone" : html`<a href=${`#/backbones/${backbone.id}`}>${backbone.name}</a>`;
   const made = Boolean(backbone.run);
   return html`<${Card} title=${title} id=${`backbone-${backbone.id}`} actions=${actions} testid="backbone-card">
-    ${backbone.stage === "candidate" && html`<${Candidate} backbone=${backbone} mayApprove=${allows(who, "admin")} onChange=${onChange} />`}
+    ${backbone.stage === "candidate" && html`<${Candidate} backbone=${backbone} onChange=${onChange} />`}
     <${AboutIt} backbone=${backbone} made=${made} />
     <${Notes} title=${made ? "Notes from pretraining" : "Notes from the import"} notices=${backbone.notices} />
     ${backbone.comparison && html`<details open=${alone || backbone.stage === "candidate"}><summary>Before and after pretraining</summary><${Comparison} comparison=${backbone.comparison} /></details>`}
@@ -62,7 +62,7 @@ function AboutIt({ backbone, made }) {
   ].map(([name, value]) => [name, value === false ? null : value])} />`;
 }
 
-function Candidate({ backbone, mayApprove, onChange }) {
+function Candidate({ backbone, onChange }) {
   const approve = async () => {
     try {
       await patch(`/backbones/${backbone.id}`, { stage: "approved" });
@@ -74,10 +74,8 @@ function Candidate({ backbone, mayApprove, onChange }) {
   };
   return html`<div class="warning" data-testid="candidate-note">
     <p><strong>Candidate, not approved yet.</strong> ${candidateReason(backbone)} It is kept so that you can decide. Runs that choose it are warned.</p>
-    ${mayApprove
-      ? html`<div class="buttons"><${ConfirmButton} calm label="Approve this backbone" title="Approve this backbone?" confirm="Approve" keep="Leave it a candidate" testid="approve-backbone" action=${approve}
-          text="Approve it when you have reasons to trust it, for example a model trained with it that did well on your own test. Approving removes the warning; it changes nothing else." /></div>`
-      : html`<p class="hint">An administrator can approve it.</p>`}
+    <${Needs} role="trainer" to="approve it"><div class="buttons"><${ConfirmButton} calm label="Approve this backbone" title="Approve this backbone?" confirm="Approve" keep="Leave it a candidate" testid="approve-backbone" action=${approve}
+      text="Approve it when you have reasons to trust it, for example a model trained with it that did well on your own test. Approving removes the warning; it changes nothing else." /></div><//>
   </div>`;
 }
 

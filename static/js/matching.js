@@ -34,7 +34,8 @@ function useNewest(run, ready) {
       }
       if (!over && !stop.signal.aborted) timer = setTimeout(look, PAUSE);
     };
-    look();
+    // The picture comes a moment after the first numbers.
+    timer = setTimeout(look, over ? 0 : 1000);
     return () => {
       stop.abort();
       clearTimeout(timer);

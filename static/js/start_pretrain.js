@@ -29,11 +29,11 @@ export function PretrainForm({ backbones, versions, chosen }) {
   const attempt = useRef(idempotencyKey());
   const change = (part) => {
     attempt.current = idempotencyKey();
-    setValues((before) => ({ ...before, ...part }));
+    setValues((before) => ({ ...before, ...part, settings: { ...before.settings, ...part.settings } }));
   };
   const set = (name) => (event) => change({ [name]: event.target.value });
-  const setSettings = (part) => change({ settings: { ...values.settings, ...part } });
-  const chooseObjective = ({ target }) => change({ objective: target.value, settings: { ...values.settings, ...objectiveDefaults(target.value) } });
+  const setSettings = (settings) => change({ settings });
+  const chooseObjective = ({ target }) => change({ objective: target.value, settings: objectiveDefaults(target.value) });
 
   const version = of(versions, values.version);
   const backbone = of(backbones, values.start);
@@ -74,7 +74,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
         </select><//>
       <${Field} label="Check before and after" id="pretrain-gate" hint=${gate
         ? "A quick classifier is trained on this version with the old and with the new backbone, and both are tested on patients kept aside. A backbone that did worse is marked as a candidate and not used unnoticed."
-        : "Without labelled images nobody knows whether the new backbone is better. Choose a version with classes if there is one."}>
+        : "Without labelled images nobody knows whether the new backbone is any better, so it stays a candidate until somebody approves it. Choose a version with classes if there is one."}>
         <select id="pretrain-gate" data-testid="pretrain-gate" value=${gate} onChange=${set("gate")} aria-describedby="pretrain-gate-hint">
           <option value="" selected=${gate === ""}>no check</option>
           ${labelled.map(({ id, name, number, labels }) => html`<option key=${id} value=${id} selected=${id === gate}>${name}, version ${number} (${labels.length} classes)</option>`)}
