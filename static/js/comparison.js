@@ -2,7 +2,11 @@
 import { count } from "./text.js";
 import { html } from "./view.js";
 
-const signed = (value) => `${value < 0 ? "-" : "+"}${Math.abs(value).toFixed(3)}`;
+/** With its sign, unless it is 0 to the third digit. */
+const signed = (value) => {
+  const text = Math.abs(value).toFixed(3);
+  return Number(text) === 0 ? text : `${value < 0 ? "-" : "+"}${text}`;
+};
 const ranged = ({ value, low, high }) => `${value.toFixed(2)} (95 % interval ${low.toFixed(2)} to ${high.toFixed(2)})`;
 
 /** What the comparison says, for people who never saw an AUROC: in a word, and why. */
@@ -21,10 +25,15 @@ export function Comparison({ comparison }) {
   return html`<div class="comparison" data-testid="comparison">
     <p class="verdict"><strong data-testid="verdict">${word}</strong> ${why}</p>
     <${Picture} comparison=${comparison} />
-    <p>Difference <strong data-testid="comparison-difference">${signed(difference.value)}</strong>, 95 % interval ${signed(difference.low)} to ${signed(difference.high)}. ${difference.low <= 0 && difference.high >= 0 ? "The interval includes 0, so the difference may be chance." : "The interval does not include 0."}</p>
+    <p>Difference <strong data-testid="comparison-difference">${signed(difference.value)}</strong>, 95 % interval ${signed(difference.low)} to ${signed(difference.high)}. ${interpreted(difference)}</p>
     <p class="hint">The numbers are AUROCs: shown one image with a class and one without, how often the classifier gives the first the higher probability. 0.5 is a coin toss, 1 is perfect.
       It learnt from ${shots}, ${count(comparison.repeats, "time")}, and was tested on ${count(comparison.images, "image")} of ${count(comparison.patients, "patient")}. The small dots are the single repeats. The patients were redrawn ${count(comparison.resamples, "time")} for the intervals, the same ones before and after.</p>
   </div>`;
+}
+
+function interpreted({ low, high }) {
+  if (low === 0 && high === 0) return "Both did exactly as well on these test images, so this check cannot tell them apart; harder or more images could.";
+  return low <= 0 && high >= 0 ? "The interval includes 0, so the difference may be chance." : "The interval does not include 0.";
 }
 
 /** The axis from a round number below everything to one above. */
