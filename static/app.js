@@ -1,4 +1,5 @@
 // The shell of the page: header, navigation, messages, and the page that the address names.
+import { BackbonePage } from "./js/backbone.js";
 import { BackbonesPage } from "./js/backbones.js";
 import { DatasetPage } from "./js/dataset.js";
 import { DatasetsPage } from "./js/datasets.js";
@@ -30,7 +31,7 @@ function Current({ parts, query }) {
   if (place === "datasets") return id ? html`<${DatasetPage} key=${id} id=${id} />` : html`<${DatasetsPage} />`;
   if (place === "runs") return id ? html`<${RunPage} key=${id} id=${id} />` : html`<${RunsPage} query=${query} />`;
   if (place === "models") return id ? html`<${ModelPage} key=${id} id=${id} />` : html`<${ModelsPage} />`;
-  if (place === "backbones" && !id) return html`<${BackbonesPage} />`;
+  if (place === "backbones") return id ? html`<${BackbonePage} key=${id} id=${id} />` : html`<${BackbonesPage} />`;
   if (place === "keys" && !id) return html`<${KeysPage} />`;
   return html`<${Missing} />`;
 }

@@ -92,6 +92,11 @@ export async function post(route, value = {}, headers = {}) {
   return answer(await send("POST", path(route), { headers: { "Content-Type": "application/json", ...headers }, body }));
 }
 
+export async function patch(route, value) {
+  const headers = { "Content-Type": "application/json" };
+  return answer(await send("PATCH", path(route), { headers, body: JSON.stringify(value) }));
+}
+
 export async function remove(route) {
   return answer(await send("DELETE", path(route)));
 }

@@ -118,8 +118,8 @@ export function Dialog({ title, onClose, wide, children, testid }) {
   </dialog>`;
 }
 
-/** A button that asks before it does something that cannot be undone. */
-export function ConfirmButton({ label, title, text, confirm, action, testid, quiet }) {
+/** A button that asks before it does something grave; `calm` when nothing is lost by it. */
+export function ConfirmButton({ label, title, text, confirm, keep = "Keep it", action, testid, quiet, calm }) {
   const [open, setOpen] = useState(false);
   const [busy, setBusy] = useState(false);
   const run = async () => {
@@ -131,12 +131,13 @@ export function ConfirmButton({ label, title, text, confirm, action, testid, qui
       setOpen(false);
     }
   };
-  return html`<button type="button" class=${quiet ? "quiet danger-text" : "danger-text"} data-testid=${testid} onClick=${() => setOpen(true)}>${label}</button>
+  const look = [quiet && "quiet", !calm && "danger-text"].filter(Boolean).join(" ");
+  return html`<button type="button" class=${look} data-testid=${testid} onClick=${() => setOpen(true)}>${label}</button>
     ${open && html`<${Dialog} title=${title} onClose=${() => setOpen(false)} testid="confirm-dialog">
       <p>${text}</p>
       <div class="buttons">
-        <button type="button" class="danger" data-testid="confirm" disabled=${busy} onClick=${run}>${confirm}</button>
-        <button type="button" onClick=${() => setOpen(false)}>Keep it</button>
+        <button type="button" class=${calm ? "primary" : "danger"} data-testid="confirm" disabled=${busy} onClick=${run}>${confirm}</button>
+        <button type="button" onClick=${() => setOpen(false)}>${keep}</button>
       </div>
     <//>`}`;
 }

@@ -1,5 +1,9 @@
 // Live curves of a run, drawn by uPlot.
+import { percent } from "./text.js";
 import { html, useEffect, useRef } from "./view.js";
+
+/** Fewer points than these are drawn as dots too: one alone makes no line. */
+const FEW = 20;
 
 const CHARTS = [
   { names: ["train_loss"], title: "Training loss", x: "step", hint: "Should fall: the model fits the training images better." },
@@ -9,10 +13,23 @@ const CHARTS = [
   { names: ["cv_loss"], title: "Cross-validation loss", x: "candidate", lowest: true, hint: "The quick method tries several strengths of restraint and keeps the one with the lowest loss." },
 ];
 
-export function Curves({ curves }) {
-  const known = new Set(CHARTS.flatMap((chart) => chart.names));
+/** Curves of pretraining. */
+const PRETRAINING = [
+  { names: ["loss"], title: "Loss", x: "step", hint: "What training makes smaller. Should fall. Its size depends on the objective: compare it only within a run." },
+  { names: ["matching_accuracy"], title: "Matching accuracy", x: "step", share: true, hint: "Share of images matched to themselves. Should rise; guessing finds about one of each graph." },
+  { names: ["zero_gradient_share"], title: "Graphs without a gradient", x: "step", share: true, hint: "Share of graphs from which nothing is learnt, because a nudge did not change their matching. When it stays near 100 % while the accuracy is low, raise lambda." },
+  { names: ["affinity_gradient_norm"], title: "Strength of the correction", x: "step", hint: "How strongly the matching asks the network to change. 0 asks for nothing." },
+  { names: ["duality_gap"], title: "Distance to the best matching", x: "step", hint: "How far the matchings found may be from the best possible ones. 0 proves that they are the best." },
+  { names: ["probe_auroc"], title: "Check on labelled images (AUROC)", x: "step", hint: "How well a quick classifier on the backbone ranks images. Should not fall; 0.5 is a coin toss." },
+  { names: ["learning_rate"], title: "Learning rate", x: "step", hint: "How large each correction is. Becomes smaller over the run, as planned." },
+  { names: ["images_per_second"], title: "Speed", x: "step", hint: "Images looked at in a second. Has no bearing on the result." },
+];
+
+export function Curves({ curves, kind }) {
+  const named = kind === "pretrain" ? PRETRAINING : CHARTS;
+  const known = new Set(named.flatMap((chart) => chart.names));
   const others = [...curves.keys()].filter((name) => !known.has(name)).map(further);
-  const charts = [...CHARTS, ...others].filter((chart) => chart.names.some((name) => curves.has(name)));
+  const charts = [...named, ...others].filter((chart) => chart.names.some((name) => curves.has(name)));
   if (charts.length === 0) return null;
   return html`<div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} points=${curves.get(chart.names[0])} size=${curves.get(chart.names[0]).size} />`)}</div>`;
 }
@@ -48,10 +65,11 @@ function Chart({ chart, points }) {
   useEffect(() => plot.current.setData(data), [points.size]);
 
   const values = data[1];
+  const text = chart.share ? percent : short;
   const last = chart.lowest ? Math.min(...values) : values[values.length - 1];
   const which = chart.lowest ? "lowest" : "newest";
-  return html`<figure class="chart"><figcaption><strong>${chart.title}</strong> <span class="last">${chart.lowest ? "lowest " : ""}${short(last)}</span></figcaption>
-    <div ref=${box} class="plot" role="img" aria-label=${`${chart.title}, ${data[0].length} points, ${which} ${short(last)}`}></div>
+  return html`<figure class="chart"><figcaption><strong>${chart.title}</strong> <span class="last">${chart.lowest ? "lowest " : ""}${text(last)}</span></figcaption>
+    <div ref=${box} class="plot" role="img" aria-label=${`${chart.title}, ${data[0].length} points, ${which} ${text(last)}`}></div>
     <p class="hint">${chart.hint}</p></figure>`;
 }
 
@@ -74,11 +92,11 @@ function options(chart, width) {
     height: 180,
     legend: { show: false },
     cursor: { y: false, points: { size: 7 } },
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, ...(chart.share ? { y: { range: [0, 1] } } : {}) },
     axes: [
       { ...axis, label: chart.x, labelFont: font, labelSize: 18, size: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] },
-      { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => short(Number(tick.toPrecision(6)))) },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (chart.share ? percent(tick) : short(Number(tick.toPrecision(6))))) },
     ],
-    series: [{}, { label: chart.title, stroke: colour("--accent"), width: 2, points: { show: chart.x !== "step", size: 6, fill: colour("--accent") } }],
+    series: [{}, { label: chart.title, stroke: colour("--accent"), width: 2, points: { show: (plot) => chart.x !== "step" || plot.data[0].length < FEW, size: 6, fill: colour("--accent") } }],
   };
 }

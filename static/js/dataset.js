@@ -57,9 +57,9 @@ function Classes({ dataset }) {
   const without = dataset.images - labelled;
   return html`<${Card} title="Classes" id="classes-title" testid="classes">
     ${labels.length === 0
-      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a ZIP with one folder per class.<//>`
+      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a ZIP with one folder per class. Images without classes are of use too: they can adapt a backbone to your kind of images.<//>`
       : html`<${Bars} rows=${rows} caption="Images and patients of each class" />`}
-    ${without > 0 && html`<p class="hint">${count(without, "image")} without a class: kept, but no run learns from them.</p>`}
+    ${without > 0 && html`<p class="hint">${count(without, "image")} without a class: kept. Pretraining can learn from them when a version takes them in; nothing else does.</p>`}
     ${labels.length === 1 && html`<p class="hint">A run needs at least two classes.</p>`}
   <//>`;
 }

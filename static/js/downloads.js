@@ -1,4 +1,4 @@
-// The files of a model: plain links, or fetched with the key where one is used.
+// The files of a model or a backbone: plain links, or fetched with the key where one is used.
 import { key, objectUrl, path } from "./api.js";
 import { Card, Digest } from "./components.js";
 import { fail } from "./notices.js";
@@ -15,19 +15,24 @@ const MEANING = {
 
 export function Downloads({ model }) {
   return html`<${Card} title="Download" id="downloads-title">
-    <table class="downloads"><tbody>${model.artifacts.map((artifact) => html`<tr key=${artifact.name}>
-      <td><${Download} model=${model} artifact=${artifact} /><small>${MEANING[artifact.name] ?? artifact.media_type}</small></td>
-      <td class="num nowrap">${bytes(artifact.size_bytes)}</td>
-      <td><${Digest} value=${artifact.sha256} what=${artifact.name} /></td>
-    </tr>`)}</tbody></table>
+    <${ArtifactTable} route=${`/models/${model.id}`} artifacts=${model.artifacts} meaning=${MEANING} />
     <p class="hint">The licence of the backbone goes with these files: <strong>${model.license}</strong>. Compare the SHA-256 after copying them.</p>
   <//>`;
 }
 
-function Download({ model, artifact }) {
+/** The files under a route; `meaning` says what each is for. */
+export function ArtifactTable({ route, artifacts, meaning }) {
+  return html`<div class="scroll"><table class="downloads"><tbody>${artifacts.map((artifact) => html`<tr key=${artifact.name}>
+    <td><${Download} route=${route} artifact=${artifact} /><small>${meaning[artifact.name] ?? artifact.media_type}</small></td>
+    <td class="num nowrap">${bytes(artifact.size_bytes)}</td>
+    <td><${Digest} value=${artifact.sha256} what=${artifact.name} /></td>
+  </tr>`)}</tbody></table></div>`;
+}
+
+function Download({ route, artifact }) {
   const held = useStore(key);
   const [busy, setBusy] = useState(false);
-  const url = path(`/models/${model.id}/artifacts/${encodeURIComponent(artifact.name)}`);
+  const url = path(`${route}/artifacts/${encodeURIComponent(artifact.name)}`);
   const fetchWithKey = async (event) => {
     if (!held) return;
     event.preventDefault();

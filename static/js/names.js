@@ -1,16 +1,25 @@
-// The name of a dataset version, which runs know only by its id; asked for once.
+// Names of dataset versions and backbones, which runs know only by their ids; asked for once.
 import { get } from "./api.js";
 import { html, useEffect, useState } from "./view.js";
 
-const known = new Map();
-
-async function find(id) {
-  const version = await get(`/versions/${id}`);
-  const dataset = await get(`/datasets/${version.dataset}`);
-  return { href: `#/datasets/${dataset.id}`, text: `${dataset.name}, version ${version.number}` };
+async function version(id) {
+  const found = await get(`/versions/${id}`);
+  const dataset = await get(`/datasets/${found.dataset}`);
+  return { href: `#/datasets/${dataset.id}`, text: `${dataset.name}, version ${found.number}` };
 }
 
-export function VersionName({ id }) {
+async function backbone(id) {
+  const { name } = await get(`/backbones/${id}`);
+  return { href: `#/backbones/${id}`, text: name };
+}
+
+const versions = { known: new Map(), find: version };
+const backbones = { known: new Map(), find: backbone };
+
+export const VersionName = ({ id }) => html`<${NameOf} of=${versions} id=${id} />`;
+export const BackboneName = ({ id }) => html`<${NameOf} of=${backbones} id=${id} />`;
+
+function NameOf({ of: { known, find }, id }) {
   const [name, setName] = useState(null);
   useEffect(() => {
     let here = true;

@@ -31,7 +31,7 @@ function steps({ backbones, datasets, versions, runs, models }) {
     {
       title: "Backbone",
       text: "A network that has already learnt to see medical images. Import its weights once; every run starts from it.",
-      state: backbones.length ? `${count(backbones.length, "backbone")} imported` : "None imported yet",
+      state: backbones.length ? count(backbones.length, "backbone") : "None imported yet",
       done: backbones.length > 0,
       href: "#/backbones",
       action: backbones.length ? "See backbones" : "Import a backbone",
@@ -44,7 +44,7 @@ function steps({ backbones, datasets, versions, runs, models }) {
         : filled.length
           ? `${count(filled[0].images, "image")} uploaded, no frozen version yet`
           : datasets.length ? "Created, no images yet" : "None yet",
-      done: versions.length > 0,
+      done: versions.some(({ labels }) => labels.length > 0),
       href: versions.length || !dataset ? "#/datasets" : `#/datasets/${dataset.id}`,
       action: versions.length ? "See datasets" : filled.length ? "Freeze a version" : dataset ? "Upload images" : "Create a dataset",
     },
@@ -80,6 +80,7 @@ export function OverviewPage() {
     <${Loaded} resource=${resource} what="the overview">${(facts) => html`
       <${Steps} facts=${facts} />
       ${facts.runs.length > 0 && html`<${Card} title="Latest runs" id="latest-runs" actions=${html`<a href="#/runs">All runs</a>`}><${RunTable} runs=${facts.runs} /><//>`}
+      <p class="hint">Many images without classes? They can <a href="#/runs?kind=pretrain">adapt a backbone</a> to your kind of images before the first run.</p>
       <p class="hint">Names, dates and other patient details are removed from DICOM files before anything is stored. Everything stays on this server.</p>
     `}<//>
   <//>`;

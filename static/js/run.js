@@ -1,20 +1,21 @@
 // One run: live while it works, then its report.
 import { get, post } from "./api.js";
-import { Card, Chip, Digest, Facts, Loaded, Page, Progress } from "./components.js";
+import { Asked } from "./asked.js";
+import { Card, Chip, Loaded, Page, Progress } from "./components.js";
 import { Curves } from "./curves.js";
 import { Report } from "./evaluation.js";
 import { useLiveRun } from "./live_run.js";
-import { METHODS, recipe } from "./methods.js";
+import { Matching } from "./matching.js";
+import { recipe } from "./methods.js";
 import { Mistakes } from "./mistakes.js";
 import { fail } from "./notices.js";
+import { Pretrained } from "./pretrained.js";
 import { Repeats } from "./repeats.js";
 import { ReplayButton, ReplayReport } from "./replay.js";
 import { useResource } from "./resource.js";
 import { isFinal, runTitle } from "./run_table.js";
-import { RunInputs } from "./run_inputs.js";
 import { allows, useSession } from "./session.js";
 import { count, duration, figure, percent, when } from "./text.js";
-import { LABELS, settingText } from "./training_settings.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
 export function RunPage({ id }) {
@@ -35,6 +36,7 @@ export function RunPage({ id }) {
   const may = run && allows(who, "trainer");
   const actions = html`
     ${run?.model && html`<a class="button primary" data-testid="model-link" href=${`#/models/${run.model}`}>Open the model</a>`}
+    ${run?.backbone && html`<a class="button primary" href=${`#/backbones/${run.backbone}`}>Open the backbone</a>`}
     ${may && !isFinal(run.status) && html`<button type="button" class="danger-text" data-testid="cancel-run" disabled=${run.cancel_requested} onClick=${act("cancel")}>${run.cancel_requested ? "Stopping" : "Cancel run"}</button>`}
     ${may && run.status === "succeeded" && run.spec.kind === "finetune" && html`<${ReplayButton} run=${run} />`}
     ${may && ["failed", "cancelled"].includes(run.status) && html`<button type="button" class="primary" data-testid="retry-run" onClick=${act("retry")}>Try again</button>`}`;
@@ -49,7 +51,8 @@ function Body({ run, live }) {
     <${Now} run=${run} lost=${live.lost} />
     <${ReplayReport} run=${run} />
     ${done && html`<${Report} evaluation=${run.evaluation} /><${Repeats} repeats=${run.evaluation.repeats} /><${Mistakes} run=${run} />`}
-    ${live.curves.size > 0 && html`<${Card} title="Curves" id="curves-title"><${Curves} curves=${live.curves} /><//>`}
+    ${run.spec.kind === "pretrain" && html`<${Pretrained} run=${run} /><${Matching} run=${run} curves=${live.curves} />`}
+    ${live.curves.size > 0 && html`<${Card} title="Curves" id="curves-title"><${Curves} curves=${live.curves} kind=${run.spec.kind} /><//>`}
     <div class="columns">
       <${Asked} run=${run} />
       <${Log} lines=${live.log} />
@@ -58,6 +61,7 @@ function Body({ run, live }) {
 
 function Now({ run, lost }) {
   const { progress } = run;
+  const repeats = recipe(run).repeats ?? recipe(run).gate?.repeats ?? 1;
   const share = run.status === "succeeded" ? 1 : progress.fraction;
   const taken = run.started_at && run.finished_at ? (new Date(run.finished_at) - new Date(run.started_at)) / 1000 : null;
   return html`<section class="card" aria-label="State of the run">
@@ -68,7 +72,7 @@ function Now({ run, lost }) {
       ${progress.total > 0 && html`<li><b>${progress.done} / ${progress.total}</b> of this stage</li>`}
       ${progress.eta_seconds !== null && html`<li><b>${duration(progress.eta_seconds)}</b> to go</li>`}
       ${progress.images_per_second !== null && html`<li><b>${figure(progress.images_per_second)}</b> images/s</li>`}
-      ${progress.repeat !== null && html`<li>repeat <b>${progress.repeat} / ${recipe(run).repeats}</b></li>`}
+      ${progress.repeat !== null && html`<li>repeat <b>${progress.repeat} / ${repeats}</b></li>`}
       ${progress.epoch !== null && html`<li>epoch <b>${progress.epoch}</b></li>`}
       ${progress.loss !== null && html`<li>loss <b>${figure(progress.loss)}</b></li>`}
     </ul>`}
@@ -90,29 +94,6 @@ function sentence(run, taken) {
     default:
       return `Cancelled ${when(run.finished_at)}`;
   }
-}
-
-function Asked({ run }) {
-  const { provenance } = run;
-  const spec = recipe(run);
-  return html`<${Card} title="What was asked" id="asked-title">
-    <${RunInputs} spec=${spec} />
-    <${Facts} rows=${[
-      ...(run.spec.kind === "replay" ? [["Replay of", html`<a href=${`#/runs/${run.spec.run}`}>another run</a>`], ["Steps to compare", run.spec.steps]] : []),
-      ["Method", METHODS[spec.method]?.short ?? spec.method],
-      ["Images per class", spec.shots ?? "all"],
-      ["Seed", String(spec.seed)],
-      ["Repeats", spec.repeats],
-      ...(spec.method === "probe" ? [] : Object.entries(spec.training).map(([name, value]) => [LABELS[name] ?? name, settingText(value, figure)])),
-      ["Queued", when(run.created_at)],
-      ["Attempt", `${run.attempt} of ${run.max_attempts}`],
-      ["Dataset digest", html`<${Digest} value=${provenance.dataset_digest} what="the dataset version" />`],
-      ["Backbone weights", html`<${Digest} value=${provenance.backbone_sha256} what="the backbone's weights" />`],
-      ["Program version", provenance.code_version],
-      ["Compute threads", provenance.threads],
-      ["Images at a time, as settled", provenance.micro_batch],
-    ]} />
-  <//>`;
 }
 
 function Log({ lines }) {

@@ -7,7 +7,7 @@ import { html } from "./view.js";
 const orNull = (promise) => promise.catch(() => null);
 
 async function load({ dataset_version: id, backbone }, signal) {
-  const [version, base] = await Promise.all([orNull(get(`/versions/${id}`, {}, signal)), orNull(get(`/backbones/${backbone}`, {}, signal))]);
+  const [version, base] = await Promise.all([orNull(get(`/versions/${id}`, {}, signal)), backbone ? orNull(get(`/backbones/${backbone}`, {}, signal)) : null]);
   const dataset = version && (await orNull(get(`/datasets/${version.dataset}`, {}, signal)));
   return { version, base, dataset };
 }
@@ -18,6 +18,6 @@ export function RunInputs({ spec }) {
   const { version, base, dataset } = value;
   return html`<${Facts} rows=${[
     ["Dataset", version ? html`<a href=${`#/datasets/${version.dataset}`}>${dataset?.name ?? "Dataset"}, version ${version.number}</a>` : "no longer on the server"],
-    ["Backbone", base ? html`<a href="#/backbones">${base.name}</a>` : "no longer on the server"],
+    ["Backbone", base ? html`<a href=${`#/backbones/${base.id}`}>${base.name}</a>` : spec.backbone ? "no longer on the server" : `none: ${spec.architecture} with random weights`],
   ]} />`;
 }

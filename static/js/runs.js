@@ -5,16 +5,16 @@ import { fail } from "./notices.js";
 import { useResource } from "./resource.js";
 import { isFinal, RunTable } from "./run_table.js";
 import { Needs } from "./session.js";
-import { StartRun } from "./start_run.js";
+import { Start } from "./start.js";
 import { html, useEffect, useState } from "./view.js";
 
 const PAGE = 50;
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelled"];
 
 export function RunsPage({ query }) {
-  const version = query.get("version") ?? "";
-  return html`<${Page} title="Runs" lead="A run trains on a frozen dataset version and tests the result on patients it has not seen.">
-    <${Needs} role="trainer" to="start runs"><${StartRun} key=${version} version=${version} /><//>
+  const [kind, version, backbone] = ["kind", "version", "backbone"].map((name) => query.get(name) ?? "");
+  return html`<${Page} title="Runs" lead="A run learns from a frozen dataset version. It trains a model and tests it on patients it has not seen, or it adapts a backbone to your images.">
+    <${Needs} role="trainer" to="start runs"><${Start} key=${`${kind}/${version}/${backbone}`} kind=${kind} version=${version} backbone=${backbone} /><//>
     <${RunList} />
   <//>`;
 }

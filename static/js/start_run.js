@@ -1,34 +1,15 @@
-// The form that starts a run, in plain words, with the defaults that suit most teams.
-import { get, idempotencyKey, post } from "./api.js";
-import { Card, Empty, Field, Loaded } from "./components.js";
+// The form that trains a model, in plain words, with the defaults that suit most teams.
+import { idempotencyKey, post } from "./api.js";
+import { CandidateNote } from "./comparison.js";
+import { Field } from "./components.js";
 import { Estimate } from "./estimate.js";
 import { fitting, METHODS } from "./methods.js";
 import { fail } from "./notices.js";
-import { useResource } from "./resource.js";
 import { go } from "./router.js";
 import { AugmentField, EMPTY_TRAINING, TrainingSettings, trainingRequest } from "./training_settings.js";
 import { html, useRef, useState } from "./view.js";
 
-async function choices(signal) {
-  const [backbones, datasets] = await Promise.all([get("/backbones", {}, signal), get("/datasets", {}, signal)]);
-  const lists = await Promise.all(datasets.items.map((dataset) => get(`/datasets/${dataset.id}/versions`, {}, signal)));
-  const versions = lists.flatMap(({ items }, at) => items.map((version) => ({ ...version, name: datasets.items[at].name })));
-  versions.sort((one, other) => other.created_at.localeCompare(one.created_at));
-  return { backbones: backbones.items, versions };
-}
-
-export function StartRun({ version }) {
-  const resource = useResource(choices, []);
-  return html`<${Card} title="Start a run" id="start-title">
-    <${Loaded} resource=${resource} what="datasets and backbones">${({ backbones, versions }) => {
-      if (backbones.length === 0) return html`<${Empty} title="A backbone is missing">Every run starts from one. <a href="#/backbones">Import a backbone</a> first.<//>`;
-      if (versions.length === 0) return html`<${Empty} title="A frozen dataset version is missing">Open a <a href="#/datasets">dataset</a>, upload images and freeze a version.<//>`;
-      return html`<${Form} backbones=${backbones} versions=${versions} chosen=${version} />`;
-    }}<//>
-  <//>`;
-}
-
-function Form({ backbones, versions, chosen }) {
+export function FinetuneForm({ backbones, versions, chosen }) {
   const known = versions.some((version) => version.id === chosen);
   const [values, setValues] = useState({
     version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", shots: "", repeats: "1", seed: "0", name: "", training: EMPTY_TRAINING,
@@ -70,9 +51,10 @@ function Form({ backbones, versions, chosen }) {
         </select><//>
       <${Field} label="Backbone" id="run-backbone" hint="The pretrained network that the run starts from.">
         <select id="run-backbone" data-testid="run-backbone" required value=${values.backbone} onChange=${chooseBackbone} aria-describedby="run-backbone-hint">
-          ${backbones.map(({ id, name, architecture }) => html`<option key=${id} value=${id} selected=${id === values.backbone}>${name} (${architecture})</option>`)}
+          ${backbones.map(({ id, name, architecture, stage }) => html`<option key=${id} value=${id} selected=${id === values.backbone}>${name} (${architecture})${stage === "candidate" ? ", candidate" : ""}</option>`)}
         </select><//>
     </div>
+    <${CandidateNote} backbone=${backbone} />
     ${version?.notices?.length ? html`<ul class="hint">${version.notices.map((notice) => html`<li>${notice}</li>`)}</ul>` : null}
     <div class="grid two">
       <${Field} label="Method" id="run-method" hint=${METHODS[values.method].hint}>
@@ -102,7 +84,8 @@ function Form({ backbones, versions, chosen }) {
 }
 
 function describe(version) {
-  const images = (split) => version.splits[split]?.images ?? 0;
+  // Images without a class may belong to the version; only pretraining learns from those.
+  const images = (split) => Object.values(version.splits[split]?.classes ?? {}).reduce((sum, number) => sum + number, 0);
   return `${images("train")} images to learn from, ${images("validation")} for validation, ${images("test")} for the test; ${version.labels.length} classes.`;
 }
 

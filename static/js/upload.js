@@ -105,7 +105,7 @@ function Ask({ files, classes, onStart, onDrop }) {
   return html`<form class="ask" onSubmit=${submit}>
     <p><strong>${count(files.length, "file")} chosen</strong>, ${bytes(files.reduce((sum, file) => sum + file.size, 0))}</p>
     <div class="grid two">
-      <${Field} label="Class of these images" id="upload-label" hint="Without a class, no run learns from them.">
+      <${Field} label="Class of these images" id="upload-label" hint="Without a class, only pretraining learns from them.">
         <input id="upload-label" data-testid="upload-label" list="known-classes" value=${label} onInput=${(event) => setLabel(event.target.value)} />
         <datalist id="known-classes">${classes.map((name) => html`<option value=${name}></option>`)}</datalist><//>
       <${Field} label="Patient number, if all are of one patient" id="upload-patient" hint="Turned into a key, never stored.">
