@@ -15,8 +15,8 @@ use dual::Dual;
 use search::Search;
 use terms::Terms;
 
-/// Steps of the search for each source node.
-const STEPS_PER_NODE: usize = 110;
+/// Steps of the search for each source node at most.
+const STEPS_PER_NODE: usize = 150;
 /// Rounds of dual ascent at most.
 const ROUNDS: usize = 12;
 /// An objective this near to the bound is the optimum: what sums of affinities are rounded by.

@@ -7,7 +7,9 @@
 use super::terms::Terms;
 
 /// A run ends after this many steps for each source node without a new height.
-const STALL_PER_NODE: usize = 6;
+const STALL_PER_NODE: usize = 4;
+/// The search ends when so many runs have reached the best objective, none a better one.
+const REACHED: usize = 5;
 
 /// A change of a labelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,17 +67,22 @@ impl Search {
         self.keep();
     }
 
-    /// Searches for a number of steps, or until the objective is at least `enough`: tabu search
-    /// from the best labelling so far, then from random ones. Many short runs find more than a long
-    /// one.
+    /// Searches for a number of steps, until the objective is at least `enough`, or until run after
+    /// run has ended at the same best: tabu search from the best labelling so far, then from random
+    /// ones. Many short runs find more than a long one.
     pub(crate) fn wander(&mut self, terms: &Terms, steps: usize, enough: f64) {
         let mut start = std::mem::take(&mut self.start);
         start.clear();
         start.extend_from_slice(&self.best);
-        let mut left = steps;
-        while left > 0 && self.best_value < enough {
+        let (mut left, mut reached, mut before) = (steps, 0, f64::NEG_INFINITY);
+        while left > 0 && self.best_value < enough && reached < REACHED {
             self.place(terms, start.iter().copied());
-            left -= self.run(terms, left, enough);
+            let (taken, highest) = self.run(terms, left, enough);
+            left -= taken;
+            if self.best_value > before + self.tolerance() {
+                (reached, before) = (0, self.best_value);
+            }
+            reached += usize::from(highest >= self.best_value - self.tolerance());
             for at in (1..start.len()).rev() {
                 let other = (self.draw() % (at as u64 + 1)) as usize;
                 start.swap(at, other);
@@ -85,8 +92,8 @@ impl Search {
     }
 
     /// Makes the best allowed move, for better or worse, until that has long brought nothing new; the
-    /// number of steps.
-    fn run(&mut self, terms: &Terms, steps: usize, enough: f64) -> usize {
+    /// number of steps and the highest objective.
+    fn run(&mut self, terms: &Terms, steps: usize, enough: f64) -> (usize, f64) {
         self.tabu.clear();
         self.tabu.resize(terms.rows * terms.labels, 0);
         let (mut highest, mut risen) = (f64::NEG_INFINITY, 0);
@@ -100,10 +107,10 @@ impl Search {
                 (highest, risen) = (self.value, step);
             }
             if self.best_value >= enough || step - risen >= STALL_PER_NODE * terms.rows {
-                return step;
+                return (step, highest);
             }
         }
-        steps
+        (steps, highest)
     }
 
     fn tolerance(&self) -> f64 {
