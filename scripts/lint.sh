@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$ROOT"
 PATH="$RUNTIME/venv-lint/bin:$PATH"
 failed=0
-benches=(benches/few_shot.py benches/peers/auroc.py benches/peers/few_shot.py)
+benches=(benches/few_shot.py benches/peers/{auroc,few_shot,matching}.py)
 
 # Runs a check if its tool is here: TOOL ARGUMENT...
 check() {

@@ -39,7 +39,8 @@ pub struct Assignment {
 
 impl Assignment {
     /// Solves for `affinities`, `[rows, columns]` by rows with `stride` numbers from one row to
-    /// the next, all finite; gives the optimum.
+    /// the next; gives the optimum. An affinity of negative infinity forbids its pair; where no
+    /// assignment is allowed the answer is negative infinity, and partners mean nothing.
     ///
     /// # Panics
     /// Where every row must have a column and there are fewer columns than rows.
@@ -65,7 +66,9 @@ impl Assignment {
         self.order.reserve(columns);
         let row = |i: usize| &affinities[i * stride..i * stride + columns];
         for start in 0..rows {
-            self.augment(start, row, which);
+            if !self.augment(start, row, which) {
+                return f64::NEG_INFINITY;
+            }
         }
         let mut value = 0.0;
         for (i, partner) in self.partners.iter().enumerate() {
@@ -91,8 +94,8 @@ impl Assignment {
         -self.column_costs[column]
     }
 
-    /// Gives row `start` a column by a shortest path over reduced costs.
-    fn augment<'a>(&mut self, start: usize, row: impl Fn(usize) -> &'a [f64], which: Rows) {
+    /// Gives row `start` a column by a shortest path over reduced costs; says whether one is there.
+    fn augment<'a>(&mut self, start: usize, row: impl Fn(usize) -> &'a [f64], which: Rows) -> bool {
         self.distances.fill(f64::INFINITY);
         self.scanned.fill(false);
         self.order.clear();
@@ -124,6 +127,9 @@ impl Assignment {
                 length = alone;
                 break None;
             }
+            if nearest == FREE {
+                return false;
+            }
             length = least;
             if self.holders[nearest] == FREE {
                 break Some(nearest);
@@ -141,6 +147,7 @@ impl Assignment {
             self.row_costs[self.holders[a]] += slack;
         }
         self.exchange(start, end, lonely);
+        true
     }
 
     fn is_better(&self, column: usize, than: usize) -> bool {

@@ -4,6 +4,7 @@
 pub mod affinity;
 mod assignment;
 pub mod black_box;
+mod exact;
 mod graph;
 pub mod hamming;
 pub mod message;
@@ -13,6 +14,7 @@ mod problem;
 mod solver;
 
 pub use assignment::{Assignment, Rows};
+pub use exact::exact;
 pub use graph::{Graphs, cut};
 pub use outcome::{Backward, Outcome};
 pub use problem::{ALONE, Problem, Solution};

@@ -21,6 +21,7 @@ mod layering;
 mod loading;
 mod main_job;
 mod matching;
+mod matching_solver;
 mod objectives;
 mod openapi;
 mod optimisers;

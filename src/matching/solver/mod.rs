@@ -15,8 +15,8 @@ use dual::Dual;
 use search::Search;
 use terms::Terms;
 
-/// Steps of the search for each source node.
-const STEPS_PER_NODE: usize = 60;
+/// Steps of the search for each source node at most.
+const STEPS_PER_NODE: usize = 150;
 /// Rounds of dual ascent at most.
 const ROUNDS: usize = 12;
 /// An objective this near to the bound is the optimum: what sums of affinities are rounded by.
@@ -117,8 +117,8 @@ impl Workspace {
         out.bound = if problem.edges.is_empty() { value.max(out.value) } else { f64::INFINITY };
     }
 
-    /// Alternates dual ascent, whose assignments are where climbs start, with nothing else while the
-    /// bound closes in; then searches for as long as it is not met.
+    /// Dual ascent while its bound closes in, each of its assignments a start to climb from; then a
+    /// search until the bound is met or the steps are used up.
     fn improve(&mut self, rounds: usize, steps: usize) {
         let Self { terms, dual, search, .. } = self;
         search.begin();

@@ -34,7 +34,7 @@ pub(crate) struct Terms {
     slot_of: Vec<u32>,
     /// The place of each target edge in a table, seen from its start and from its end.
     places: Vec<[u32; 2]>,
-    /// `[links + 1, slots + 1]`: `θ` by the own target and the neighbour's; the last table is 0.
+    /// `[links, slots + 1]`: `θ` by the own target and the neighbour's.
     tables: Vec<f64>,
 }
 
@@ -106,7 +106,7 @@ impl Terms {
     fn add_edges(&mut self, problem: &Problem<'_>) {
         let stride = self.stride();
         self.tables.clear();
-        self.tables.resize((self.links.len() + 1) * stride, 0.0);
+        self.tables.resize(self.links.len() * stride, 0.0);
         let width = problem.target_edges.len();
         if width == 0 {
             return;
@@ -158,10 +158,8 @@ impl Terms {
         self.slot_of[a * self.labels + b] as usize
     }
 
-    /// What two nodes with labels `a` and `b` add, as they are and exchanged: `θ[a, b] + θ[b, a]`.
-    pub(crate) fn both_ways(&self, [i, k]: [usize; 2], [a, b]: [usize; 2]) -> f64 {
-        // Where no edge joins them, a table of zeros: a branch would be mispredicted half the time.
-        let link = (self.link_of[i * self.rows + k] as usize).min(self.links.len());
+    /// What the ends of a link with labels `a` and `b` add as they are and exchanged.
+    pub(crate) fn both_ways(&self, link: usize, a: usize, b: usize) -> f64 {
         let table = self.table(link);
         table[self.slot(a, b)] + table[self.slot(b, a)]
     }
