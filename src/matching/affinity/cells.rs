@@ -6,6 +6,9 @@ use rayon::prelude::*;
 use super::SHORTEST;
 use crate::nn::gemm::Matrix;
 
+/// Channels that go from planes to rows, or back, at a time: lines of the cache are written whole.
+const LINE: usize = 16;
+
 /// The cells of some feature maps, each a row of unit length.
 #[derive(Debug)]
 pub(super) struct Cells<T> {
@@ -39,9 +42,14 @@ impl<T: WithDType> Cells<T> {
                     *inverse = T::from_f64(1.0 / square.sqrt());
                 }
             }
-            for (channel, plane) in map.chunks_exact(each).enumerate() {
-                for (cell, (value, inverse)) in plane.iter().zip(&inverses).enumerate() {
-                    rows[cell * channels + channel] = *value * *inverse;
+            for first in (0..channels).step_by(LINE) {
+                let together = first..(first + LINE).min(channels);
+                for (cell, inverse) in inverses.iter().enumerate() {
+                    let row = &mut rows[cell * channels..][together.clone()];
+                    let values = map[first * each + cell..].iter().step_by(each);
+                    for (value, own) in values.zip(row) {
+                        *own = *value * *inverse;
+                    }
                 }
             }
         });
@@ -66,18 +74,28 @@ impl<T: WithDType> Cells<T> {
         let size = self.each * self.channels;
         let units = &self.rows[map * size..(map + 1) * size];
         let rows = units.chunks_exact(self.channels).zip(of_units.chunks_exact(self.channels));
-        for (cell, ((unit, gradient), length)) in rows.zip(self.lengths(map)).enumerate() {
-            if *length == T::zero() {
-                continue;
-            }
+        let along = |(unit, gradient): (&[T], &[T])| {
             let mut along = T::zero();
             for (unit, gradient) in unit.iter().zip(gradient) {
                 along += *unit * *gradient;
             }
-            let inverse = T::from_f64(1.0 / length.to_f64());
-            let places = out[cell..].iter_mut().step_by(self.each);
-            for (out, (unit, gradient)) in places.zip(unit.iter().zip(gradient)) {
-                *out = (*gradient - *unit * along) * inverse;
+            along
+        };
+        let along: Vec<T> = rows.map(along).collect();
+        for first in (0..self.channels).step_by(LINE) {
+            let together = first..(first + LINE).min(self.channels);
+            for (cell, (along, length)) in along.iter().zip(self.lengths(map)).enumerate() {
+                if *length == T::zero() {
+                    continue;
+                }
+                let inverse = T::from_f64(1.0 / length.to_f64());
+                let here = cell * self.channels;
+                let rows = units[here..][together.clone()].iter();
+                let rows = rows.zip(&of_units[here..][together.clone()]);
+                let places = out[first * self.each + cell..].iter_mut().step_by(self.each);
+                for (out, (unit, gradient)) in places.zip(rows) {
+                    *out = (*gradient - *unit * *along) * inverse;
+                }
             }
         }
     }

@@ -1,17 +1,20 @@
 //! Local affinities of two views as one differentiable operator: all pairs of cells of a graph by
 //! matrix products, the nearest of each picked, their cosines averaged (LVM-Med, Eq. 2).
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::cells::Cells;
-use super::picks::{Both, Place};
+use super::picks::{Both, Picks, Place};
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 use crate::nn::ops::{Borrowed, values};
 
-/// Cells of the other view that one matrix product covers, so that it stays in the cache.
+/// Cells of the one view and of the other that a matrix product covers: enough for it to pay, few
+/// enough for its outcome to stay in the cache.
+const HEIGHT: usize = 256;
 const WIDTH: usize = 1024;
 
 /// Local affinities of every pair of images of a graph, `[2, G, N, N]`, of feature maps `source`
@@ -84,6 +87,10 @@ struct Kept<T> {
     picks: Vec<Vec<Both>>,
 }
 
+/// Of an image of the source with each image of its graph of the target: affinities there and back,
+/// and the picks they are means of.
+type Found<T> = (Vec<[T; 2]>, Vec<Both>);
+
 impl<T: WithDType> Local<T> {
     fn new(sizes: Sizes, places: [Vec<Vec<Place>>; 2], closest: Option<usize>) -> Self {
         Self { sizes, places, closest, kept: Mutex::new(None) }
@@ -95,8 +102,9 @@ impl<T: WithDType> Local<T> {
             Cells::new(&maps[map][..graphs * nodes * channels * cells[map]], channels, cells[map])
         };
         let cells = [in_graphs(0), in_graphs(1)];
-        let images: Vec<(Vec<[T; 2]>, Vec<Both>)> =
-            (0..graphs * nodes).into_par_iter().map(|image| self.image(&cells, image)).collect();
+        let parts = self.parts(0).into_par_iter().map(|own| self.part(&cells, own));
+        let parts: Vec<Vec<Found<T>>> = parts.collect();
+        let images: Vec<Found<T>> = parts.into_iter().flatten().collect();
         let mut out = Vec::with_capacity(2 * graphs * nodes * nodes);
         for way in 0..2 {
             out.extend(images.iter().flat_map(|(means, _)| means.iter().map(move |m| m[way])));
@@ -107,29 +115,43 @@ impl<T: WithDType> Local<T> {
         out
     }
 
-    /// Image `own` of the source with every image of its graph of the target: affinities there and
-    /// back, and the picks they are made of.
-    fn image(&self, cells: &[Cells<T>; 2], own: usize) -> (Vec<[T; 2]>, Vec<Both>) {
+    /// The images of a view in parts, each within a graph, that are looked at together.
+    fn parts(&self, view: usize) -> Vec<Range<usize>> {
+        let Sizes { graphs, nodes, cells, .. } = self.sizes;
+        let together = (HEIGHT / cells[view]).clamp(1, nodes);
+        let of_graph = |graph: usize| {
+            let end = (graph + 1) * nodes;
+            let starts = (graph * nodes..end).step_by(together);
+            starts.map(move |start| start..(start + together).min(end))
+        };
+        (0..graphs).flat_map(of_graph).collect()
+    }
+
+    /// Images of the source with every image of their graph of the target.
+    fn part(&self, cells: &[Cells<T>; 2], own: Range<usize>) -> Vec<Found<T>> {
         let Sizes { nodes, cells: [first, second], .. } = self.sizes;
-        let start = own / nodes * nodes;
+        let start = own.start / nodes * nodes;
         let together = (WIDTH / second).clamp(1, nodes);
-        let mut products = vec![T::zero(); first * together * second];
-        let (mut means, mut picks) = (Vec::with_capacity(nodes), Vec::with_capacity(nodes));
+        let mut products = vec![T::zero(); own.len() * first * together * second];
+        let mut found: Vec<Found<T>> = own.clone().map(|_| (Vec::new(), Vec::new())).collect();
         for others in (start..start + nodes).step_by(together) {
             let others = others..(others + together).min(start + nodes);
-            let width = others.len() * second;
-            let products = &mut products[..first * width];
+            let (height, width) = (own.len() * first, others.len() * second);
+            let products = &mut products[..height * width];
             let right = cells[1].of(others.clone()).transposed();
-            let out = Target::new(products, first, width);
-            multiply(out, cells[0].of(own..own + 1), right, Into::Replace, Threads::One);
-            for (at, other) in others.enumerate() {
-                let cosine = |p: usize, q: usize| products[p * width + at * second + q];
-                let both = self.choose(cells, (own, other), cosine);
-                means.push([mean(&both.there, cosine), mean(&both.back, |q, p| cosine(p, q))]);
-                picks.push(both);
+            let out = Target::new(products, height, width);
+            multiply(out, cells[0].of(own.clone()), right, Into::Replace, Threads::One);
+            for ((means, picks), (row, own)) in found.iter_mut().zip(own.clone().enumerate()) {
+                let products = &products[row * first * width..(row + 1) * first * width];
+                for (at, other) in others.clone().enumerate() {
+                    let cosine = |p: usize, q: usize| products[p * width + at * second + q];
+                    let both = self.choose(cells, (own, other), cosine);
+                    means.push([mean(&both.there, cosine), mean(&both.back, |q, p| cosine(p, q))]);
+                    picks.push(both);
+                }
             }
         }
-        (means, picks)
+        found
     }
 
     fn choose(
@@ -153,49 +175,42 @@ impl<T: WithDType> Local<T> {
         Both::choose((first, second), location, features, self.closest)
     }
 
-    /// The gradients of both maps.
-    fn gradients(&self, kept: &Kept<T>, grad: &[T], lengths: [usize; 2]) -> [Vec<T>; 2] {
-        let Sizes { graphs, nodes, cells: [first, second], .. } = self.sizes;
-        let pairs = graphs * nodes * nodes;
-        // What a cosine of the picks of a pair gets, there and back.
-        let share = |own: usize, at: usize| {
-            let place = own * nodes + at;
-            let both = &kept.picks[own][at];
-            let part = |sum: T, picks: usize| T::from_f64(2.0 * sum.to_f64() / picks as f64);
-            [part(grad[place], both.there.len()), part(grad[pairs + place], both.back.len())]
-        };
-        let of_source = |own: usize| {
-            let start = own / nodes * nodes;
-            let mut weights = vec![T::zero(); first * nodes * second];
-            for (at, both) in kept.picks[own].iter().enumerate() {
-                let [there, back] = share(own, at);
-                let mut add = |p: u32, q: u32, part: T| {
-                    weights[(p as usize * nodes + at) * second + q as usize] += part;
-                };
-                both.there.iter().for_each(|(p, q)| add(*p, *q, there));
-                both.back.iter().for_each(|(q, p)| add(*p, *q, back));
+    /// The gradients of the maps of a view.
+    fn gradients(&self, kept: &Kept<T>, view: usize, grad: &[T], length: usize) -> Vec<T> {
+        let Sizes { nodes, cells, .. } = self.sizes;
+        let row = nodes * cells[1 - view];
+        let of_part = |own: Range<usize>| {
+            let start = own.start / nodes * nodes;
+            let mut weights = vec![T::zero(); own.len() * cells[view] * row];
+            for (own, weights) in own.clone().zip(weights.chunks_exact_mut(cells[view] * row)) {
+                self.weigh(kept, grad, (view, own), weights);
             }
-            let left = Matrix::new(&weights, first, nodes * second);
-            self.unit_gradient(left, kept.cells[1].of(start..start + nodes))
+            let left = Matrix::new(&weights, own.len() * cells[view], row);
+            self.unit_gradient(left, kept.cells[1 - view].of(start..start + nodes))
         };
-        let of_target = |other: usize| {
-            let (start, at) = (other / nodes * nodes, other % nodes);
-            let mut weights = vec![T::zero(); second * nodes * first];
-            for (own, image) in (start..start + nodes).enumerate() {
-                let ([there, back], both) = (share(image, at), &kept.picks[image][at]);
-                let mut add = |p: u32, q: u32, part: T| {
-                    weights[(q as usize * nodes + own) * first + p as usize] += part;
-                };
-                both.there.iter().for_each(|(p, q)| add(*p, *q, there));
-                both.back.iter().for_each(|(q, p)| add(*p, *q, back));
-            }
-            let left = Matrix::new(&weights, second, nodes * first);
-            self.unit_gradient(left, kept.cells[0].of(start..start + nodes))
+        self.collect(view, &kept.cells[view], length, of_part)
+    }
+
+    /// What the cosine of each cell of an image with each cell of its graph of the other view counts
+    /// for: adds to `weights`, `[cells, N, other cells]`.
+    fn weigh(&self, kept: &Kept<T>, grad: &[T], (view, image): (usize, usize), weights: &mut [T]) {
+        let Sizes { graphs, nodes, cells, .. } = self.sizes;
+        let (start, others) = (image / nodes * nodes, cells[1 - view]);
+        let part = |place: usize, picks: &Picks| {
+            T::from_f64(2.0 * grad[place].to_f64() / picks.len() as f64)
         };
-        [
-            self.collect(&kept.cells[0], lengths[0], of_source),
-            self.collect(&kept.cells[1], lengths[1], of_target),
-        ]
+        for at in 0..nodes {
+            let (own, other) = if view == 0 { (image, at) } else { (start + at, image - start) };
+            let (both, place) = (&kept.picks[own][other], own * nodes + other);
+            let mut add = |p: u32, q: u32, part: T| {
+                let (cell, other) = if view == 0 { (p, q) } else { (q, p) };
+                weights[(cell as usize * nodes + at) * others + other as usize] += part;
+            };
+            let there = part(place, &both.there);
+            both.there.iter().for_each(|(p, q)| add(*p, *q, there));
+            let back = part(graphs * nodes * nodes + place, &both.back);
+            both.back.iter().for_each(|(q, p)| add(*p, *q, back));
+        }
     }
 
     fn unit_gradient(&self, weights: Matrix<'_, T>, units: Matrix<'_, T>) -> Vec<T> {
@@ -206,16 +221,30 @@ impl<T: WithDType> Local<T> {
         out
     }
 
+    /// The gradient of the maps of a view from what parts of it find for their unit rows.
     fn collect(
         &self,
+        view: usize,
         cells: &Cells<T>,
         length: usize,
-        of_map: impl Fn(usize) -> Vec<T> + Sync,
+        of_part: impl Fn(Range<usize>) -> Vec<T> + Sync,
     ) -> Vec<T> {
+        let size = self.sizes.channels * cells.each;
         let mut out = vec![T::zero(); length];
-        let maps = out.par_chunks_exact_mut(self.sizes.channels * cells.each);
-        let in_graphs = maps.take(self.sizes.graphs * self.sizes.nodes).enumerate();
-        in_graphs.for_each(|(map, out)| cells.gradient(map, &of_map(map), out));
+        let mut rest = &mut out[..];
+        let mut parts = Vec::new();
+        for part in self.parts(view) {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(part.len() * size);
+            parts.push((part, own));
+            rest = others;
+        }
+        parts.into_par_iter().for_each(|(part, out)| {
+            let of_units = of_part(part.clone());
+            let maps = out.chunks_exact_mut(size).zip(of_units.chunks_exact(size));
+            for (map, (out, of_units)) in part.zip(maps) {
+                cells.gradient(map, of_units, out);
+            }
+        });
         out
     }
 }
@@ -254,11 +283,12 @@ impl<T: WithDType> CustomOp2 for Local<T> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(kept) = kept else { bail!("local affinities were not computed forward") };
         let grad = grad.contiguous()?;
-        let lengths = [source.elem_count(), target.elem_count()];
-        let [one, other] = self.gradients(&kept, Borrowed::of(&grad).values::<T>()?, lengths);
-        let tensor = |values: Vec<T>, like: &Tensor| {
-            Tensor::from_vec(values, like.shape(), like.device()).map(Some)
+        let borrowed = Borrowed::of(&grad);
+        let gradient = |view: usize, map: &Tensor| {
+            let values = borrowed.values::<T>()?;
+            let gradient = self.gradients(&kept, view, values, map.elem_count());
+            Tensor::from_vec(gradient, map.shape(), map.device()).map(Some)
         };
-        Ok((tensor(one, source)?, tensor(other, target)?))
+        Ok((gradient(0, source)?, gradient(1, target)?))
     }
 }
