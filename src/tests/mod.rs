@@ -26,6 +26,7 @@ mod optimisers;
 mod parity;
 mod parsers;
 mod pictures;
+mod pretraining;
 mod privacy;
 mod probe;
 mod recipes;
