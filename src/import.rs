@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::domain::backbone::{BadPreprocessing, Parity};
+use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
 use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::{ParityError, Runtime, Twins, parity};
@@ -126,6 +126,7 @@ impl Importer {
             license: request.license,
             notices: made.imported.notices,
             parity: made.parity,
+            origin: Origin::default(),
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
         // Blobs before the row that names them.
@@ -165,7 +166,7 @@ impl Importer {
 }
 
 /// Weights that training would move: running statistics are not counted.
-fn trained(tensors: &Tensors) -> u64 {
+pub(crate) fn trained(tensors: &Tensors) -> u64 {
     let moved = tensors.iter().filter(|(name, _)| !name.contains("running_"));
     moved.map(|(_, tensor)| tensor.elem_count() as u64).sum()
 }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::ids::BackboneId;
+use super::ids::{BackboneId, RunId};
+use super::model::Artifact;
+use super::pretrain::Comparison;
 use super::run::UnknownWord;
 use super::{Sha256, name::Name};
 
@@ -240,6 +242,54 @@ pub struct Parity {
     pub bound: f64,
 }
 
+/// Whether a backbone may be trusted to be at least as good as the one it came from.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum BackboneStage {
+    /// Imported, or pretrained here and found to be no worse than its start.
+    #[default]
+    Approved,
+    /// Pretrained here, and found worse or judged by nobody.
+    Candidate,
+}
+
+impl BackboneStage {
+    /// The word used in JSON and SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Candidate => "candidate",
+        }
+    }
+}
+
+impl FromStr for BackboneStage {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Approved, Self::Candidate].into_iter();
+        let mut found = known.filter(|stage| stage.as_str() == text);
+        found.next().ok_or_else(|| UnknownWord::new("stage of a backbone", text))
+    }
+}
+
+/// Where a backbone comes from; an imported one from outside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Origin {
+    /// Whether it may be trusted.
+    pub stage: BackboneStage,
+    /// The backbone that pretraining started from.
+    pub parent: Option<BackboneId>,
+    /// The run that pretrained it.
+    pub run: Option<RunId>,
+    /// The frozen probe before and after pretraining, where it was judged.
+    pub comparison: Option<Comparison>,
+    /// The files that pretraining gave it.
+    pub artifacts: Vec<Artifact>,
+}
+
 /// A pretrained feature extractor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Backbone {
@@ -271,7 +321,10 @@ pub struct Backbone {
     pub notices: Vec<String>,
     /// The parity check made at import.
     pub parity: Parity,
-    /// When it was imported.
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// When it was imported, or pretrained.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId, VersionId};
+use super::pretrain::{Comparison, Pretrain};
 use super::training::{BadSetting, Training, outside};
 
 /// A word that is none of the allowed ones.
@@ -215,6 +216,8 @@ pub struct Difference {
 pub enum Spec {
     /// Few-shot fine-tuning of a backbone on a dataset version.
     Finetune(Finetune),
+    /// Self-supervised pretraining of a backbone on the images of a dataset version.
+    Pretrain(Pretrain),
     /// A comparison of a finished run with what it does now.
     Replay(Replay),
 }
@@ -224,15 +227,17 @@ impl Spec {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Finetune(_) => "finetune",
+            Self::Pretrain(_) => "pretrain",
             Self::Replay(_) => "replay",
         }
     }
 
-    /// The recipe that is followed.
-    pub fn recipe(&self) -> &Finetune {
+    /// The fine-tuning recipe that is followed; none while pretraining.
+    pub fn recipe(&self) -> Option<&Finetune> {
         match self {
-            Self::Finetune(recipe) => recipe,
-            Self::Replay(replay) => &replay.recipe,
+            Self::Finetune(recipe) => Some(recipe),
+            Self::Replay(replay) => Some(&replay.recipe),
+            Self::Pretrain(_) => None,
         }
     }
 }
@@ -266,8 +271,8 @@ pub struct Progress {
 pub struct Provenance {
     /// Digest of the dataset version.
     pub dataset_digest: super::Sha256,
-    /// SHA-256 of the backbone's weights.
-    pub backbone_sha256: super::Sha256,
+    /// SHA-256 of the weights of the backbone it starts from; none from random weights.
+    pub backbone_sha256: Option<super::Sha256>,
     /// Version of the program.
     pub code_version: String,
     /// Compute threads of the worker; recorded when a worker takes the run.
@@ -306,6 +311,10 @@ pub struct Run {
     pub replayed: Option<Replayed>,
     /// The model that it published, once finished.
     pub model: Option<ModelId>,
+    /// The backbone that it published, once pretraining has finished.
+    pub backbone: Option<BackboneId>,
+    /// The frozen probe before and after pretraining, where the run was asked to judge it.
+    pub comparison: Option<Comparison>,
     /// When it was queued.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -376,7 +385,7 @@ mod tests {
 
         let spec: Spec = serde_json::from_str(stored).expect("it reads");
 
-        let recipe = spec.recipe();
+        let recipe = spec.recipe().expect("a fine-tuning recipe");
         assert_eq!((recipe.method, recipe.repeats, recipe.shots), (Method::Full, 1, Some(5)));
         assert_eq!((recipe.training.epochs, recipe.training.learning_rate), (7, Some(0.001)));
         assert_eq!(recipe.training.augmentation().horizontal_flip, 0.5);

@@ -113,7 +113,10 @@ pub enum SplitError {
         test: f64,
     },
     /// No image has a label.
-    #[error("no image has a label; add a folder per class or a labels.csv")]
+    #[error(
+        "no image has a label; add a folder per class or a labels.csv, or freeze with \
+         `include_unlabelled` to pretrain on them"
+    )]
     NoLabels,
     /// There is nothing to tell apart.
     #[error("all labelled images are of one class; at least two classes are needed")]

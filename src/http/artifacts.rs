@@ -1,4 +1,4 @@
-//! Downloads of a model's files, streamed from the blob store.
+//! Downloads of the files of models and backbones, streamed from the blob store.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -13,9 +13,9 @@ use super::documented::{Guarded, Missing};
 use super::extract::{FileName, Id};
 use super::intake::Bytes;
 use super::problem::Problem;
-use super::{etag, models};
+use super::{backbones, etag, models};
 use crate::domain::model::Artifact;
-use crate::domain::{ModelId, Role, Sha256};
+use crate::domain::{BackboneId, ModelId, Role, Sha256};
 
 /// The digest of what is sent (RFC 9530).
 pub const REPR_DIGEST: &str = "repr-digest";
@@ -43,9 +43,46 @@ pub async fn download(
 ) -> Result<Response, Problem> {
     caller.must(Role::Viewer)?;
     let model = models::existing(&app, id).await?;
-    let artifact = models::artifact(&model, &name)?;
+    send(&app, named(&model.artifacts, "model", &name)?, &headers).await
+}
+
+/// Downloads a file of a backbone that was pretrained here.
+#[utoipa::path(get, path = "/api/v1/backbones/{id}/artifacts/{name}", tag = "backbones",
+    operation_id = "download_backbone_artifact",
+    params(("id" = BackboneId, Path, description = "The backbone's id"),
+        ("name" = String, Path, description = "The file's name", example = "model.safetensors"),
+        ("If-None-Match" = Option<String>, Header, description = "Tags of what the caller has")),
+    responses((status = 200, description = "The file", body = Bytes,
+        content_type = "application/octet-stream", headers(
+            ("ETag" = String, description = "SHA-256 of the file"),
+            ("Repr-Digest" = String, description = "SHA-256 of the file, as of RFC 9530"),
+            ("Content-Disposition" = String, description = "Asks browsers to save it"))),
+        (status = 304, description = "The caller has it already"), Missing, Guarded))]
+pub async fn of_backbone(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<BackboneId>,
+    FileName(name): FileName,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.must(Role::Viewer)?;
+    let backbone = backbones::existing(&app, id).await?;
+    send(&app, named(&backbone.origin.artifacts, "backbone", &name)?, &headers).await
+}
+
+/// The file that has this name.
+pub(super) fn named<'a>(
+    files: &'a [Artifact],
+    of: &str,
+    name: &str,
+) -> Result<&'a Artifact, Problem> {
+    let found = files.iter().find(|artifact| artifact.name == name);
+    found.ok_or_else(|| Problem::missing(&format!("file of this {of} named"), name))
+}
+
+async fn send(app: &App, artifact: &Artifact, headers: &HeaderMap) -> Result<Response, Problem> {
     let tag = format!("\"{}\"", artifact.sha256);
-    if etag::has(&headers, &tag) {
+    if etag::has(headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
     let content = app.store.blobs.stream(&artifact.sha256).await?;

@@ -1,18 +1,20 @@
-//! Backbones: imported by administrators, used by runs.
+//! Backbones: imported by administrators or pretrained here, used by runs.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use serde::Deserialize;
 
 use super::App;
 use super::answer::{Created, Items, Json};
-use super::caller::Caller;
-use super::documented::{BadUpload, Conflict, Guarded, Missing};
-use super::extract::Id;
+use super::caller::{AsTrainer, Caller};
+use super::documented::{BadJson, BadUpload, Conflict, Guarded, Missing};
+use super::extract::{Id, JsonBody};
 use super::import_form::{self, ImportForm};
 use super::problem::Problem;
 use super::uploads;
+use crate::domain::backbone::BackboneStage;
 use crate::domain::{Backbone, BackboneId, Role};
 use crate::store::backbones;
 
@@ -64,6 +66,31 @@ pub async fn one(
 ) -> Result<Json<Backbone>, Problem> {
     caller.must(Role::Viewer)?;
     existing(&app, id).await.map(Json)
+}
+
+/// What of a backbone is to change.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneChange {
+    /// Whether it may be trusted.
+    stage: BackboneStage,
+}
+
+/// Approves a backbone that pretraining left as a candidate, or takes that back.
+#[utoipa::path(patch, path = "/api/v1/backbones/{id}", tag = "backbones",
+    operation_id = "change_backbone",
+    params(("id" = BackboneId, Path, description = "The backbone's id")),
+    request_body = BackboneChange,
+    responses((status = 200, description = "The backbone as it is now", body = Backbone),
+        Missing, BadJson, Guarded))]
+pub async fn change(
+    State(app): State<App>,
+    _: AsTrainer,
+    Id(id): Id<BackboneId>,
+    JsonBody(wanted): JsonBody<BackboneChange>,
+) -> Result<Json<Backbone>, Problem> {
+    let changed = backbones::set_stage(&app.store.pool, id, wanted.stage).await?;
+    changed.map(Json).ok_or_else(|| Problem::missing("backbone", id))
 }
 
 /// Deletes a backbone that no unfinished run uses. Models made from it go on working.

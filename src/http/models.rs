@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::documented::{Guarded, Missing};
 use super::extract::Id;
 use super::problem::Problem;
-use crate::domain::model::{Artifact, Model};
+use crate::domain::model::Model;
 use crate::domain::{ModelId, Role};
 use crate::store::models;
 
@@ -52,10 +52,4 @@ pub async fn delete(
 
 pub(super) async fn existing(app: &App, id: ModelId) -> Result<Model, Problem> {
     models::one(&app.store.pool, id).await?.ok_or_else(|| Problem::missing("model", id))
-}
-
-/// The file of a model that has this name.
-pub(super) fn artifact<'a>(model: &'a Model, name: &str) -> Result<&'a Artifact, Problem> {
-    let found = model.artifacts.iter().find(|artifact| artifact.name == name);
-    found.ok_or_else(|| Problem::missing("file of this model named", name))
 }

@@ -8,8 +8,8 @@ use utoipa_axum::routes;
 
 use super::documented::PROBLEM_SCHEMA;
 use super::{
-    App, artifacts, backbones, datasets, estimates, events, health, images, keys, models, predict,
-    problem, replays, runs, uploads, versions,
+    App, artifacts, backbones, datasets, estimates, events, health, images, keys, matched_pairs,
+    models, predict, problem, replays, runs, uploads, versions,
 };
 
 /// The frame of the document; the routes bring the rest.
@@ -65,7 +65,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(backbones::list, backbones::import))
-        .routes(routes!(backbones::one, backbones::delete))
+        .routes(routes!(backbones::one, backbones::change, backbones::delete))
+        .routes(routes!(artifacts::of_backbone))
         .routes(routes!(predict::embed))
         .routes(routes!(datasets::list, datasets::create))
         .routes(routes!(datasets::one, datasets::delete))
@@ -86,6 +87,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(events::stream))
         .routes(routes!(runs::curves))
         .routes(routes!(runs::predictions))
+        .routes(routes!(matched_pairs::one))
         .routes(routes!(models::list))
         .routes(routes!(models::one, models::delete))
         .routes(routes!(artifacts::download))
@@ -100,18 +102,23 @@ pub fn document() -> Document {
 /// The API's routes and their document.
 pub(super) fn served() -> (axum::Router<App>, Document) {
     let (routes, mut document) = api().split_for_parts();
-    document.components.iter_mut().for_each(open_finetune);
+    document.components.iter_mut().for_each(open_recipes);
     (routes, document)
 }
 
-/// A run's spec is a `Finetune` with its `kind` beside it. A `Finetune` that allowed no further
-/// property would leave nothing that fits both.
-fn open_finetune(components: &mut Components) {
-    let finetune = components.schemas.get_mut("Finetune");
-    if let Some(RefOr::T(Schema::Object(object))) = finetune {
-        object.additional_properties = None;
+/// A run's spec is a recipe with its `kind` beside it, and so is an objective's settings. One that
+/// allowed no further property would leave nothing that fits both.
+fn open_recipes(components: &mut Components) {
+    for name in TAGGED {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(*name) {
+            object.additional_properties = None;
+        }
     }
 }
+
+/// Schemas that are described with their `kind` beside them.
+const TAGGED: &[&str] =
+    &["Finetune", "Pretrain", "Replay", "Matching", "SimClr", "Barlow", "Vicregl", "Moco", "Dino"];
 
 /// The API's document as it is committed.
 pub fn document_json() -> serde_json::Result<String> {

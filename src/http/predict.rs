@@ -14,7 +14,7 @@ use super::extract::Id;
 use super::intake::Bytes;
 use super::pictures::{PicturesForm, Prepared, make_inputs, receive};
 use super::problem::Problem;
-use super::{backbones, models};
+use super::{artifacts, backbones, models};
 use crate::domain::model::{ClassProbability, Prediction};
 use crate::domain::{BackboneId, ModelId, Preprocessing, Role, Sha256};
 use crate::inference::Output;
@@ -49,7 +49,7 @@ pub async fn predict(
 ) -> Result<Json<Items<Prediction>>, Problem> {
     caller.must(Role::Viewer)?;
     let model = models::existing(&app, id).await?;
-    let network = models::artifact(&model, "model.onnx")?.sha256;
+    let network = artifacts::named(&model.artifacts, "model", "model.onnx")?.sha256;
     let answers = answer(&app, network, model.preprocessing, request).await?;
     let items = answers.into_iter().map(|(picture, output)| {
         let found = output.probabilities.unwrap_or_default();

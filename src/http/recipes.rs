@@ -6,7 +6,7 @@ use super::snapshot::training_images;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::{Amounts, Trial};
 use crate::domain::run::{Finetune, Provenance, Spec};
-use crate::domain::{Backbone, Split};
+use crate::domain::{Backbone, Split, VersionId};
 use crate::store::{backbones, datasets, versions};
 
 /// What a recipe names, all of it there.
@@ -22,11 +22,24 @@ pub(super) fn finetune(spec: Spec) -> Result<Finetune, Problem> {
             wanted.fill_in();
             Ok(wanted)
         }
-        Spec::Replay(_) => {
-            let detail = "a run is replayed by POST /api/v1/runs/{id}/replay";
-            Err(Problem::wrong("/kind", detail))
+        Spec::Pretrain(_) => {
+            Err(Problem::wrong("/kind", "estimates are there for fine-tuning runs only"))
         }
+        Spec::Replay(_) => Err(replay()),
     }
+}
+
+/// Why a replay is not queued like other runs.
+pub(super) fn replay() -> Problem {
+    Problem::wrong("/kind", "a run is replayed by POST /api/v1/runs/{id}/replay")
+}
+
+/// A version whose dataset is still there. What was learnt from a deleted one stays on record;
+/// nothing more is learnt from it.
+pub(super) async fn living(app: &App, id: VersionId) -> Result<Option<Version>, Problem> {
+    let Some(version) = versions::one(&app.store.pool, id).await? else { return Ok(None) };
+    let dataset = datasets::one(&app.store.pool, version.dataset).await?;
+    Ok(dataset.map(|_| version))
 }
 
 /// Looks up what a recipe names and checks that it can be followed.
@@ -35,13 +48,7 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
     if !wrong.is_empty() {
         return Err(wrong.into());
     }
-    let mut version = versions::one(&app.store.pool, wanted.dataset_version).await?;
-    if let Some(found) = &version
-        && datasets::one(&app.store.pool, found.dataset).await?.is_none()
-    {
-        // What was learnt from a deleted dataset stays on record; nothing more is learnt from it.
-        version = None;
-    }
+    let version = living(app, wanted.dataset_version).await?;
     let backbone = backbones::one(&app.store.pool, wanted.backbone).await?;
     let unknown = [
         (
@@ -60,8 +67,19 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
     if !misfits.is_empty() {
         return Err(misfits.into());
     }
+    has_labels(&version, "/dataset_version")?;
     enough_images(&version, wanted.shots)?;
     Ok(Asked { version, backbone })
+}
+
+/// Only pretraining can do without labels.
+pub(super) fn has_labels(version: &Version, pointer: &str) -> Result<(), Problem> {
+    if !version.labels.is_empty() {
+        return Ok(());
+    }
+    let detail = "no image of this dataset version has a label; only pretraining learns from it. Add \
+                  labels and freeze again";
+    Err(Problem::wrong(pointer, detail))
 }
 
 /// Every class needs as many training images as shots are asked for.
@@ -86,7 +104,7 @@ impl Asked {
     pub(super) fn provenance(&self) -> Provenance {
         Provenance {
             dataset_digest: self.version.digest,
-            backbone_sha256: self.backbone.weights_sha256,
+            backbone_sha256: Some(self.backbone.weights_sha256),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             threads: None,
             micro_batch: None,
@@ -95,8 +113,10 @@ impl Asked {
 
     /// How many images a recipe handles.
     pub(super) fn amounts(&self, wanted: &Finetune) -> Amounts {
-        let images =
-            |split: Split| self.version.splits.get(&split).map_or(0, |counts| counts.images);
+        // Images without a label are passed over.
+        let images = |split: Split| {
+            self.version.splits.get(&split).map_or(0, |counts| counts.classes.values().sum())
+        };
         let all = images(Split::Train);
         let classes = self.version.labels.len() as u64;
         let training = wanted.shots.map_or(all, |shots| all.min(u64::from(shots) * classes));

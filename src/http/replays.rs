@@ -52,7 +52,7 @@ pub async fn create(
     };
     let asked = recipes::check(&app, &recipe).await?;
     room_in_queue(&app).await?;
-    let (dataset_version, backbone) = (recipe.dataset_version, recipe.backbone);
+    let (dataset_version, backbone) = (recipe.dataset_version, Some(recipe.backbone));
     let spec = Spec::Replay(Replay { run: id, steps: wanted.steps, recipe });
     let run = NewRun {
         spec: &spec,

@@ -11,7 +11,7 @@ use super::caller::{AsTrainer, Caller};
 use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
 use super::extract::{Id, IdempotencyKey, JsonBody, Query, page_size};
 use super::problem::{Code, Problem};
-use super::{estimates, recipes};
+use super::{estimates, pretraining, recipes};
 use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
 use crate::store::events;
@@ -53,24 +53,37 @@ pub async fn create(
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(spec): JsonBody<Spec>,
 ) -> Result<Accepted<Run>, Problem> {
-    let wanted = recipes::finetune(spec)?;
-    let spec = Spec::Finetune(wanted.clone());
+    let spec = whole(spec)?;
     if let Some(before) = asked_before(&app, key.as_deref(), &spec).await? {
         return Ok(accepted(before));
     }
-    let asked = recipes::check(&app, &wanted).await?;
-    room_in_queue(&app).await?;
-    estimates::fits(&app, &wanted, &asked).await?;
-    let provenance = asked.provenance();
-    let run = NewRun {
-        spec: &spec,
-        provenance: &provenance,
-        dataset_version: wanted.dataset_version,
-        backbone: wanted.backbone,
-        idempotency_key: key.as_deref(),
+    let (provenance, dataset_version, backbone) = match &spec {
+        Spec::Finetune(wanted) => {
+            let asked = recipes::check(&app, wanted).await?;
+            room_in_queue(&app).await?;
+            estimates::fits(&app, wanted, &asked).await?;
+            (asked.provenance(), wanted.dataset_version, Some(wanted.backbone))
+        }
+        Spec::Pretrain(wanted) => {
+            let asked = pretraining::check(&app, wanted).await?;
+            room_in_queue(&app).await?;
+            (asked.provenance(), wanted.dataset_version, wanted.backbone)
+        }
+        Spec::Replay(_) => return Err(recipes::replay()),
     };
+    let idempotency_key = key.as_deref();
+    let run =
+        NewRun { spec: &spec, provenance: &provenance, dataset_version, backbone, idempotency_key };
     let run = runs::insert(&app.store.pool, &run).await?;
     same(run, &spec).map(accepted)
+}
+
+/// What is asked with its defaults filled in.
+fn whole(spec: Spec) -> Result<Spec, Problem> {
+    match spec {
+        Spec::Pretrain(_) => Ok(spec),
+        Spec::Finetune(_) | Spec::Replay(_) => recipes::finetune(spec).map(Spec::Finetune),
+    }
 }
 
 /// The run that this key queued before, whatever the queue looks like now.

@@ -1,4 +1,4 @@
-//! A dataset's labelled images into a version: split, counted and named by what it holds.
+//! A dataset's images into a version: split, counted and named by what it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,8 @@ pub struct Draft {
     pub images: Vec<VersionImage>,
 }
 
-/// Draws the splits of these images, all of which have a label.
+/// Draws the splits of the images that have a label; the others are for training, unless their
+/// patient is in another split. Where none has a label, all are for training.
 ///
 /// `is_lone` tells of an image that names no patient.
 pub fn draft(
@@ -47,6 +48,8 @@ pub fn draft(
     images: Vec<Image>,
     is_lone: impl Fn(&Image) -> bool,
 ) -> Result<Draft, Problem> {
+    let (images, unlabelled): (Vec<Image>, Vec<Image>) =
+        images.into_iter().partition(|image| image.label.is_some());
     let labels: BTreeSet<&str> = images.iter().filter_map(|image| image.label.as_deref()).collect();
     let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
     if labels.len() as u64 > draw.max_classes {
@@ -55,18 +58,17 @@ pub fn draft(
             format!("the dataset has {found} classes; the limit is {max} (LVMED_LIMIT_CLASSES)");
         return Err(Problem::new(Code::Invalid, detail));
     }
-    let items: Vec<Item<'_>> = images.iter().filter_map(|image| item(image, &labels)).collect();
-    let assigned =
-        assign(&items, draw.shares, draw.seed).map_err(|error| refused(error, &labels, &images))?;
-    let lone = images.iter().filter(|image| is_lone(image)).count();
-    let mut notices = assigned.notices;
-    notices.extend(nameless(lone, images.len()));
-    let images: Vec<VersionImage> = images
-        .into_iter()
-        .zip(assigned.splits)
-        .map(|(image, split)| VersionImage { image, split })
-        .collect();
+    let lone = images.iter().chain(&unlabelled).filter(|image| is_lone(image)).count();
+    let all = images.len() + unlabelled.len();
+    let (mut images, mut notices) = if images.is_empty() && !unlabelled.is_empty() {
+        (Vec::new(), Vec::new())
+    } else {
+        assigned(draw, images, &labels)?
+    };
+    notices.extend(nameless(lone, all));
     notices.extend(thin_classes(&labels, &images));
+    notices.extend(only_for_pretraining(unlabelled.len(), all));
+    images.extend(beside(&images, unlabelled));
     let version = Version {
         id: VersionId::new(),
         dataset: draw.dataset,
@@ -79,6 +81,41 @@ pub fn draft(
         created_at: OffsetDateTime::UNIX_EPOCH,
     };
     Ok(Draft { version, images })
+}
+
+/// Labelled images, each with its split, and what a person should know about it.
+fn assigned(
+    draw: &Draw,
+    images: Vec<Image>,
+    labels: &[String],
+) -> Result<(Vec<VersionImage>, Vec<String>), Problem> {
+    let items: Vec<Item<'_>> = images.iter().filter_map(|image| item(image, labels)).collect();
+    let assigned =
+        assign(&items, draw.shares, draw.seed).map_err(|error| refused(error, labels, &images))?;
+    let pairs = images.into_iter().zip(assigned.splits);
+    let images = pairs.map(|(image, split)| VersionImage { image, split }).collect();
+    Ok((images, assigned.notices))
+}
+
+/// Images without a label beside those that have one: no patient is in two splits.
+fn beside(labelled: &[VersionImage], unlabelled: Vec<Image>) -> Vec<VersionImage> {
+    let of_patient: BTreeMap<&str, Split> =
+        labelled.iter().map(|entry| (entry.image.patient_key.as_str(), entry.split)).collect();
+    let placed = unlabelled.into_iter().map(|image| {
+        let known = of_patient.get(image.patient_key.as_str());
+        VersionImage { split: known.copied().unwrap_or(Split::Train), image }
+    });
+    placed.collect()
+}
+
+/// What images without a label are good for.
+fn only_for_pretraining(unlabelled: usize, images: usize) -> Option<String> {
+    (unlabelled > 0).then(|| {
+        format!(
+            "{unlabelled} of {images} images have no label: pretraining learns from them, \
+             fine-tuning does not."
+        )
+    })
 }
 
 /// What it means that patients are not known.
@@ -171,8 +208,9 @@ fn count(images: &[VersionImage], split: Split) -> SplitCounts {
     for entry in images.iter().filter(|entry| entry.split == split) {
         counts.images += 1;
         patients.insert(entry.image.patient_key.as_str());
-        let label = entry.image.label.clone().unwrap_or_default();
-        *counts.classes.entry(label).or_default() += 1;
+        if let Some(label) = &entry.image.label {
+            *counts.classes.entry(label.clone()).or_default() += 1;
+        }
     }
     counts.patients = patients.len() as u64;
     counts
@@ -203,7 +241,7 @@ pub fn training_images(version: &Version) -> BTreeMap<&str, u64> {
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Draw, draft, training_images};
+    use super::{Draw, VersionImage, draft, training_images};
     use crate::domain::image::{Format, Image};
     use crate::domain::split::Shares;
     use crate::domain::{DatasetId, ImageId, Sha256, Split};
@@ -245,6 +283,32 @@ mod tests {
 
         assert_eq!(one.digest, same.digest);
         assert_ne!(one.digest, changed.digest);
+    }
+
+    #[test]
+    fn images_without_a_label_follow_their_patient_and_else_are_for_training() {
+        let mut images = images();
+        for image in &mut images[30..] {
+            image.label = None;
+        }
+        let with_labels = draft(&draw(), images.clone(), |_| false).expect("a draft");
+        let split = |patient: &str| {
+            let of = |entry: &&VersionImage| entry.image.patient_key == patient;
+            let found = with_labels.images.iter().filter(of).map(|entry| entry.split);
+            found.collect::<std::collections::BTreeSet<Split>>()
+        };
+
+        assert!((0..20).all(|patient| split(&format!("patient {patient}")).len() == 1));
+        assert_eq!(split("patient 19"), [Split::Train].into());
+        assert_eq!(with_labels.images.len(), 40);
+        let train = &with_labels.version.splits[&Split::Train];
+        assert_eq!(train.images, train.classes.values().sum::<u64>() + 10);
+
+        images.iter_mut().for_each(|image| image.label = None);
+        let without = draft(&draw(), images, |_| false).expect("a draft").version;
+        assert_eq!((without.labels.len(), without.splits[&Split::Train].images), (0, 40));
+        assert!(without.notices.iter().any(|notice| notice.starts_with("40 of 40 images")));
+        assert!(draft(&draw(), Vec::new(), |_| false).is_err());
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct NewVersion {
     /// Seed of the draw; the same seed on the same content gives the same splits.
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub seed: u64,
+    /// Whether images without a label belong to it as well. Pretraining learns from them, nothing
+    /// else does. They are training images, unless their patient is in another split.
+    pub include_unlabelled: bool,
     /// Share of the images for validation.
     #[schema(minimum = 0.0, exclusive_maximum = 1.0)]
     pub validation: f64,
@@ -34,7 +37,7 @@ pub struct NewVersion {
 
 impl Default for NewVersion {
     fn default() -> Self {
-        Self { seed: 0, validation: 0.15, test: 0.25 }
+        Self { seed: 0, include_unlabelled: false, validation: 0.15, test: 0.25 }
     }
 }
 
@@ -47,7 +50,7 @@ pub struct SplitQuery {
     split: Option<Split>,
 }
 
-/// Freezes the labelled images of a dataset into a version.
+/// Freezes the images of a dataset into a version: those that have a label, or all of them.
 ///
 /// No patient is ever in two splits. Splits that the labels give are honoured; the rest is drawn,
 /// stratified by class.
@@ -65,7 +68,7 @@ pub async fn create(
     JsonBody(wanted): JsonBody<NewVersion>,
 ) -> Result<Created<Version>, Problem> {
     datasets::existing(&app, id).await?;
-    let labelled = images::labelled(&app.store.pool, id).await?;
+    let images = images::for_snapshot(&app.store.pool, id, wanted.include_unlabelled).await?;
     let draw = Draw {
         dataset: id,
         seed: wanted.seed,
@@ -74,7 +77,7 @@ pub async fn create(
     };
     let hasher = app.hasher.clone();
     let drafted = tokio::task::spawn_blocking(move || {
-        draft(&draw, labelled, |image| image.patient_key == hasher.lone(&image.blob))
+        draft(&draw, images, |image| image.patient_key == hasher.lone(&image.blob))
     })
     .await??;
     let version = versions::freeze(&app.store.pool, &drafted.version, &drafted.images).await?;

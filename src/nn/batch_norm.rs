@@ -37,10 +37,7 @@ impl BatchNorm {
         let statistics = match mode {
             Mode::Frozen => self.running()?,
             Mode::Train => {
-                let rows = x.apply_op1_no_bwd(&Moments)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-                let [mean, variance] = <[Vec<f64>; 2]>::try_from(rows)
-                    .map_err(|_| candle_core::Error::Msg("two rows of moments".to_owned()))?;
-                let statistics = Statistics { mean, variance };
+                let statistics = Statistics::of(&x)?;
                 self.follow(images * height * width, &statistics)?;
                 statistics
             }
@@ -90,6 +87,22 @@ impl BatchNorm {
     }
 }
 
+/// Normalises `x` `[N, C, H, W]` by the channel statistics of the batch, which nothing keeps: as
+/// [`BatchNorm::forward`] does in training. `weight` and `bias` are `[C]`.
+pub fn by_batch(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let along = |t: &Tensor| t.reshape((1, (), 1, 1));
+        let centred = x.broadcast_sub(&x.mean_keepdim((0, 2, 3))?)?;
+        let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
+        let normal = centred.broadcast_div(&(variance + EPSILON)?.sqrt()?)?;
+        return normal.broadcast_mul(&along(weight)?)?.broadcast_add(&along(bias)?);
+    }
+    let x = x.contiguous()?;
+    let statistics = Statistics::of(&x)?;
+    let inverse = statistics.inverse();
+    x.apply_op3(weight, bias, Normalise { mean: statistics.mean, inverse, of_batch: true })
+}
+
 /// Mean and biased variance of each channel: `[2, C]`.
 struct Moments;
 
@@ -120,6 +133,14 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
+    /// Those of a batch `[N, C, H, W]`.
+    fn of(x: &Tensor) -> Result<Self> {
+        let rows = x.apply_op1_no_bwd(&Moments)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let [mean, variance] = <[Vec<f64>; 2]>::try_from(rows)
+            .map_err(|_| candle_core::Error::Msg("two rows of moments".to_owned()))?;
+        Ok(Self { mean, variance })
+    }
+
     /// Those of a batch from the moments of each plane of `pixels` values, image after image.
     pub(super) fn merge(planes: &[(f64, f64)], channels: usize, pixels: usize) -> Self {
         let count = (planes.len() / channels * pixels) as f64;

@@ -25,6 +25,7 @@ pub mod params;
 pub mod pool;
 mod real;
 pub mod resnet;
+mod sink;
 pub mod upsample;
 mod views;
 pub mod vit;

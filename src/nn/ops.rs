@@ -205,6 +205,14 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.matmul(&weight.t()?)?.broadcast_add(bias)
 }
 
+/// Added to a squared length, so that a vector of zeros has a direction (zero) and a finite slope.
+const LENGTH_EPSILON: f64 = 1e-12;
+
+/// `x / √(Σx² + 10⁻¹²)` over the last dimension: vectors of length one; zeros stay zeros.
+pub fn unit(x: &Tensor) -> Result<Tensor> {
+    x.broadcast_div(&(x.sqr()?.sum_keepdim(D::Minus1)? + LENGTH_EPSILON)?.sqrt()?)
+}
+
 /// Softmax over the last dimension, composed so that its gradient is whole.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;

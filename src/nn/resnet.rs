@@ -1,7 +1,5 @@
 //! Residual networks with torchvision's names and numbers (He et al. 2016, stride on the 3x3).
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use candle_core::{Result, Tensor, bail};
 
 use super::Gradients;
@@ -11,6 +9,7 @@ use super::engine::{self, Kind, Pools, Setting};
 use super::ops::{add_relu, global_average_pool};
 use super::params::Params;
 use super::pool::max_pool2d;
+use super::sink::Sink;
 use crate::domain::Architecture;
 
 /// The shape of a residual network.
@@ -109,7 +108,7 @@ pub struct ResNet {
     /// Blocks of each stage.
     stages: Vec<Vec<Block>>,
     pools: Pools,
-    gradients: Arc<Mutex<Gradients>>,
+    sink: Sink,
 }
 
 #[derive(Debug, Clone)]
@@ -129,7 +128,7 @@ impl ResNet {
         let stage =
             |count| blocks.by_ref().take(count).map(|layout| Block::new(params, &layout)).collect();
         let stages = layout.blocks.into_iter().map(stage).collect::<Result<_>>()?;
-        Ok(Self { stem, stages, pools: Pools::default(), gradients: Arc::default() })
+        Ok(Self { stem, stages, pools: Pools::default(), sink: Sink::default() })
     }
 
     /// What enters the last `stages` stages for a batch of pictures `[N, 3, H, W]`.
@@ -171,7 +170,7 @@ impl ResNet {
 
     /// The gradients that ways back left since they were last taken.
     pub(super) fn take_gradients(&self) -> Gradients {
-        std::mem::take(&mut *self.gradients.lock().unwrap_or_else(PoisonError::into_inner))
+        self.sink.take()
     }
 
     fn run(
@@ -183,8 +182,7 @@ impl ResNet {
         mode: Mode,
     ) -> Result<Tensor> {
         let blocks: Vec<&Block> = stages.iter().flatten().collect();
-        let gradients = Arc::clone(&self.gradients);
-        let setting = Setting { mode, pools: self.pools.clone(), gradients };
+        let setting = Setting { mode, pools: self.pools.clone(), sink: self.sink.clone() };
         engine::run(x, (stem, &blocks), &setting, kind)
     }
 }

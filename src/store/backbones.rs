@@ -1,17 +1,20 @@
-//! Rows of imported backbones.
+//! Rows of backbones, imported or pretrained.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgExecutor, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
+use super::queue::{Claimed, Findings, succeed};
 use super::row::{count, json, name, parsed, small};
-use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
+use crate::domain::backbone::{BackboneStage, Origin};
+use crate::domain::{Backbone, BackboneId, Preprocessing, RunId, Sha256};
 
 /// A backbone as its row gives it.
 struct Found(Backbone);
 
 impl FromRow<'_, PgRow> for Found {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let comparison: Option<Json<_>> = row.try_get("comparison")?;
         Ok(Self(Backbone {
             id: BackboneId(row.try_get("id")?),
             name: name(row, "name")?,
@@ -27,6 +30,13 @@ impl FromRow<'_, PgRow> for Found {
             license: row.try_get("license")?,
             notices: json(row, "notices")?,
             parity: json(row, "parity")?,
+            origin: Origin {
+                stage: parsed(row, "stage")?,
+                parent: row.try_get::<Option<uuid::Uuid>, _>("parent_id")?.map(BackboneId),
+                run: row.try_get::<Option<uuid::Uuid>, _>("run_id")?.map(RunId),
+                comparison: comparison.map(|comparison| comparison.0),
+                artifacts: json(row, "artifacts")?,
+            },
             created_at: row.try_get("created_at")?,
         }))
     }
@@ -34,11 +44,48 @@ impl FromRow<'_, PgRow> for Found {
 
 /// Records an imported backbone; `created_at` is the database's clock.
 pub async fn insert(pool: &PgPool, backbone: &Backbone) -> Result<Backbone, StoreError> {
+    add(pool, backbone).await
+}
+
+/// Records a pretrained backbone and finishes its run, both or neither. A worker whose lease was
+/// lost gets [`StoreError::LeaseLost`] and publishes nothing.
+pub async fn publish(
+    pool: &PgPool,
+    run: &Claimed,
+    backbone: &Backbone,
+) -> Result<Backbone, StoreError> {
+    let mut transaction = pool.begin().await?;
+    succeed(&mut transaction, run, Findings::default()).await?;
+    let made = add(&mut *transaction, backbone).await?;
+    transaction.commit().await?;
+    Ok(made)
+}
+
+/// Approves a candidate, or takes that back; the backbone as it is now, if there is one.
+pub async fn set_stage(
+    pool: &PgPool,
+    id: BackboneId,
+    stage: BackboneStage,
+) -> Result<Option<Backbone>, StoreError> {
+    let found: Option<Found> = sqlx::query_as(
+        "update backbones set stage = $2 where id = $1 and deleted_at is null returning *",
+    )
+    .bind(id.0)
+    .bind(stage.as_str())
+    .fetch_optional(pool)
+    .await?;
+    Ok(found.map(|found| found.0))
+}
+
+async fn add(executor: impl PgExecutor<'_>, backbone: &Backbone) -> Result<Backbone, StoreError> {
+    let origin = &backbone.origin;
     let found: Found = sqlx::query_as(
         "insert into backbones
              (id, name, architecture, preprocessing, embedding_size, parameters, weights_sha256,
-              weights_size_bytes, onnx_sha256, source_sha256, source_url, license, notices, parity)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+              weights_size_bytes, onnx_sha256, source_sha256, source_url, license, notices, parity,
+              stage, parent_id, run_id, comparison, artifacts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19)
          returning *",
     )
     .bind(backbone.id.0)
@@ -55,7 +102,12 @@ pub async fn insert(pool: &PgPool, backbone: &Backbone) -> Result<Backbone, Stor
     .bind(&backbone.license)
     .bind(Json(&backbone.notices))
     .bind(Json(&backbone.parity))
-    .fetch_one(pool)
+    .bind(origin.stage.as_str())
+    .bind(origin.parent.map(|parent| parent.0))
+    .bind(origin.run.map(|run| run.0))
+    .bind(origin.comparison.as_ref().map(Json))
+    .bind(Json(&origin.artifacts))
+    .fetch_one(executor)
     .await?;
     Ok(found.0)
 }

@@ -8,9 +8,9 @@ use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::broadcast;
 
 use super::StoreError;
-use super::row::json;
+use super::row::{json, parsed};
 use crate::domain::RunId;
-use crate::domain::run::{Event, EventBody};
+use crate::domain::run::{Event, EventBody, Status};
 
 /// Changes that a slow listener may fall behind before it has to look for itself.
 const BACKLOG: usize = 1024;
@@ -85,6 +85,19 @@ pub async fn since(
         })
     };
     rows.iter().map(event).collect()
+}
+
+/// The statuses that a run went through, in order. An attempt that ended without a word is followed
+/// by another `running` at once.
+pub async fn statuses(pool: &PgPool, run: RunId) -> Result<Vec<Status>, StoreError> {
+    let rows = sqlx::query(
+        "select body->>'status' as status from run_events
+         where run_id = $1 and body->>'event' = 'status' order by sequence",
+    )
+    .bind(run.0)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.iter().map(|row| parsed(row, "status")).collect::<sqlx::Result<_>>()?)
 }
 
 /// The curves of a run: for each name its points `(step, value)` in order.

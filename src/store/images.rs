@@ -125,14 +125,19 @@ pub async fn list(pool: &PgPool, id: DatasetId, page: &Page) -> Result<Vec<Image
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// Every image of a dataset that has a label, for a snapshot.
-pub async fn labelled(pool: &PgPool, id: DatasetId) -> Result<Vec<Image>, StoreError> {
+/// Every image of a dataset for a snapshot: those that have a label, or really every one.
+pub async fn for_snapshot(
+    pool: &PgPool,
+    id: DatasetId,
+    include_unlabelled: bool,
+) -> Result<Vec<Image>, StoreError> {
     let found: Vec<Found> = sqlx::query_as(
         "select * from images
-         where dataset_id = $1 and deleted_at is null and label is not null
+         where dataset_id = $1 and deleted_at is null and (label is not null or $2)
          order by blob, frame",
     )
     .bind(id.0)
+    .bind(include_unlabelled)
     .fetch_all(pool)
     .await?;
     Ok(found.into_iter().map(|found| found.0).collect())

@@ -11,6 +11,7 @@ pub mod events;
 pub mod features;
 pub mod images;
 pub mod keys;
+pub mod matched_pairs;
 pub mod models;
 pub mod postgres;
 pub mod predictions;

@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::predictions;
-use super::queue::{Claimed, succeed};
+use super::queue::{Claimed, Findings, succeed};
 use super::row::{count, json, name, parsed, small};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::model::{Artifact, Model, Stage};
@@ -42,7 +42,8 @@ pub async fn publish(
 ) -> Result<ModelId, StoreError> {
     let id = ModelId::new();
     let mut transaction = pool.begin().await?;
-    succeed(&mut transaction, run, &publication.evaluation).await?;
+    let findings = Findings { evaluation: Some(&publication.evaluation), ..Findings::default() };
+    succeed(&mut transaction, run, findings).await?;
     // Two runs of one name that finish together would take the same version.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(publication.name.as_str())

@@ -227,14 +227,21 @@ pub async fn end(pool: &PgPool, run: &Claimed, ending: &Ending) -> Result<(), St
     Ok(())
 }
 
-/// Marks the run as succeeded inside the transaction that publishes its model.
+/// What a finished run found, beside what it published.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Findings<'a> {
+    pub(super) evaluation: Option<&'a Evaluation>,
+    pub(super) replayed: Option<&'a Replayed>,
+}
+
+/// Marks the run as succeeded inside the transaction that publishes what it made.
 pub(super) async fn succeed(
     connection: &mut PgConnection,
     run: &Claimed,
-    evaluation: &Evaluation,
+    findings: Findings<'_>,
 ) -> Result<(), StoreError> {
     let done = sqlx::query(
-        "update runs set status = 'succeeded', evaluation = $4, lease_owner = null,
+        "update runs set status = 'succeeded', evaluation = $4, replayed = $5, lease_owner = null,
              lease_until = null, finished_at = now(), error = null,
              progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
          where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
@@ -242,7 +249,8 @@ pub(super) async fn succeed(
     .bind(run.id.0)
     .bind(run.attempt as i32)
     .bind(run.worker.0)
-    .bind(Json(evaluation))
+    .bind(findings.evaluation.map(Json))
+    .bind(findings.replayed.map(Json))
     .execute(&mut *connection)
     .await?;
     if done.rows_affected() == 0 {
@@ -271,27 +279,8 @@ pub async fn settle(pool: &PgPool, run: &Claimed, micro_batch: u32) -> Result<bo
 /// this worker's any more.
 pub async fn replayed(pool: &PgPool, run: &Claimed, found: &Replayed) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    let done = sqlx::query(
-        "update runs set status = 'succeeded', replayed = $4, lease_owner = null,
-             lease_until = null, finished_at = now(), error = null,
-             progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
-         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
-    )
-    .bind(run.id.0)
-    .bind(run.attempt as i32)
-    .bind(run.worker.0)
-    .bind(Json(found))
-    .execute(&mut *transaction)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Err(StoreError::LeaseLost);
-    }
-    append(
-        &mut transaction,
-        run.id,
-        &EventBody::Status { status: Status::Succeeded, detail: None },
-    )
-    .await?;
+    let findings = Findings { replayed: Some(found), ..Findings::default() };
+    succeed(&mut transaction, run, findings).await?;
     transaction.commit().await?;
     Ok(())
 }

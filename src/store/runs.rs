@@ -10,12 +10,14 @@ use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, ModelId, RunId, VersionId};
 
 /// What every query of runs selects.
-const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id,
+const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id, b.comparison,
+         case when b.deleted_at is null then b.id end as published_backbone_id,
          case when r.status = 'queued' then
              (select count(*) from runs q
               where q.status = 'queued' and (q.created_at, q.id) < (r.created_at, r.id))
          end as queue_position
-     from runs r left join models m on m.run_id = r.id and m.deleted_at is null ";
+     from runs r left join models m on m.run_id = r.id and m.deleted_at is null
+         left join backbones b on b.run_id = r.id ";
 
 /// A run as its row gives it.
 struct Found(Run);
@@ -24,6 +26,8 @@ impl FromRow<'_, PgRow> for Found {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let evaluation: Option<Json<_>> = row.try_get("evaluation")?;
         let replayed: Option<Json<_>> = row.try_get("replayed")?;
+        let comparison: Option<Json<_>> = row.try_get("comparison")?;
+        let backbone: Option<uuid::Uuid> = row.try_get("published_backbone_id")?;
         let cancel: Option<time::OffsetDateTime> = row.try_get("cancel_requested_at")?;
         let position: Option<i64> = row.try_get("queue_position")?;
         Ok(Self(Run {
@@ -40,6 +44,8 @@ impl FromRow<'_, PgRow> for Found {
             evaluation: evaluation.map(|evaluation| evaluation.0),
             replayed: replayed.map(|replayed| replayed.0),
             model: row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId),
+            backbone: backbone.map(BackboneId),
+            comparison: comparison.map(|comparison| comparison.0),
             created_at: row.try_get("created_at")?,
             started_at: row.try_get("started_at")?,
             finished_at: row.try_get("finished_at")?,
@@ -56,8 +62,8 @@ pub struct NewRun<'a> {
     pub provenance: &'a Provenance,
     /// The version it learns from.
     pub dataset_version: VersionId,
-    /// The backbone it starts from.
-    pub backbone: BackboneId,
+    /// The backbone it starts from; none from random weights.
+    pub backbone: Option<BackboneId>,
     /// The caller's key: asking twice with one key queues one run.
     pub idempotency_key: Option<&'a str>,
 }
@@ -76,7 +82,7 @@ pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> 
     .bind(Json(run.spec))
     .bind(Json(run.provenance))
     .bind(run.dataset_version.0)
-    .bind(run.backbone.0)
+    .bind(run.backbone.map(|backbone| backbone.0))
     .bind(run.idempotency_key)
     .execute(&mut *transaction)
     .await?;

@@ -67,8 +67,8 @@ pub async fn freeze(
     .fetch_one(&mut *transaction)
     .await?;
     let ids: Vec<uuid::Uuid> = images.iter().map(|entry| entry.image.id.0).collect();
-    let labels: Vec<&str> =
-        images.iter().map(|entry| entry.image.label.as_deref().unwrap_or_default()).collect();
+    let labels: Vec<Option<&str>> =
+        images.iter().map(|entry| entry.image.label.as_deref()).collect();
     let patients: Vec<&str> = images.iter().map(|entry| entry.image.patient_key.as_str()).collect();
     let splits: Vec<&str> = images.iter().map(|entry| entry.split.as_str()).collect();
     sqlx::query(

@@ -216,3 +216,27 @@ async fn a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing_behind()
     assert_eq!(found["images"], 0);
     server.expect(server.request(Method::POST, &path).body(archive), StatusCode::OK).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_workers_die_twice_goes_on_with_half_as_many_images_at_a_time() {
+    let server = Server::start();
+    let backbone = server.random_backbone("resnet18", 64).await;
+    let dataset = server.dataset("sides", two_classes(30, 64)).await;
+    let training = json!({"epochs": 12, "patience": 12, "batch_size": 8, "micro_batch": 8,
+                          "checkpoint_seconds": 1});
+    let spec = json!({"kind": "finetune", "method": "full", "backbone": backbone["id"],
+                      "dataset_version": server.freeze(&dataset).await, "training": training});
+    let run = server.queue(&spec).await;
+    for attempt in [1, 2] {
+        let trains =
+            |run: &Value| run["attempt"] == attempt && run["progress"]["epoch"].as_u64() >= Some(1);
+        let before = server.wait(&run, trains).await;
+        assert_eq!(before["provenance"]["micro_batch"], 8, "{before:#}");
+        server.kill_workers();
+    }
+
+    let ended = server.succeed(&run).await;
+
+    assert_eq!(ended["attempt"], 3, "{ended:#}");
+    assert_eq!(ended["provenance"]["micro_batch"], 4, "{ended:#}");
+}

@@ -5,6 +5,7 @@ mod cache;
 mod datasets;
 mod events;
 mod models;
+mod pretrained;
 mod queue;
 mod server;
 mod versions;
@@ -12,7 +13,7 @@ mod versions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lvmed::domain::backbone::Parity;
+use lvmed::domain::backbone::{Origin, Parity};
 use lvmed::domain::dataset::{SplitCounts, Version};
 use lvmed::domain::evaluation::{Estimate, Evaluation};
 use lvmed::domain::image::{Format, Image, Window};
@@ -86,7 +87,7 @@ impl Lab {
         });
         let provenance = Provenance {
             dataset_digest: Sha256::of(b"dataset"),
-            backbone_sha256: Sha256::of(b"backbone"),
+            backbone_sha256: Some(Sha256::of(b"backbone")),
             code_version: "0.0.0".to_owned(),
             threads: None,
             micro_batch: None,
@@ -95,7 +96,7 @@ impl Lab {
             spec: &spec,
             provenance: &provenance,
             dataset_version: self.version,
-            backbone: self.backbone,
+            backbone: Some(self.backbone),
             idempotency_key,
         };
         runs::insert(self.pool(), &run).await.expect("queued")
@@ -162,6 +163,7 @@ fn backbone(title: &str) -> Backbone {
         license: "a licence".to_owned(),
         notices: vec!["dropped the classifier".to_owned()],
         parity: Parity { max_relative_difference: 1e-6, bound: 1e-3 },
+        origin: Origin::default(),
         created_at: OffsetDateTime::UNIX_EPOCH,
     }
 }

@@ -109,6 +109,16 @@ pub enum TrainingError {
     /// candle and ONNX Runtime do not agree on what was trained.
     #[error(transparent)]
     Parity(#[from] ParityError),
+    /// An objective that compares images was given too few of them.
+    #[error(
+        "{objective} compares the images of a batch and needs two of them; this batch has {images}"
+    )]
+    SmallBatch {
+        /// The objective.
+        objective: &'static str,
+        /// Images in the batch.
+        images: usize,
+    },
     /// Not even one image at a time fits into the memory.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -148,6 +158,7 @@ impl TrainingError {
             | Self::CannotCompare { .. }
             | Self::BatchTooLarge { .. }
             | Self::Parity(ParityError::Beyond { .. } | ParityError::Tensor(_))
+            | Self::SmallBatch { .. }
             | Self::TooLarge(_)
             | Self::NothingRecorded => false,
         }

@@ -26,9 +26,7 @@ impl SoftCrossEntropy {
         logits: &Tensor,
         targets: &Tensor,
     ) -> Result<Tensor, TrainingError> {
-        // Over the number of images, where it should be over what they weigh.
-        let mean = self.0.of_soft(logits, targets)?;
-        Ok((mean * (targets.dim(0)? as f64 / self.weight_of(targets)?))?)
+        Ok((self.0.sum_soft(logits, targets)? / self.weight_of(targets)?)?)
     }
 
     /// `Σ w_k t_k`: how much images weigh together. Losses of parts of a batch add up to that of the

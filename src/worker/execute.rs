@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::host::{Control, StoreHost};
-use super::prepare::PrepareError;
+use super::prepare::{PrepareError, Work};
 use crate::domain::model::Artifact;
 use crate::domain::run::{Replayed, Spec};
 use crate::nn;
@@ -17,12 +17,12 @@ use crate::store::models::Publication;
 use crate::store::queue::{Beat, Claimed, Ending};
 use crate::store::{StoreError, checkpoints, events, models, queue};
 use crate::training::replay::Recorded;
-use crate::training::{self, Job, Outcome, Stop, TrainingError};
+use crate::training::{self, Job, Outcome, Packed, Stop, TrainingError};
 
 /// The longest between two beats, so that a cancelled run ends soon.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// What an attempt ends in.
+/// What an attempt at fine-tuning ends in.
 enum Product {
     /// A model.
     Trained(Box<Outcome>),
@@ -51,16 +51,39 @@ impl Worker {
 
     /// Trains and publishes; how to end the run when nothing was published.
     async fn attempt(&self, run: &Claimed, control: &Arc<Control>) -> Option<Ending> {
-        let job = match self.prepare(run).await {
-            Ok(job) => Arc::new(job),
-            Err(PrepareError::Store(error)) => return Some(Ending::Stumbled(error.to_string())),
-            Err(error) => return Some(Ending::Failed(error.to_string())),
-        };
-        match self.train(run, &job, control).await {
+        match self.prepare(run).await {
+            Ok(Work::Finetune(job)) => {
+                let job = Arc::new(*job);
+                let product = self.fine_tune(run, &job, control).await;
+                self.conclude(run, control, product, |made| self.finish(run, &job, made)).await
+            }
+            Ok(Work::Pretrain(job)) => {
+                let job = Arc::new(*job);
+                let backbone = self.pretrain(run, &job, control).await;
+                let publish = |made| self.publish_backbone(run, &job, made);
+                self.conclude(run, control, backbone, publish).await
+            }
+            Err(PrepareError::Store(error)) => Some(Ending::Stumbled(error.to_string())),
+            Err(error) => Some(Ending::Failed(error.to_string())),
+        }
+    }
+
+    /// Finishes a run with what was made, by `finish`; how to end the run otherwise.
+    async fn conclude<T, F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        run: &Claimed,
+        control: &Control,
+        made: Result<T, TrainingError>,
+        finish: impl FnOnce(T) -> F,
+    ) -> Option<Ending> {
+        match made {
             // A cancel that came with the last step must not publish anything any more.
             Ok(_) if self.is_cancelled(run, control).await => Some(Ending::Cancelled),
-            Ok(product) => match self.finish(run, &job, product).await {
-                Ok(()) => None,
+            Ok(made) => match finish(made).await {
+                Ok(()) => {
+                    self.forget_checkpoint(run).await;
+                    None
+                }
                 Err(StoreError::LeaseLost) => lost(run),
                 Err(error) => Some(Ending::Stumbled(error.to_string())),
             },
@@ -80,8 +103,37 @@ impl Worker {
         control.asked() == Some(Stop::Cancelled) || matches!(beat, Ok(Beat::Cancel))
     }
 
-    /// Runs the training on threads of its own.
-    async fn train(
+    /// What it took to resume is not needed any more; that it cannot be removed harms nobody.
+    async fn forget_checkpoint(&self, run: &Claimed) {
+        if let Err(error) = checkpoints::delete(&self.store, run.id).await {
+            tracing::warn!(run = %run.id, %error, "the checkpoint was not removed");
+        }
+    }
+
+    /// Runs `work` on compute threads of its own, the store being its world.
+    pub(super) async fn compute<T: Send + 'static>(
+        &self,
+        run: &Claimed,
+        extractor: Extractor,
+        control: &Arc<Control>,
+        work: impl FnOnce(&StoreHost<'_>) -> Result<T, TrainingError> + Send + 'static,
+    ) -> Result<T, TrainingError> {
+        let (store, run, control) = (self.store.clone(), run.clone(), Arc::clone(control));
+        let (threads, runtime) = (self.config.compute.threads(), Handle::current());
+        let compute = move || {
+            let host =
+                StoreHost { store: &store, run: &run, extractor, control: &control, runtime };
+            let done = nn::with_threads(threads, || work(&host));
+            done.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+        };
+        match tokio::task::spawn_blocking(compute).await {
+            Ok(result) => result,
+            // A panic costs an attempt, not the worker.
+            Err(error) => Err(std::io::Error::other(format!("training broke: {error}")).into()),
+        }
+    }
+
+    async fn fine_tune(
         &self,
         run: &Claimed,
         job: &Arc<Job>,
@@ -89,31 +141,18 @@ impl Worker {
     ) -> Result<Product, TrainingError> {
         let recorded =
             self.recorded(run).await.map_err(|error| TrainingError::Host(error.into()))?;
-        let (store, run, job) = (self.store.clone(), run.clone(), Arc::clone(job));
-        let (control, runtime) = (Arc::clone(control), Handle::current());
-        let work = move || {
-            let extractor = Extractor {
-                backbone: job.backbone.weights_sha256,
-                preprocessing: job.backbone.preprocessing.digest(),
-            };
-            let host =
-                StoreHost { store: &store, run: &run, extractor, control: &control, runtime };
-            let work = || match (&run.spec, recorded) {
-                (Spec::Replay(replay), Some(recorded)) => {
-                    training::replay(&job, &host, &recorded, replay.steps).map(Product::Replayed)
-                }
-                (Spec::Replay(_) | Spec::Finetune(_), _) => {
-                    training::run(&job, &host).map(|outcome| Product::Trained(Box::new(outcome)))
-                }
-            };
-            let trained = nn::with_threads(job.threads, work);
-            trained.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+        let extractor = Extractor {
+            backbone: job.backbone.weights_sha256,
+            preprocessing: job.backbone.preprocessing.digest(),
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            // A panic costs an attempt, not the worker.
-            Err(error) => Err(std::io::Error::other(format!("training broke: {error}")).into()),
-        }
+        let (job, spec) = (Arc::clone(job), run.spec.clone());
+        let work = move |host: &StoreHost<'_>| match (&spec, recorded) {
+            (Spec::Replay(replay), Some(recorded)) => {
+                training::replay(&job, host, &recorded, replay.steps).map(Product::Replayed)
+            }
+            _ => training::run(&job, host).map(|outcome| Product::Trained(Box::new(outcome))),
+        };
+        self.compute(run, extractor, control, work).await
     }
 
     /// The losses that a replay compares.
@@ -135,9 +174,10 @@ impl Worker {
         }
     }
 
-    async fn publish(&self, run: &Claimed, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
-        let mut artifacts = Vec::with_capacity(outcome.files.len());
-        for file in outcome.files {
+    /// Stores the files that a run gives.
+    pub(super) async fn keep(&self, files: Vec<Packed>) -> Result<Vec<Artifact>, StoreError> {
+        let mut artifacts = Vec::with_capacity(files.len());
+        for file in files {
             let blob = self.store.blobs.put_bytes(file.bytes).await?;
             artifacts.push(Artifact {
                 name: file.name.to_owned(),
@@ -146,6 +186,10 @@ impl Worker {
                 sha256: blob.sha256,
             });
         }
+        Ok(artifacts)
+    }
+
+    async fn publish(&self, run: &Claimed, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
         let publication = Publication {
             name: job.name.clone(),
             backbone: job.backbone.id,
@@ -153,15 +197,11 @@ impl Worker {
             preprocessing: job.backbone.preprocessing.clone(),
             evaluation: outcome.evaluation,
             license: job.backbone.license.clone(),
-            artifacts,
+            artifacts: self.keep(outcome.files).await?,
             predictions: outcome.predictions,
         };
         let model = models::publish(&self.store.pool, run, &publication).await?;
         tracing::info!(run = %run.id, %model, "run succeeded");
-        // What it took to resume is not needed any more; that it cannot be removed harms nobody.
-        if let Err(error) = checkpoints::delete(&self.store, run.id).await {
-            tracing::warn!(run = %run.id, %error, "the checkpoint was not removed");
-        }
         Ok(())
     }
 

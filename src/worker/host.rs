@@ -10,7 +10,7 @@ use crate::domain::Sha256;
 use crate::domain::run::{EventBody, Progress};
 use crate::store::features::Extractor;
 use crate::store::queue::Claimed;
-use crate::store::{Store, StoreError, checkpoints, features, queue};
+use crate::store::{Store, StoreError, checkpoints, features, matched_pairs, queue};
 use crate::training::{CachedFeatures, Host, HostError, Stop};
 
 /// Pause before the database is asked again.
@@ -137,6 +137,12 @@ impl Host for StoreHost<'_> {
 
     fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError> {
         self.tell(&EventBody::Metric { name: name.to_owned(), step, value })
+    }
+
+    fn show(&self, step: u64, pair: &serde_json::Value) -> Result<(), HostError> {
+        let held = self.wait(|| matched_pairs::put(&self.store.pool, self.run, step, pair))?;
+        self.mind(held);
+        Ok(())
     }
 
     fn log(&self, message: &str) -> Result<(), HostError> {

@@ -3,6 +3,7 @@
 mod execute;
 mod host;
 mod prepare;
+mod pretraining;
 
 use std::path::PathBuf;
 use std::sync::Arc;

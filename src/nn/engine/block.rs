@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use super::buffers::{Buffer, Buffers, Real};
+use super::buffers::{Buffer, Buffers, Pooled};
 use super::conv::Receiver;
 use super::join::{self, Shortcut};
 use super::layer::{Extent, Normalised};
@@ -29,7 +29,7 @@ pub(super) struct Incoming<T> {
 }
 
 /// The block's output, its size, and what is kept of it.
-pub(super) fn forward<T: Real>(
+pub(super) fn forward<T: Pooled>(
     block: &Block,
     input: &Arc<Buffer<T>>,
     extent: Extent,
@@ -74,7 +74,7 @@ fn kept<T>(
 }
 
 /// The gradient of the block's input, when it is wanted, from that of its output.
-pub(super) fn backward<T: Real>(
+pub(super) fn backward<T: Pooled>(
     block: &Block,
     Kept { input, mut main, shortcut, output }: Kept<T>,
     Incoming { first: mut g, second }: Incoming<T>,

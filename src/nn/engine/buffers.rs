@@ -79,18 +79,18 @@ pub(in crate::nn) struct Pools {
 }
 
 /// The types that the engine computes in.
-pub(in crate::nn) trait Real: WithDType {
+pub(in crate::nn) trait Pooled: WithDType {
     /// The freed blocks of this type.
     fn buffers(pools: &Pools) -> &Buffers<Self>;
 }
 
-impl Real for f32 {
+impl Pooled for f32 {
     fn buffers(pools: &Pools) -> &Buffers<Self> {
         &pools.single
     }
 }
 
-impl Real for f64 {
+impl Pooled for f64 {
     fn buffers(pools: &Pools) -> &Buffers<Self> {
         &pools.double
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::buffers::{Buffer, Buffers, Real};
+use super::buffers::{Buffer, Buffers, Pooled};
 use super::conv::{Convolution, Receiver, Wanted};
 use super::rows::{Affine, Line, Outgoing, Source};
 use super::sums::{Moments, Rectified, Sums};
@@ -31,7 +31,7 @@ pub(super) struct Extent {
     pub(super) width: usize,
 }
 
-impl<T: Real> Normalised<T> {
+impl<T: Pooled> Normalised<T> {
     /// Convolves `source` and takes the statistics.
     pub(super) fn forward(
         layer: &ConvNorm,

@@ -2,14 +2,14 @@
 //!
 //! candle adds every gradient to a tensor of zeros that it makes for it; as one operator, a network
 //! is spared that for all but its last feature map. Gradients of parameters do not go through the
-//! graph: they are left in [`Setting::gradients`], from where the encoder takes them.
+//! graph: they are left in [`Setting::sink`], from where the encoder takes them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, Var, bail};
 
 use super::block::{self, Incoming};
-use super::buffers::{Buffer, Buffers, Pools, Real};
+use super::buffers::{Buffer, Buffers, Pooled, Pools};
 use super::conv::Receiver;
 use super::layer::{Extent, Normalised};
 use super::layout::{to_planes, to_rows};
@@ -21,6 +21,7 @@ use crate::nn::conv_norm::ConvNorm;
 use crate::nn::encoder::Mode;
 use crate::nn::ops::Borrowed;
 use crate::nn::resnet::Block;
+use crate::nn::sink::Sink;
 
 /// What surrounds a computation.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(in crate::nn) struct Setting {
     pub(in crate::nn) mode: Mode,
     pub(in crate::nn) pools: Pools,
     /// Where gradients of parameters are left.
-    pub(in crate::nn) gradients: Arc<Mutex<Gradients>>,
+    pub(in crate::nn) sink: Sink,
 }
 
 /// Whether there is a way back.
@@ -58,7 +59,7 @@ pub(in crate::nn) fn run(
     }
 }
 
-fn apply<T: Real>(x: Tensor, stretch: Stretch<T>) -> Result<Tensor> {
+fn apply<T: Pooled>(x: Tensor, stretch: Stretch<T>) -> Result<Tensor> {
     if !stretch.keeps {
         return x.apply_op1_no_bwd(&stretch);
     }
@@ -89,7 +90,7 @@ struct Stem<T> {
     places: Vec<u8>,
 }
 
-impl<T: Real> Stretch<T> {
+impl<T: Pooled> Stretch<T> {
     fn new(
         stem: Option<&ConvNorm>,
         blocks: &[&Block],
@@ -206,7 +207,7 @@ impl<T: Real> Stretch<T> {
                 _ => {}
             }
         }
-        self.setting.gradients.lock().unwrap_or_else(PoisonError::into_inner).add(gradients)?;
+        self.setting.sink.add(gradients)?;
         Ok(d_input)
     }
 
@@ -228,7 +229,7 @@ impl<T: Real> Stretch<T> {
     }
 }
 
-impl<T: Real> CustomOp1 for Stretch<T> {
+impl<T: Pooled> CustomOp1 for Stretch<T> {
     fn name(&self) -> &'static str {
         "residual-network"
     }

@@ -52,18 +52,24 @@ impl CrossEntropy {
     /// Against soft targets `y` of the shape of `logits`, the rows of which sum to 1 (mixup, Zhang et
     /// al. 2018): `−1/N Σₙ Σ_c w_c ((1−ε) y_c + ε/K) log p_c`, as PyTorch defines it.
     pub fn of_soft(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let count = rows(logits)?.dim(0)?;
+        self.sum_soft(logits, targets)? / count as f64
+    }
+
+    /// The same, not divided by the number of rows: `−Σₙ Σ_c w_c ((1−ε) y_c + ε/K) log p_c`.
+    pub fn sum_soft(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         if logits.shape() != targets.shape() {
             bail!("soft targets {:?} for logits {:?}", targets.shape(), logits.shape());
         }
         let log_p = log_softmax(&rows(logits)?)?;
-        let (count, classes) = log_p.dims2()?;
+        let classes = log_p.dim(1)?;
         let targets = rows(targets)?.to_dtype(log_p.dtype())?;
         let even = self.smoothing / classes as f64;
         let mut targets = targets.affine(1.0 - self.smoothing, even)?;
         if let Some(weights) = self.weights(classes, &log_p)? {
             targets = targets.broadcast_mul(&weights)?;
         }
-        (log_p * targets.detach())?.sum_all()? * (-1.0 / count as f64)
+        (log_p * targets.detach())?.sum_all()?.neg()
     }
 
     /// The class weights as a row `[1, K]`.

@@ -17,7 +17,7 @@ pub use dice::DiceAndCrossEntropy;
 pub use focal::{Focal, binary_focal};
 
 /// `log softmax(z)` over the last dimension: `z − max z − log Σ exp(z − max z)`.
-fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }

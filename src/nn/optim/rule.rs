@@ -6,7 +6,7 @@ use super::groups::Group;
 use super::{Kind, Settings};
 
 /// The types of parameters.
-pub(super) trait Real: WithDType {
+pub(super) trait Stored: WithDType {
     /// `√self`
     fn root(self) -> Self;
 
@@ -14,7 +14,7 @@ pub(super) trait Real: WithDType {
     fn all_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
-impl Real for f32 {
+impl Stored for f32 {
     fn root(self) -> Self {
         self.sqrt()
     }
@@ -24,7 +24,7 @@ impl Real for f32 {
     }
 }
 
-impl Real for f64 {
+impl Stored for f64 {
     fn root(self) -> Self {
         self.sqrt()
     }
@@ -126,7 +126,7 @@ impl Rule {
 
 impl Adam {
     /// The step on equally long slices, in one pass.
-    pub(super) fn apply<T: Real>(&self, theta: &mut [T], m: &mut [T], v: &mut [T], g: &[T]) {
+    pub(super) fn apply<T: Stored>(&self, theta: &mut [T], m: &mut [T], v: &mut [T], g: &[T]) {
         let of = T::from_f64;
         let (b1, r1) = (of(self.beta1), of(1.0 - self.beta1));
         let (b2, r2) = (of(self.beta2), of(1.0 - self.beta2));
@@ -143,7 +143,7 @@ impl Adam {
 
 impl Sgd {
     /// The step on equally long slices, in one pass.
-    pub(super) fn apply<T: Real>(&self, theta: &mut [T], m: &mut [T], g: &[T]) {
+    pub(super) fn apply<T: Stored>(&self, theta: &mut [T], m: &mut [T], g: &[T]) {
         // `θ ← θ − η (a g + b m)` is both kinds of momentum without a branch inside.
         let (a, b) = if self.nesterov { (1.0, self.momentum) } else { (0.0, 1.0) };
         let (a, b) = (T::from_f64(a), T::from_f64(b));

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor,
 use rayon::prelude::*;
 
 use super::Kind;
-use super::rule::{Real, Rule};
+use super::rule::{Rule, Stored};
 use crate::nn::ops::{CHUNK, to_vec, values};
 
 /// First and second moments of one parameter. Of SGD the first is the velocity and there is no
@@ -29,7 +29,7 @@ pub(super) struct Moments<T> {
     v: Vec<T>,
 }
 
-impl<T: Real> Moments<T> {
+impl<T: Stored> Moments<T> {
     fn of(m: &Tensor, v: Option<&Tensor>) -> Result<Self> {
         let to_vec = |tensor: &Tensor| to_vec::<T>(&tensor.to_dtype(T::DTYPE)?);
         let second = v.map(to_vec).transpose()?.unwrap_or_default();
@@ -107,7 +107,7 @@ struct Update<'a, T> {
     moments: Mutex<&'a mut Moments<T>>,
 }
 
-impl<T: Real> InplaceOp2 for Update<'_, T> {
+impl<T: Stored> InplaceOp2 for Update<'_, T> {
     fn name(&self) -> &'static str {
         "optimiser-step"
     }

@@ -5,10 +5,10 @@ use candle_core::Result;
 use super::layout::EPSILON;
 use super::parameters::{Block, Layer, LowRank, Parameter};
 use super::products::{affine, input_gradient, layer_gradients, weight_gradient};
-use super::sink::Sink;
 use crate::nn::attention::{self, Inputs, Kept, Resize, Windows};
 use crate::nn::ops::Borrowed;
 use crate::nn::real::Real;
+use crate::nn::sink::Sink;
 use crate::nn::{columns, gelu, layer_norm};
 
 /// What the way back needs of the way there; the rest is computed again.
@@ -76,10 +76,10 @@ impl Block {
         }
         let out = &attention.out;
         if self.proj.weight.is_trained {
-            sink.put(&self.proj.weight, weight_gradient(&grad, out, channels))?;
+            self.proj.weight.put(sink, weight_gradient(&grad, out, channels))?;
         }
         if self.proj.bias.is_trained {
-            sink.put(&self.proj.bias, columns::sum(&grad, channels))?;
+            self.proj.bias.put(sink, columns::sum(&grad, channels))?;
         }
         let weight = Weight::of(&self.proj, self.proj_low_rank.as_ref())?;
         let d_out = input_gradient(&grad, weight.values()?, channels);
@@ -98,13 +98,13 @@ impl Block {
             }
             if self.qkv.weight.is_trained {
                 let d_weight = weight_gradient(&grads.qkv, &normal, 3 * channels);
-                sink.put(&self.qkv.weight, d_weight)?;
+                self.qkv.weight.put(sink, d_weight)?;
             }
         }
         if self.qkv.bias.is_trained {
             let mut d_bias = columns::sum(&grads.qkv, 3 * channels);
             d_bias.iter_mut().zip(&grads.padding).for_each(|(sum, more)| *sum += *more);
-            sink.put(&self.qkv.bias, d_bias)?;
+            self.qkv.bias.put(sink, d_bias)?;
         }
         if is_asked || self.norm1.is_trained() {
             let weight = Weight::of(&self.qkv, self.qkv_low_rank.as_ref())?;
@@ -157,7 +157,7 @@ impl Block {
             [(&self.rel_pos.0, windows.height, down), (&self.rel_pos.1, windows.width, across)];
         for (table, side, grad) in sides {
             if table.is_trained {
-                sink.put(table, resize(table, side)?.backward(grad, windows.head_size))?;
+                table.put(sink, resize(table, side)?.backward(grad, windows.head_size))?;
             }
         }
         Ok(())
@@ -218,10 +218,10 @@ fn norm_backward<T: Real>(
     let weight = Borrowed::of(&norm.weight.tensor);
     let (d_weight, d_bias) = layer_norm::backward(x, statistics, weight.values()?, grad, d_x);
     if norm.weight.is_trained {
-        sink.put(&norm.weight, d_weight)?;
+        norm.weight.put(sink, d_weight)?;
     }
     if norm.bias.is_trained {
-        sink.put(&norm.bias, d_bias)?;
+        norm.bias.put(sink, d_bias)?;
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ mod neck;
 mod parameters;
 mod patches;
 mod products;
-mod sink;
 mod tower;
 
 use std::sync::Arc;
@@ -20,11 +19,11 @@ pub use layout::{EPSILON, Layout};
 
 use super::encoder::Features;
 use super::engine::Kind;
+use super::sink::Sink;
 use super::{Gradients, Params};
 use neck::Neck;
 use parameters::{Block, Layer};
 use patches::Patches;
-use sink::Sink;
 use tower::Tower;
 
 /// A vision transformer.

@@ -1,10 +1,11 @@
 //! The tensors of a transformer's layers, each with its name and whether it is trained.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor, WithDType};
 
 use super::layout::Layout;
 use crate::nn::lora::{DOWN, PROJ_PARTS, QKV_PARTS, UP};
 use crate::nn::params::Params;
+use crate::nn::sink::Sink;
 
 /// One tensor of a network.
 #[derive(Debug, Clone)]
@@ -18,6 +19,12 @@ impl Parameter {
     pub(super) fn new(params: &Params, name: String) -> Result<Self> {
         let tensor = params.tensor(&name)?.contiguous()?;
         Ok(Self { is_trained: params.is_trainable(&name), tensor, name })
+    }
+
+    /// Hands over its gradient.
+    pub(super) fn put<T: WithDType>(&self, sink: &Sink, values: Vec<T>) -> Result<()> {
+        let gradient = Tensor::from_vec(values, self.tensor.shape(), &Device::Cpu)?;
+        sink.put(&self.name, gradient)
     }
 }
 

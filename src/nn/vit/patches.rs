@@ -6,9 +6,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout as Strides, Result, S
 
 use super::parameters::Layer;
 use super::products::{affine, layer_gradients};
-use super::sink::Sink;
 use crate::nn::ops::{Borrowed, to_vec, values};
 use crate::nn::real::Real;
+use crate::nn::sink::Sink;
 
 /// Patches as tokens: a convolution whose kernel is its stride, on the CPU.
 pub(super) struct Patches<T> {

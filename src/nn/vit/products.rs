@@ -4,11 +4,11 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::parameters::{Layer, LowRank};
-use super::sink::Sink;
 use crate::nn::columns;
 use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 use crate::nn::ops::Borrowed;
 use crate::nn::real::{Real, vectorised};
+use crate::nn::sink::Sink;
 
 /// `x Wᵀ + b`, and `residual` added where there is one: `x` is `[M, inputs]`, `weight`
 /// `[outputs, inputs]`, `residual` `[M, outputs]`.
@@ -81,10 +81,10 @@ pub(super) fn layer_gradients<T: Real>(
 ) -> Result<()> {
     let outputs = layer.bias.tensor.elem_count();
     if layer.weight.is_trained {
-        sink.put(&layer.weight, weight_gradient(grad, &x()?, outputs))?;
+        layer.weight.put(sink, weight_gradient(grad, &x()?, outputs))?;
     }
     if layer.bias.is_trained {
-        sink.put(&layer.bias, columns::sum(grad, outputs))?;
+        layer.bias.put(sink, columns::sum(grad, outputs))?;
     }
     Ok(())
 }
@@ -147,10 +147,10 @@ impl LowRank {
             d_down.extend(scaled(product(back.transposed(), x, (rank, inputs))));
         }
         if self.up.is_trained {
-            sink.put(&self.up, d_up)?;
+            self.up.put(sink, d_up)?;
         }
         if self.down.is_trained {
-            sink.put(&self.down, d_down)?;
+            self.down.put(sink, d_down)?;
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ use candle_core::{
 use super::block::Saved;
 use super::layout::Layout;
 use super::parameters::Block;
-use super::sink::Sink;
 use crate::nn::attention::Windows;
 use crate::nn::ops::{to_vec, values};
 use crate::nn::real::Real;
+use crate::nn::sink::Sink;
 
 /// Consecutive blocks over tokens `[N, H, W, D]`.
 pub(super) struct Tower<T> {

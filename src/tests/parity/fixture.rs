@@ -74,8 +74,13 @@ pub(super) struct Steps {
 
 /// A fixture by its name.
 pub(super) fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/fixtures/torch");
-    let path = std::path::Path::new(folder).join(name).with_extension("json");
+    read_from("torch", name)
+}
+
+/// A fixture by its folder and name.
+pub(super) fn read_from<T: serde::de::DeserializeOwned>(folder: &str, name: &str) -> T {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/fixtures");
+    let path = std::path::Path::new(fixtures).join(folder).join(name).with_extension("json");
     let bytes = std::fs::read(&path).expect("the fixture is there");
     serde_json::from_slice(&bytes).expect("the fixture reads")
 }

@@ -4,3 +4,4 @@ mod draw;
 mod fixture;
 mod layers;
 mod networks;
+mod objectives;

@@ -116,8 +116,11 @@ async fn images_are_listed_in_the_order_of_their_upload_by_class_and_page() {
     assert_eq!(list(Some("a"), None, 10).await, [ids[0], ids[2]]);
     assert_eq!(list(Some("a"), Some(ids[0]), 10).await, [ids[2]]);
     assert!(list(Some("c"), None, 10).await.is_empty());
-    let labelled = images::labelled(pool, id).await.expect("answered");
+    let labelled = images::for_snapshot(pool, id, false).await.expect("answered");
     assert_eq!(labelled.len(), 3);
+    let all = images::for_snapshot(pool, id, true).await.expect("answered");
+    assert_eq!(all.len(), ids.len());
+    assert!(all.iter().any(|image| image.label.is_none()), "a label was made up");
     assert!(labelled.is_sorted_by_key(|image| image.blob.to_string()), "not by content");
 }
 

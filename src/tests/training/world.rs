@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use lvmed::config::{Compute, Device, Limits};
-use lvmed::domain::backbone::{ChannelOrder, Parity};
+use lvmed::domain::backbone::{ChannelOrder, Origin, Parity};
 use lvmed::domain::dataset::Version;
 use lvmed::domain::name::Name;
 use lvmed::domain::run::{Finetune, Method, Progress, Provenance};
@@ -83,7 +83,7 @@ impl World {
             spec: spec(),
             provenance: Provenance {
                 dataset_digest: Sha256::of(b"version"),
-                backbone_sha256: Sha256::of(b"weights"),
+                backbone_sha256: Some(Sha256::of(b"weights")),
                 code_version: "0.0.0".to_owned(),
                 threads: Some(2),
                 micro_batch: None,
@@ -174,6 +174,7 @@ fn backbone(architecture: Architecture, preprocessing: Preprocessing) -> Backbon
         license: "none".to_owned(),
         notices: vec![],
         parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
+        origin: Origin::default(),
         created_at: OffsetDateTime::UNIX_EPOCH,
     }
 }

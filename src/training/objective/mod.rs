@@ -1,14 +1,37 @@
 //! What pretraining learns from the views of a batch, as one trait with a method for each paper.
 
+mod barlow;
+mod contrast;
+mod correlation;
+mod dino;
 mod matching;
+mod moco;
+mod nearest;
 mod position;
+mod projector;
+mod simclr;
+mod vic;
+mod vicregl;
 
 pub use matching::GraphMatching;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor, bail};
 
 use super::error::TrainingError;
+use crate::domain::pretrain;
 use crate::nn::{Features, Params, Tensors};
+
+/// The objective of a recipe, for a run over `images` images.
+pub fn objective(spec: &pretrain::Objective, images: usize) -> Box<dyn Objective> {
+    match spec {
+        pretrain::Objective::Matching(settings) => Box::new(GraphMatching::new(settings.clone())),
+        pretrain::Objective::Simclr(settings) => Box::new(simclr::Contrastive::new(settings)),
+        pretrain::Objective::BarlowTwins(settings) => Box::new(barlow::Twins::new(settings)),
+        pretrain::Objective::Vicregl(settings) => Box::new(vicregl::Local::new(settings)),
+        pretrain::Objective::MocoV2(settings) => Box::new(moco::Queued::new(settings, images)),
+        pretrain::Objective::Dino(settings) => Box::new(dino::Distillation::new(settings)),
+    }
+}
 
 /// Where a crop lies in the picture it was cut from, in pixels of that picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +64,36 @@ pub struct Shown<'a> {
     pub views: &'a [View],
     /// Embeddings `[B, D]` of the two large views by the teacher, where the objective has one.
     pub teacher: Option<&'a [Tensor; 2]>,
+}
+
+impl<'a> Shown<'a> {
+    /// The two large views.
+    fn large(&self) -> candle_core::Result<(&'a View, &'a View)> {
+        match self.views {
+            [first, second, ..] => Ok((first, second)),
+            _ => bail!("an objective needs two views; there are {}", self.views.len()),
+        }
+    }
+
+    /// How many images the batch has; two or more, for an objective that compares them.
+    fn several(&self, objective: &'static str) -> Result<usize, TrainingError> {
+        let images = self.large()?.0.features.embedding.dim(0)?;
+        if images < 2 {
+            return Err(TrainingError::SmallBatch { objective, images });
+        }
+        Ok(images)
+    }
+
+    /// The teacher's parameters and its embeddings, for an objective that has a teacher.
+    fn taught<'t>(
+        &self,
+        teacher: Option<&'t Params>,
+    ) -> candle_core::Result<(&'t Params, &'a [Tensor; 2])> {
+        match (teacher, self.teacher) {
+            (Some(params), Some(embeddings)) => Ok((params, embeddings)),
+            _ => bail!("an objective with a teacher was computed without one"),
+        }
+    }
 }
 
 /// When a loss is computed: every random draw of an objective depends on this and on nothing else.
@@ -126,4 +179,28 @@ pub struct MatchedPair {
     pub first_edges: Vec<(usize, usize)>,
     /// Directed edges of the second view's graph.
     pub second_edges: Vec<(usize, usize)>,
+}
+
+/// The value of a scalar.
+fn number(tensor: &Tensor) -> candle_core::Result<f64> {
+    tensor.to_dtype(DType::F64)?.to_scalar()
+}
+
+/// A weighted sum of scalars.
+fn sum(parts: Vec<(f64, Tensor)>) -> candle_core::Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (weight, part) in parts {
+        let weighed = (part * weight)?;
+        sum = Some(match sum {
+            None => weighed,
+            Some(sum) => (sum + weighed)?,
+        });
+    }
+    sum.ok_or_else(|| candle_core::Error::Msg("there is nothing to add up".to_owned()))
+}
+
+/// A remembered tensor that does not fit the settings.
+fn mismatch(name: &str, found: &Tensor, expected: &[usize]) -> TrainingError {
+    let text = format!("the checkpoint's {name} is {:?}, not {expected:?}", found.dims());
+    candle_core::Error::Msg(text).into()
 }

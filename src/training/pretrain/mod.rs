@@ -27,7 +27,7 @@ pub use job::{Job, Judge, Pretrained, Start};
 use super::data::Making;
 use super::error::TrainingError;
 use super::host::Host;
-use super::objective::Objective;
+use super::objective::{Objective, objective};
 use super::reporter::{At, Reporter, Stage};
 use crate::nn::weights::{load, random};
 use feed::ViewFeed;
@@ -35,6 +35,18 @@ use gate::Gate;
 use publish::{Made, publish};
 use state::State;
 use trainer::{Scene, Trainer};
+
+/// Runs a job to its end, with the objective that it asks for.
+pub fn pretrain(job: &Job, host: &dyn Host) -> Result<Pretrained, TrainingError> {
+    let images = job.shown().0.len();
+    with_objective(job, objective(&job.spec.objective, images), host)
+}
+
+/// Runs a job to its end.
+pub fn pretrain(job: &Job, host: &dyn Host) -> Result<Pretrained, TrainingError> {
+    let (shown, _) = job.shown();
+    with_objective(job, objective(&job.spec.objective, shown.len()), host)
+}
 
 /// Runs a job with an objective to its end. What is computed depends on the two alone: run again, or
 /// resumed after any interruption, it gives the same weights, bit for bit. Only a limit of minutes

@@ -189,3 +189,27 @@ fn unfolded_ones() {
     check(sizes((5, 6, 6), (16, 16), (3, 2, 1)));
     check(sizes((2, 5, 5), (5, 3), (3, 1, 1)));
 }
+
+/// Root mean square of what 32 bits change, over that of the values.
+fn rounding(way: Way) -> f64 {
+    let conv = sizes((1, 16, 16), (256, 16), (3, 1, 1));
+    let (x, weight) = (draw(conv.in_rows() * conv.inputs, 1), draw(conv.weights(), 2));
+    let exact = plain(&conv, &x, &weight, |_, _| 0.0).out;
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
+    let (x, weight) = (single(&x), single(&weight));
+    let mut out = vec![0.0; exact.len()];
+    let source = Source { values: &x, through: None };
+    conv.forward_by(way, source, &weight, &mut out, &Buffers::default(), false);
+    let apart: f64 =
+        out.iter().zip(&exact).map(|(found, exact)| (f64::from(*found) - exact).powi(2)).sum();
+    (apart / exact.iter().map(|exact| exact.powi(2)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn the_points_of_the_transform_keep_the_rounding_near_that_of_plain_sums() {
+    let (winograd, plain) = (rounding(Way::Winograd), rounding(Way::Unfolded));
+
+    // The usual points 0, ±1, ±2 and infinity leave 2.1e-6 (scripts/winograd_points.py).
+    assert!(winograd < 1.8e-6, "{winograd:.2e}");
+    assert!(plain < winograd, "{plain:.2e} and {winograd:.2e}");
+}

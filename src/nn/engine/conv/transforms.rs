@@ -4,8 +4,9 @@
 //! `M = Σ V ∘ U` over channels, `Y = Aᵀ M A` are 4x4 outputs (Lavin and Gray 2016, section 4).
 //! Being linear, each is differentiated by its transpose: `dM = A dY Aᵀ`, `dd = B dV Bᵀ`,
 //! `dg = Gᵀ dU G`. The interpolation points are 0, ±√½, ±√2 and infinity: reciprocal pairs keep the
-//! entries of the three matrices alike in size, and 32-bit results have a third of the error that
-//! the usual 0, ±1, ±2 and infinity leave (measured; Barabasz et al. 2020 explain why).
+//! entries of the three matrices alike in size, and 32-bit results have half the error on average,
+//! and a third at most, of what the usual 0, ±1, ±2 and infinity leave (`scripts/winograd_points.py`;
+//! Barabasz et al. 2020 explain why).
 
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 

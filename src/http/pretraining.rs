@@ -1,0 +1,84 @@
+//! Pretraining as it is asked for: everything that would let a run fail later and can be known now.
+
+use super::App;
+use super::problem::{Problem, Violation};
+use super::recipes::{has_labels, living};
+use crate::domain::dataset::Version;
+use crate::domain::pretrain::Pretrain;
+use crate::domain::run::Provenance;
+use crate::domain::{Backbone, Split, VersionId};
+use crate::store::backbones;
+
+/// What a recipe names, all of it there.
+pub(super) struct Asked {
+    version: Version,
+    /// None from random weights.
+    backbone: Option<Backbone>,
+}
+
+/// Looks up what a recipe names and checks that it can be followed.
+pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem> {
+    let wrong = wanted.validate();
+    if !wrong.is_empty() {
+        return Err(wrong.into());
+    }
+    let version = living(app, wanted.dataset_version).await?;
+    let backbone = match wanted.backbone {
+        Some(id) => backbones::one(&app.store.pool, id).await?,
+        None => None,
+    };
+    let judged = match &wanted.gate {
+        Some(gate) => living(app, gate.dataset_version).await?,
+        None => None,
+    };
+    let mut unknown = Vec::new();
+    let mut missing = |pointer: &str, what: String| {
+        unknown.push(Violation::new(pointer, format!("there is no {what}")));
+    };
+    let version_named = |id: VersionId| format!("dataset version {id}");
+    if version.is_none() {
+        missing("/dataset_version", version_named(wanted.dataset_version));
+    }
+    if let (Some(id), None) = (wanted.backbone, &backbone) {
+        missing("/backbone", format!("backbone {id}"));
+    }
+    if let (Some(gate), None) = (&wanted.gate, &judged) {
+        missing("/gate/dataset_version", version_named(gate.dataset_version));
+    }
+    let Some(version) = version.filter(|_| unknown.is_empty()) else {
+        return Err(Problem::invalid(unknown));
+    };
+    enough_images(&version, wanted)?;
+    if let Some(judged) = &judged {
+        has_labels(judged, "/gate/dataset_version")?;
+    }
+    Ok(Asked { version, backbone })
+}
+
+/// A batch needs as many images as it has places. Test images are not shown.
+fn enough_images(version: &Version, wanted: &Pretrain) -> Result<(), Problem> {
+    let shown = version.splits.iter().filter(|(split, _)| **split != Split::Test);
+    let images: u64 = shown.map(|(_, counts)| counts.images).sum();
+    let batch = wanted.learning.batch_size;
+    if images >= u64::from(batch) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the version has {images} images outside its test split, fewer than the {batch} of a batch; \
+         lower the batch size or add images and freeze again"
+    );
+    Err(Problem::wrong("/learning/batch_size", detail))
+}
+
+impl Asked {
+    /// What it takes to repeat the run.
+    pub(super) fn provenance(&self) -> Provenance {
+        Provenance {
+            dataset_digest: self.version.digest,
+            backbone_sha256: self.backbone.as_ref().map(|backbone| backbone.weights_sha256),
+            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+            threads: None,
+            micro_batch: None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Pretraining over HTTP: what is asked for, what is refused, and what images without labels are for.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::pictures::{png, two_classes, zip};
+use crate::server::Server;
+
+const INVALID: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+const MISSING: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not_found");
+
+/// `count` pictures that lie in no folder and so have no label.
+fn unlabelled(count: u32) -> Vec<u8> {
+    let file = |number| (format!("{number}.png"), png(number as usize % 2, number, 32));
+    zip(&(0..count).map(file).collect::<Vec<_>>())
+}
+
+async fn freeze_all(server: &Server, dataset: &str) -> Value {
+    let path = format!("/api/v1/datasets/{dataset}/versions");
+    server.post(&path, &json!({"include_unlabelled": true}), StatusCode::CREATED).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_without_labels_freeze_for_pretraining_and_for_nothing_else() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let backbone = server.random_backbone("resnet18", 32).await["id"].clone();
+    let dataset = server.dataset("plain", unlabelled(20)).await;
+    let path = format!("/api/v1/datasets/{dataset}/versions");
+    let without = server.request(Method::POST, &path).json(&json!({}));
+    server.refused(without, INVALID, &["include_unlabelled"]).await;
+
+    let version = freeze_all(&server, &dataset).await;
+
+    assert_eq!(version["labels"], json!([]));
+    assert_eq!(version["splits"]["train"]["images"], 20);
+    let finetune = json!({"kind": "finetune", "dataset_version": version["id"],
+                          "backbone": backbone, "method": "probe"});
+    let request = server.request(Method::POST, "/api/v1/runs").json(&finetune);
+    let problem = server.refused(request, INVALID, &["only pretraining learns from it"]).await;
+    assert_eq!(problem["errors"][0]["pointer"], "/dataset_version");
+    let pretrain = json!({"kind": "pretrain", "dataset_version": version["id"],
+                          "backbone": backbone, "learning": {"batch_size": 16}});
+    let run = server.queue(&pretrain).await;
+    let run = server.get(&format!("/api/v1/runs/{run}")).await;
+    assert_eq!(run["spec"]["objective"]["kind"], "matching", "{run:#}");
+    assert_eq!(run["spec"]["objective"]["nodes"], 16);
+    assert_eq!((&run["backbone"], &run["comparison"]), (&Value::Null, &Value::Null));
+    let empty = server.empty_dataset("empty").await;
+    let path = format!("/api/v1/datasets/{empty}/versions");
+    let request = server.request(Method::POST, &path).json(&json!({"include_unlabelled": true}));
+    server.refused(request, INVALID, &["no image"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let backbone = server.random_backbone("resnet18", 32).await["id"].clone();
+    let labelled = server.freeze(&server.dataset("sides", two_classes(12, 32)).await).await;
+    let plain = server.dataset("plain", unlabelled(40)).await;
+    let plain = freeze_all(&server, &plain).await["id"].clone();
+    let recipe = json!({"kind": "pretrain", "dataset_version": plain, "backbone": backbone,
+                        "learning": {"batch_size": 32}});
+    let nobody = "01890000-0000-7000-8000-000000000001";
+    let cases = [
+        (json!({"backbone": null}), "/backbone", "either a backbone"),
+        (json!({"architecture": "resnet18"}), "/backbone", "either a backbone"),
+        (json!({"backbone": nobody}), "/backbone", "there is no backbone"),
+        (json!({"dataset_version": nobody}), "/dataset_version", "there is no dataset version"),
+        (json!({"learning": {"batch_size": 64}}), "/learning/batch_size", "40 images"),
+        (json!({"learning": {"batch_size": 8}}), "/learning/batch_size", "no graph of 16 nodes"),
+        (
+            json!({"objective": {"kind": "matching", "neighbours": 16}}),
+            "/objective/neighbours",
+            "at most 15",
+        ),
+        (
+            json!({"objective": {"kind": "simclr", "temperature": 0}}),
+            "/objective/temperature",
+            "outside",
+        ),
+        (json!({"views": {"size": 100}}), "/views/size", "multiple of 32"),
+        (json!({"gate": {"dataset_version": nobody}}), "/gate/dataset_version", "there is no"),
+        (json!({"gate": {"dataset_version": plain}}), "/gate/dataset_version", "has a label"),
+        (json!({"gate": {"dataset_version": labelled, "repeats": 0}}), "/gate/repeats", "1 to 100"),
+    ];
+    for (change, pointer, told) in cases {
+        let mut spec = recipe.clone();
+        let change = change.as_object().expect("an object").clone();
+        spec.as_object_mut().expect("an object").extend(change);
+        let request = server.request(Method::POST, "/api/v1/runs").json(&spec);
+        let problem = server.refused(request, INVALID, &[told]).await;
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem:#}");
+    }
+    let unknown = json!({"kind": "pretrain", "dataset_version": plain, "backbone": backbone,
+                         "objective": {"kind": "guesswork"}});
+    let request = server.request(Method::POST, "/api/v1/runs").json(&unknown);
+    server.refused(request, INVALID, &["guesswork"]).await;
+    let request = server.request(Method::POST, "/api/v1/runs/estimate").json(&recipe);
+    server.refused(request, INVALID, &["fine-tuning runs only"]).await;
+
+    let run = server.queue(&recipe).await;
+    let again = server.request(Method::POST, &format!("/api/v1/runs/{run}/replay"));
+    let conflict = (StatusCode::CONFLICT, "conflict");
+    server.refused(again.json(&json!({})), conflict, &["fine-tuning run"]).await;
+    let pair = server.request(Method::GET, &format!("/api/v1/runs/{run}/matching"));
+    server.refused(pair, MISSING, &["matched pair"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_backbone_is_approved_and_has_no_files_of_its_own() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let backbone = server.random_backbone("resnet18", 32).await;
+    let path = format!("/api/v1/backbones/{}", backbone["id"].as_str().expect("an id"));
+
+    assert_eq!((&backbone["stage"], &backbone["parent"]), (&json!("approved"), &Value::Null));
+    let file = server.request(Method::GET, &format!("{path}/artifacts/card.md"));
+    server.refused(file, MISSING, &["card.md"]).await;
+    let change = server.request(Method::PATCH, &path).json(&json!({"stage": "candidate"}));
+    let changed = server.expect(change, StatusCode::OK).await;
+    assert_eq!(changed["stage"], "candidate");
+    assert_eq!(server.get(&path).await["stage"], "candidate");
+    let change = server.request(Method::PATCH, &path).json(&json!({"stage": "perfect"}));
+    server.refused(change, INVALID, &["perfect"]).await;
+}

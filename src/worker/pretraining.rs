@@ -1,0 +1,176 @@
+//! Pretraining runs: looked up before anything is computed, published as a backbone.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::Worker;
+use super::host::Control;
+use super::prepare::{Frozen, PrepareError, composed, example};
+use crate::domain::backbone::{BackboneStage, Origin};
+use crate::domain::forecast::{Calibration, Trial};
+use crate::domain::model::Artifact;
+use crate::domain::name::Name;
+use crate::domain::pretrain::Pretrain;
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
+use crate::estimate;
+use crate::import;
+use crate::store::features::Extractor;
+use crate::store::queue::Claimed;
+use crate::store::{StoreError, backbones, versions};
+use crate::training::TrainingError;
+use crate::training::pretrain::{Job, Judge, Pretrained, Start, pretrain};
+
+/// The licence of a backbone that nothing was taken over for.
+const OWN: &str = "trained on this server from random weights; no licence of others applies";
+
+impl Worker {
+    /// Looks up what a pretraining run names.
+    pub(super) async fn pretraining(
+        &self,
+        run: &Claimed,
+        recipe: &Pretrain,
+    ) -> Result<Job, PrepareError> {
+        let Frozen { version, dataset } = self.frozen(recipe.dataset_version).await?;
+        let entries = versions::images(&self.store.pool, version.id, None).await?;
+        let pictures = entries.into_iter().map(|entry| example(entry, 0)).collect();
+        let gate = match &recipe.gate {
+            Some(gate) => {
+                let Frozen { version, dataset } = self.frozen(gate.dataset_version).await?;
+                Some(Judge { examples: self.labelled(&version).await?, version, dataset })
+            }
+            None => None,
+        };
+        let scratch = self.scratch.clone();
+        let (start, architecture, preprocessing) = self.start(recipe).await?;
+        let limits = self.config.limits.clone();
+        Ok(Job {
+            run: run.id,
+            name: backbone_name(recipe, &dataset, &start),
+            spec: recipe.clone(),
+            provenance: run.provenance.clone(),
+            dataset,
+            version,
+            pictures,
+            start,
+            calibration: self.cost(recipe, (architecture, preprocessing.size)).await,
+            preprocessing,
+            architecture,
+            gate,
+            runtime: self.runtime.clone(),
+            threads: self.config.compute.threads(),
+            scratch,
+            memory_bytes: estimate::memory::budget(limits.training_memory_bytes),
+            limits,
+        })
+    }
+
+    /// The weights before the first step, their network, and how pictures enter it.
+    async fn start(
+        &self,
+        recipe: &Pretrain,
+    ) -> Result<(Start, Architecture, Preprocessing), PrepareError> {
+        let mut preprocessing = Preprocessing::imagenet();
+        let Some(id) = recipe.backbone else {
+            let architecture = recipe.architecture.ok_or(PrepareError::Gone("architecture"))?;
+            // A network made here is used at the size it has learnt at.
+            preprocessing.size = recipe.views.size.unwrap_or(preprocessing.size);
+            return Ok((Start::Random, architecture, preprocessing));
+        };
+        let parent = backbones::one(&self.store.pool, id).await?;
+        let parent = Box::new(parent.ok_or(PrepareError::Gone("backbone"))?);
+        let (architecture, preprocessing) = (parent.architecture, parent.preprocessing.clone());
+        let weights = self.store.blobs.materialise(&parent.weights_sha256, &self.scratch).await?;
+        Ok((Start::Backbone { parent, weights }, architecture, preprocessing))
+    }
+
+    /// What a step of the network costs here; none where it could not be measured.
+    async fn cost(&self, recipe: &Pretrain, network: (Architecture, u32)) -> Option<Calibration> {
+        let trial = Trial::of_pretraining(recipe, network, self.config.compute.threads());
+        let measured = self.estimator.calibration(&trial).await;
+        measured.inspect_err(|error| tracing::warn!(%error, "training goes on without")).ok()
+    }
+
+    pub(super) async fn pretrain(
+        &self,
+        run: &Claimed,
+        job: &Arc<Job>,
+        control: &Arc<Control>,
+    ) -> Result<Pretrained, TrainingError> {
+        let start = match &job.start {
+            Start::Backbone { parent, .. } => parent.weights_sha256,
+            // Nobody else has these weights, so that nothing is cached for them.
+            Start::Random => Sha256::of(run.id.to_string().as_bytes()),
+        };
+        let extractor = Extractor { backbone: start, preprocessing: job.preprocessing.digest() };
+        let job = Arc::clone(job);
+        self.compute(run, extractor, control, move |host| pretrain(&job, host)).await
+    }
+
+    /// Stores the files of a pretrained backbone, records it, and finishes its run.
+    pub(super) async fn publish_backbone(
+        &self,
+        run: &Claimed,
+        job: &Job,
+        made: Pretrained,
+    ) -> Result<(), StoreError> {
+        let parameters = import::trained(&made.tensors);
+        let artifacts = self.keep(made.files).await?;
+        let named = |name: &str| artifacts.iter().find(|artifact| artifact.name == name);
+        let digest = |file: Option<&Artifact>| {
+            // Files that are not there have the digest of nothing, which no blob has.
+            file.map_or_else(|| Sha256::of(&[]), |file| file.sha256)
+        };
+        let weights = named("model.safetensors");
+        let (weights_sha256, onnx_sha256) = (digest(weights), digest(named("model.onnx")));
+        let parent = match &job.start {
+            Start::Backbone { parent, .. } => Some(parent.as_ref()),
+            Start::Random => None,
+        };
+        let stage = if made.published { BackboneStage::Approved } else { BackboneStage::Candidate };
+        let backbone = Backbone {
+            id: BackboneId::new(),
+            name: job.name.clone(),
+            architecture: job.architecture,
+            preprocessing: job.preprocessing.clone(),
+            embedding_size: job.architecture.embedding_size() as u32,
+            parameters,
+            weights_sha256,
+            weights_size_bytes: weights.map_or(0, |file| file.size_bytes),
+            onnx_sha256,
+            source_sha256: weights_sha256,
+            source_url: match parent {
+                Some(parent) => parent.source_url.clone(),
+                None => format!("run {} of this server", run.id),
+            },
+            license: parent.map_or_else(|| OWN.to_owned(), |parent| parent.license.clone()),
+            notices: made.notices,
+            parity: made.parity,
+            origin: Origin {
+                stage,
+                parent: parent.map(|parent| parent.id),
+                run: Some(run.id),
+                comparison: made.comparison,
+                artifacts,
+            },
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let made = backbones::publish(&self.store.pool, run, &backbone).await?;
+        tracing::info!(run = %run.id, backbone = %made.id, stage = stage.as_str(), "run succeeded");
+        Ok(())
+    }
+}
+
+/// The name asked for, else one that says what the backbone was made from.
+fn backbone_name(recipe: &Pretrain, dataset: &Name, start: &Start) -> Name {
+    if let Some(name) = &recipe.name {
+        return name.clone();
+    }
+    let objective = recipe.objective.as_str();
+    let from = match (start, recipe.architecture) {
+        (Start::Backbone { parent, .. }, _) => parent.name.to_string(),
+        (Start::Random, Some(architecture)) => architecture.to_string(),
+        (Start::Random, None) => String::new(),
+    };
+    composed(&format!("{from} {dataset} {objective}"), dataset)
+}
