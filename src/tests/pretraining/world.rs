@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use candle_core::{Device, Tensor};
 use lvmed::config::{Compute, Device as On, Limits};
-use lvmed::domain::backbone::{ChannelOrder, Parity};
+use lvmed::domain::backbone::{ChannelOrder, Origin, Parity};
 use lvmed::domain::dataset::Version;
 use lvmed::domain::name::Name;
 use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
@@ -164,6 +164,7 @@ fn parent(preprocessing: Preprocessing) -> Backbone {
         license: "For research alone".to_owned(),
         notices: vec![],
         parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
+        origin: Origin::default(),
         created_at: OffsetDateTime::UNIX_EPOCH,
     }
 }

@@ -42,12 +42,6 @@ pub fn pretrain(job: &Job, host: &dyn Host) -> Result<Pretrained, TrainingError>
     with_objective(job, objective(&job.spec.objective, images), host)
 }
 
-/// Runs a job to its end.
-pub fn pretrain(job: &Job, host: &dyn Host) -> Result<Pretrained, TrainingError> {
-    let (shown, _) = job.shown();
-    with_objective(job, objective(&job.spec.objective, shown.len()), host)
-}
-
 /// Runs a job with an objective to its end. What is computed depends on the two alone: run again, or
 /// resumed after any interruption, it gives the same weights, bit for bit. Only a limit of minutes
 /// makes it depend on time.
