@@ -51,9 +51,15 @@ impl Worker {
     /// Looks up what a run names.
     pub(super) async fn prepare(&self, run: &Claimed) -> Result<Work, PrepareError> {
         match &run.spec {
-            Spec::Finetune(recipe) => self.fine_tuning(run, recipe).await.map(Box::new).map(Work::Finetune),
-            Spec::Replay(replay) => self.fine_tuning(run, &replay.recipe).await.map(Box::new).map(Work::Finetune),
-            Spec::Pretrain(recipe) => self.pretraining(run, recipe).await.map(Box::new).map(Work::Pretrain),
+            Spec::Finetune(recipe) => {
+                self.fine_tuning(run, recipe).await.map(Box::new).map(Work::Finetune)
+            }
+            Spec::Replay(replay) => {
+                self.fine_tuning(run, &replay.recipe).await.map(Box::new).map(Work::Finetune)
+            }
+            Spec::Pretrain(recipe) => {
+                self.pretraining(run, recipe).await.map(Box::new).map(Work::Pretrain)
+            }
         }
     }
 
