@@ -12,6 +12,7 @@ use lvmed::nn::weights;
 use lvmed::training::objective::GraphMatching;
 use lvmed::training::{Stop, TrainingError};
 
+use lvmed::training::pretrain::Start;
 use world::{Tiny, World, card, file};
 
 #[test]
@@ -62,6 +63,24 @@ fn what_is_published_has_the_released_names_and_its_parents_licence() {
             .all(|(name, shape)| tensors[name].dims() == shape)
     );
     assert!(made.tensors.keys().eq(tensors.keys()));
+    let Start::Backbone {
+        weights: before, ..
+    } = &world.job.start
+    else {
+        panic!("a parent")
+    };
+    let before = weights::load(before).expect("weights");
+    let values = |tensor: &candle_core::Tensor| {
+        tensor
+            .flatten_all()
+            .and_then(|flat| flat.to_vec1::<f32>())
+            .expect("values")
+    };
+    let still: Vec<&String> = before
+        .keys()
+        .filter(|name| values(&before[*name]) == values(&tensors[*name]))
+        .collect();
+    assert!(still.is_empty(), "training left {still:?} as they were");
     assert!(made.parity.max_relative_difference <= made.parity.bound);
     assert!(!made.published && made.comparison.is_none());
     let card = card(&made);

@@ -419,7 +419,7 @@ impl Objective for Tiny {
     }
 }
 
-/// Multiplies the sum of the embeddings: any backbone can follow it into ruin. `NaN` ends numbers.
+/// The mean of the embeddings times a factor: near 0 nothing is learnt, with `NaN` numbers end.
 pub(super) struct Push(pub(super) f64);
 
 impl Objective for Push {
@@ -434,9 +434,9 @@ impl Objective for Push {
         shown: &Shown<'_>,
         _: Moment,
     ) -> Result<Scored, TrainingError> {
-        let sum = shown.views[0].features.embedding.mean_all()?;
+        let mean = shown.views[0].features.embedding.mean_all()?;
         Ok(Scored {
-            loss: (sum * self.0)?,
+            loss: (mean * self.0)?,
             series: vec![],
         })
     }
