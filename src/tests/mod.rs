@@ -28,6 +28,7 @@ mod optimisers;
 mod parity;
 mod parsers;
 mod pictures;
+mod pretraining;
 mod pretraining_api;
 mod privacy;
 mod probe;

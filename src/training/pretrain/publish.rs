@@ -65,7 +65,7 @@ pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError
 pub(super) fn license(job: &Job) -> &str {
     match &job.start {
         Start::Backbone { parent, .. } => &parent.license,
-        Start::Random => "none: the weights began at random",
+        Start::Random => "trained on this server from random weights; no licence of others applies",
     }
 }
 

@@ -1,0 +1,140 @@
+//! The gate: what it lets through, what it holds back, and what it keeps from being learnt.
+
+use lvmed::domain::Split;
+use lvmed::domain::pretrain::Verdict;
+use lvmed::domain::training::Optimiser;
+use lvmed::training::{Stop, TrainingError};
+
+use super::world::{Push, Tiny, World, card};
+
+#[test]
+fn a_backbone_that_is_not_worse_is_published_with_the_comparison_on_its_card() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    world.job.spec.gate.as_mut().expect("a gate").every = Some(1);
+    world.learning().learning_rate = 1e-9;
+
+    let made = world.run(Tiny::new(false)).expect("it ends");
+
+    let found = made.comparison.as_ref().expect("it was judged");
+    assert!(
+        made.published && found.verdict == Verdict::NotWorse,
+        "{found:?}"
+    );
+    assert_eq!((found.repeats, found.images, found.patients), (3, 12, 12));
+    assert!(found.difference.low <= found.difference.high);
+    assert_eq!(found.after_repeats.len(), 3);
+    // Before, after the first of two epochs, after the last.
+    let curve = world.host.curve("probe_auroc");
+    assert!(curve.keys().eq(&[0, 2, 4]), "{curve:?}");
+    let text = card(&made);
+    assert!(
+        text.contains("| difference |") && text.contains("Verdict: not worse"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_backbone_that_became_worse_stays_a_candidate() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    let learning = world.learning();
+    // What decays by all of itself is gone after a step; next to nothing pulls the other way.
+    (learning.optimiser, learning.learning_rate) = (Optimiser::AdamW, 1.0);
+    learning.weight_decay = 1.0;
+
+    let made = world.run(Push(1e-30)).expect("it ends");
+
+    let found = made.comparison.as_ref().expect("it was judged");
+    assert_eq!(found.verdict, Verdict::Worse, "{found:?}");
+    assert!(found.difference.value < -0.2, "{found:?}");
+    assert!(!made.published);
+    assert!(
+        made.notices[0].contains("did not pass"),
+        "{:?}",
+        made.notices
+    );
+    assert!(card(&made).contains("Verdict: worse"));
+}
+
+#[test]
+fn test_images_of_the_gate_and_of_the_version_are_never_shown() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    let judge = world.job.gate.as_ref().expect("a gate");
+    let test = judge
+        .examples
+        .iter()
+        .filter(|image| image.split == Split::Test);
+    let leaked: Vec<_> = test.take(3).cloned().collect();
+    let learnt = judge
+        .examples
+        .iter()
+        .find(|image| image.split == Split::Train)
+        .cloned();
+    // Of another split here, but the same files; a training image of the gate may be learnt from.
+    world
+        .job
+        .pictures
+        .extend(
+            leaked
+                .into_iter()
+                .chain(learnt)
+                .map(|image| lvmed::training::Example {
+                    split: Split::Train,
+                    ..image
+                }),
+        );
+    world.job.pictures[0].split = Split::Test;
+    world.learning().batch_size = 12;
+
+    let refused = world
+        .run(Tiny::new(false))
+        .expect_err("eight images are left");
+
+    assert!(
+        matches!(refused, TrainingError::TooFewToPretrain { images: 8, .. }),
+        "{refused}"
+    );
+    world.learning().batch_size = 4;
+    let made = world.run(Tiny::new(false)).expect("it ends");
+    let text = card(&made);
+    assert!(text.contains("Shown were 8 images"), "{text}");
+    assert!(text.contains("1 image(s) of its test split and 3 that are test images of the gate"));
+}
+
+#[test]
+fn what_was_judged_before_is_not_judged_again_by_another_attempt() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    let whole = world.run(Tiny::new(true)).expect("it ends");
+    world.host.forget();
+    world.host.stop_after(2, Stop::HandedBack);
+    assert!(world.run(Tiny::new(true)).is_err());
+    world.host.go_on();
+
+    let parts = world.run(Tiny::new(true)).expect("it ends");
+
+    assert_eq!(parts.comparison, whole.comparison);
+    assert_eq!(card(&parts), card(&whole));
+}
+
+#[test]
+fn a_gate_that_can_tell_nothing_is_refused_before_the_first_step() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    let judge = world.job.gate.as_mut().expect("a gate");
+    judge
+        .examples
+        .retain(|image| image.split == Split::Train || image.label == 0);
+
+    let refused = world
+        .run(Tiny::new(false))
+        .expect_err("one class is not told from another");
+
+    assert!(
+        matches!(refused, TrainingError::CannotCompare { images: 6 }),
+        "{refused}"
+    );
+    assert!(world.host.curve("loss").is_empty());
+}

@@ -1,0 +1,184 @@
+//! Pretraining on a small network: the same on any threads and after any interruption, judged by its
+//! gate, published by the released names, and with errors that say what to do.
+
+mod errors;
+mod judged;
+mod world;
+
+use std::collections::BTreeSet;
+
+use lvmed::domain::pretrain::Matching;
+use lvmed::nn::weights;
+use lvmed::training::objective::GraphMatching;
+use lvmed::training::{Stop, TrainingError};
+
+use lvmed::training::pretrain::Start;
+use world::{Tiny, World, card, file};
+
+#[test]
+fn an_interrupted_run_makes_the_weights_of_the_uninterrupted_one_on_any_threads() {
+    let mut world = World::of(14);
+    world.job.spec.views.small_crops = 1;
+    world.job.spec.views.small_size = 32;
+    world.learning().accumulate = 2;
+    let whole = world.run(Tiny::new(true)).expect("it ends");
+    let losses = world.host.curve("loss");
+    // Three batches of four of an epoch's fourteen images: a step of two and one of one.
+    assert_eq!(losses.len(), 4);
+
+    world.host.forget();
+    world.job.threads = 1;
+    for stop in 1..3 {
+        world.host.stop_after(stop, Stop::HandedBack);
+        let stopped = world.run(Tiny::new(true));
+        assert!(matches!(
+            stopped,
+            Err(TrainingError::Stopped(Stop::HandedBack))
+        ));
+    }
+    world.host.go_on();
+    world.job.threads = 3;
+    let parts = world.run(Tiny::new(true)).expect("it ends");
+
+    assert!(world.host.checkpoints().len() >= 2);
+    assert_eq!(world.host.curve("loss"), losses);
+    assert!(file(&whole, "model.safetensors") == file(&parts, "model.safetensors"));
+    assert!(file(&whole, "model.onnx") == file(&parts, "model.onnx"));
+    assert_eq!(card(&whole), card(&parts));
+}
+
+#[test]
+fn what_is_published_has_the_released_names_and_its_parents_licence() {
+    let world = World::of(8);
+
+    let made = world.run(Tiny::new(true)).expect("it ends");
+
+    let tensors = weights::load_bytes(&file(&made, "model.safetensors")).expect("weights");
+    let expected = weights::expected(world.job.architecture);
+    let names: BTreeSet<&String> = tensors.keys().collect();
+    assert_eq!(names, expected.keys().collect());
+    assert!(
+        expected
+            .iter()
+            .all(|(name, shape)| tensors[name].dims() == shape)
+    );
+    assert!(made.tensors.keys().eq(tensors.keys()));
+    let Start::Backbone {
+        weights: before, ..
+    } = &world.job.start
+    else {
+        panic!("a parent")
+    };
+    let before = weights::load(before).expect("weights");
+    let values = |tensor: &candle_core::Tensor| {
+        tensor
+            .flatten_all()
+            .and_then(|flat| flat.to_vec1::<f32>())
+            .expect("values")
+    };
+    let still: Vec<&String> = before
+        .keys()
+        .filter(|name| values(&before[*name]) == values(&tensors[*name]))
+        .collect();
+    assert!(still.is_empty(), "training left {still:?} as they were");
+    assert!(made.parity.max_relative_difference <= made.parity.bound);
+    assert!(!made.published && made.comparison.is_none());
+    let card = card(&made);
+    for part in [
+        "For research alone",
+        "*parent*",
+        "stays a candidate",
+        "| loss |",
+        "Gate\n\nNone",
+    ] {
+        assert!(card.contains(part), "{part:?} is not in {card}");
+    }
+}
+
+#[test]
+fn curves_have_a_point_each_step_and_the_rate_is_halved_as_asked() {
+    let mut world = World::of(8);
+    (world.learning().epochs, world.learning().halvings) = (3, 2);
+
+    world.run(Tiny::new(false)).expect("it ends");
+
+    let rates: Vec<f64> = world.host.curve("learning_rate").into_values().collect();
+    assert_eq!(rates, [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4]);
+    for name in ["loss", "images_per_second", "part"] {
+        assert!(
+            world.host.curve(name).keys().eq(&[1, 2, 3, 4, 5, 6]),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_run_stops_between_two_steps_and_a_full_hour_at_its_end() {
+    let mut world = World::of(8);
+    world.host.stop_after(1, Stop::Cancelled);
+
+    let stopped = world.run(Tiny::new(false));
+
+    assert!(matches!(
+        stopped,
+        Err(TrainingError::Stopped(Stop::Cancelled))
+    ));
+    assert_eq!(world.host.curve("loss").len(), 1);
+    world.host.forget();
+    world.learning().epochs = 10_000;
+    world.learning().max_minutes = Some(0.01);
+    let made = world.run(Tiny::new(false)).expect("it ends");
+    assert!(card(&made).contains("the minutes allowed were used up"));
+    assert!(!world.host.curve("loss").is_empty());
+}
+
+#[test]
+fn every_objective_learns_on_the_loop_and_resumes_with_what_it_remembers() {
+    let settings = [
+        r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16}"#,
+        r#"{"kind": "simclr", "hidden": 32, "output": 16}"#,
+        r#"{"kind": "barlow_twins", "hidden": 32, "output": 16}"#,
+        r#"{"kind": "vicregl", "hidden": 32, "output": 16, "gamma": 1}"#,
+        r#"{"kind": "moco_v2", "hidden": 32, "output": 16, "queue": 12}"#,
+        r#"{"kind": "dino", "hidden": 32, "output": 16, "bottleneck": 8}"#,
+    ];
+    for text in settings {
+        let mut world = World::of(8);
+        world.job.spec.objective = serde_json::from_str(text).expect("an objective");
+        let whole = world.pretrain().expect("it ends");
+        world.host.forget();
+        world.host.stop_after(3, Stop::HandedBack);
+        assert!(world.pretrain().is_err());
+        world.host.go_on();
+
+        let parts = world.pretrain().expect("it ends");
+
+        assert!(
+            file(&whole, "model.safetensors") == file(&parts, "model.safetensors"),
+            "{text}"
+        );
+        assert_eq!(card(&whole), card(&parts), "{text}");
+    }
+}
+
+#[test]
+fn the_newest_matched_pair_is_shown_with_its_views() {
+    let mut world = World::of(16);
+    world.learning().epochs = 1;
+    world.learning().batch_size = 8;
+    let matching = Matching {
+        nodes: 4,
+        neighbours: 2,
+        channels: 16,
+        ..Matching::default()
+    };
+
+    world.run(GraphMatching::new(matching)).expect("it ends");
+
+    let shown = world.host.shown();
+    let first = shown.first().expect("a pair is shown");
+    assert_eq!(first["nodes"].as_array().expect("nodes").len(), 4);
+    assert_eq!(first["first_edges"].as_array().expect("edges").len(), 8);
+    assert_eq!(world.host.curve("matching_accuracy").len(), 2);
+    assert_eq!(world.host.curve("zero_gradient_share").len(), 2);
+}

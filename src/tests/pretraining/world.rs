@@ -1,0 +1,443 @@
+//! A pretraining job on a small network and pictures in memory, and objectives made for tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use candle_core::{Device, Tensor};
+use lvmed::config::{Compute, Device as On, Limits};
+use lvmed::domain::backbone::{ChannelOrder, Origin, Parity};
+use lvmed::domain::dataset::Version;
+use lvmed::domain::name::Name;
+use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
+use lvmed::domain::run::{Progress, Provenance};
+use lvmed::domain::{
+    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
+    VersionId,
+};
+use lvmed::inference::Runtime;
+use lvmed::nn::{Params, Tensors, weights};
+use lvmed::training::objective::{MatchedPair, Moment, Objective, Scored, Shown};
+use lvmed::training::pretrain::{Job, Judge, Pretrained, Start, pretrain, with_objective};
+use lvmed::training::{CachedFeatures, Example, Host, HostError, Stop, TrainingError};
+use time::OffsetDateTime;
+
+use crate::pictures::png;
+
+/// Side of the pictures and of the views.
+const SIDE: u32 = 32;
+const ARCHITECTURE: Architecture = Architecture::Resnet18;
+
+pub(super) struct World {
+    pub(super) job: Job,
+    pub(super) host: Memory,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A job on so many pictures, four a batch, from a backbone with a licence.
+    pub(super) fn of(images: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        let tensors = weights::random(ARCHITECTURE, 1).expect("weights");
+        weights::write(&tensors, &BTreeMap::new(), &path).expect("written");
+        let preprocessing = Preprocessing {
+            size: SIDE,
+            channel_order: ChannelOrder::Rgb,
+            mean: [0.5; 3],
+            std: [0.25; 3],
+        };
+        let mut host = Memory::default();
+        let pictures = (0..images)
+            .map(|number| host.keep(png(number as usize % 2, number, 48), number, Split::Train))
+            .collect();
+        let compute = Compute {
+            onnx_runtime: None,
+            device: On::Cpu,
+            threads: 2,
+        };
+        let parent = Box::new(parent(preprocessing.clone()));
+        let job = Job {
+            run: RunId::new(),
+            spec: spec(),
+            provenance: Provenance {
+                dataset_digest: Sha256::of(b"version"),
+                backbone_sha256: Some(parent.weights_sha256),
+                code_version: "0.0.0".to_owned(),
+                threads: Some(2),
+                micro_batch: None,
+            },
+            name: name("made"),
+            dataset: name("sides"),
+            version: version(),
+            pictures,
+            start: Start::Backbone {
+                parent,
+                weights: path,
+            },
+            preprocessing,
+            architecture: ARCHITECTURE,
+            gate: None,
+            runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
+            threads: 2,
+            scratch: folder.path().to_owned(),
+            limits: Limits::default(),
+            memory_bytes: u64::MAX,
+            calibration: None,
+        };
+        Self {
+            job,
+            host,
+            _folder: folder,
+        }
+    }
+
+    /// Names labelled images of two classes, `test` of them to be judged by.
+    pub(super) fn gate(&mut self, train: u32, test: u32) {
+        let mut examples = Vec::new();
+        for (split, images) in [(Split::Train, train), (Split::Test, test)] {
+            for _ in 0..images {
+                let number = 100 + examples.len() as u32;
+                let bytes = png(number as usize % 2, number, SIDE);
+                examples.push(self.host.keep(bytes, number, split));
+            }
+        }
+        self.job.spec.gate = Some(Gate {
+            dataset_version: VersionId::new(),
+            shots: Some(2),
+            repeats: 3,
+            every: None,
+        });
+        self.job.gate = Some(Judge {
+            version: version(),
+            dataset: name("labelled"),
+            examples,
+        });
+    }
+
+    pub(super) fn learning(&mut self) -> &mut Learning {
+        &mut self.job.spec.learning
+    }
+
+    /// Runs the job with the objective of its recipe.
+    pub(super) fn pretrain(&self) -> Result<Pretrained, TrainingError> {
+        let run = || pretrain(&self.job, &self.host);
+        lvmed::nn::with_threads(self.job.threads, run).expect("threads start")
+    }
+
+    pub(super) fn run(
+        &self,
+        objective: impl Objective + 'static,
+    ) -> Result<Pretrained, TrainingError> {
+        let objective: Box<dyn Objective> = Box::new(objective);
+        let pool = lvmed::nn::with_threads(self.job.threads, || {
+            with_objective(&self.job, objective, &self.host)
+        });
+        pool.expect("threads start")
+    }
+}
+
+fn spec() -> Pretrain {
+    Pretrain {
+        dataset_version: VersionId::new(),
+        backbone: Some(BackboneId::new()),
+        architecture: None,
+        seed: 5,
+        name: None,
+        objective: lvmed::domain::pretrain::Objective::default(),
+        views: Views::default(),
+        learning: Learning {
+            epochs: 2,
+            batch_size: 4,
+            learning_rate: 1e-3,
+            ..Learning::default()
+        },
+        gate: None,
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+fn version() -> Version {
+    Version {
+        id: VersionId::new(),
+        dataset: DatasetId::new(),
+        number: 1,
+        digest: Sha256::of(b"version"),
+        seed: 0,
+        labels: vec!["left".to_owned(), "right".to_owned()],
+        splits: BTreeMap::new(),
+        notices: vec![],
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+fn parent(preprocessing: Preprocessing) -> Backbone {
+    Backbone {
+        id: BackboneId::new(),
+        name: name("parent"),
+        architecture: ARCHITECTURE,
+        preprocessing,
+        embedding_size: ARCHITECTURE.embedding_size() as u32,
+        parameters: 0,
+        weights_sha256: Sha256::of(b"weights"),
+        weights_size_bytes: 0,
+        onnx_sha256: Sha256::of(b"onnx"),
+        source_sha256: Sha256::of(b"source"),
+        source_url: "https://example.org/weights".to_owned(),
+        license: "For research alone".to_owned(),
+        notices: vec![],
+        parity: Parity {
+            max_relative_difference: 0.0,
+            bound: 1e-3,
+        },
+        origin: Origin::default(),
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+/// A published file.
+pub(super) fn file(made: &Pretrained, name: &str) -> Vec<u8> {
+    let found = made
+        .files
+        .iter()
+        .find(|file| file.name == name)
+        .expect("it is made");
+    found.bytes.to_vec()
+}
+
+pub(super) fn card(made: &Pretrained) -> String {
+    String::from_utf8(file(made, "card.md")).expect("text")
+}
+
+/// A host in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    originals: HashMap<Sha256, Bytes>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    checkpoints: Vec<Bytes>,
+    curves: BTreeMap<String, BTreeMap<u64, f64>>,
+    pictures: Vec<serde_json::Value>,
+    /// Losses until it stops, and why.
+    left: Option<(usize, Stop)>,
+}
+
+impl Memory {
+    /// Keeps an original; an image of it.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>, number: u32, split: Split) -> Example {
+        let bytes = Bytes::from(bytes);
+        let blob = Sha256::of(&bytes);
+        self.originals.insert(blob, bytes);
+        Example {
+            image: ImageId::new(),
+            blob,
+            frame: 0,
+            label: number as usize % 2,
+            patient: format!("patient-{number}"),
+            split,
+        }
+    }
+
+    fn kept<T>(&self, look: impl FnOnce(&mut Kept) -> T) -> T {
+        look(&mut self.kept.lock().expect("not poisoned"))
+    }
+
+    /// Has the run stop after so many losses.
+    pub(super) fn stop_after(&self, losses: usize, stop: Stop) {
+        self.kept(|kept| kept.left = Some((losses, stop)));
+    }
+
+    pub(super) fn go_on(&self) {
+        self.kept(|kept| kept.left = None);
+    }
+
+    /// Forgets every checkpoint and curve, as if nothing had been run.
+    pub(super) fn forget(&self) {
+        self.kept(|kept| *kept = Kept::default());
+    }
+
+    pub(super) fn checkpoints(&self) -> Vec<Bytes> {
+        self.kept(|kept| kept.checkpoints.clone())
+    }
+
+    pub(super) fn curve(&self, name: &str) -> BTreeMap<u64, f64> {
+        self.kept(|kept| kept.curves.get(name).cloned().unwrap_or_default())
+    }
+
+    pub(super) fn shown(&self) -> Vec<serde_json::Value> {
+        self.kept(|kept| kept.pictures.clone())
+    }
+}
+
+impl Host for Memory {
+    fn original(&self, blob: &Sha256) -> Result<Bytes, HostError> {
+        self.originals
+            .get(blob)
+            .cloned()
+            .ok_or_else(|| "no such original".into())
+    }
+
+    fn cached_features(&self, _: &[Sha256]) -> Result<CachedFeatures, HostError> {
+        Ok(CachedFeatures::new())
+    }
+
+    fn cache_features(&self, _: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {
+        Ok(self.kept(|kept| kept.checkpoints.last().cloned()))
+    }
+
+    fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError> {
+        self.kept(|kept| kept.checkpoints.push(bytes));
+        Ok(())
+    }
+
+    fn settle(&self, _: u32) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn progress(&self, _: &Progress) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError> {
+        self.kept(|kept| {
+            kept.curves
+                .entry(name.to_owned())
+                .or_default()
+                .insert(step, value);
+            if name == "loss"
+                && let Some((left, _)) = &mut kept.left
+            {
+                *left = left.saturating_sub(1);
+            }
+        });
+        Ok(())
+    }
+
+    fn show(&self, _: u64, picture: &serde_json::Value) -> Result<(), HostError> {
+        self.kept(|kept| kept.pictures.push(picture.clone()));
+        Ok(())
+    }
+
+    fn log(&self, _: &str) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.kept(|kept| {
+            kept.left
+                .filter(|(left, _)| *left == 0)
+                .map(|(_, stop)| stop)
+        })
+    }
+}
+
+/// Draws the projections of two views together: with a teacher whose projections are centred by a
+/// mean that is remembered. Uses all that a loop has to keep for an objective.
+pub(super) struct Tiny {
+    has_teacher: bool,
+    centre: Tensor,
+}
+
+impl Tiny {
+    pub(super) fn new(has_teacher: bool) -> Self {
+        let centre = Tensor::zeros((1, 8), candle_core::DType::F32, &Device::Cpu);
+        Self {
+            has_teacher,
+            centre: centre.expect("a tensor"),
+        }
+    }
+}
+
+impl Objective for Tiny {
+    fn initial(&self, seed: u64, embedding: usize, _: usize) -> Result<Tensors, TrainingError> {
+        let value = |at: usize| ((at as u64 * 7919 + seed) % 101) as f32 / 1010.0 - 0.05;
+        let values = (0..8 * embedding).map(value).collect();
+        let weight = Tensor::from_vec(values, (embedding, 8), &Device::Cpu)?;
+        Ok(Tensors::from([("objective.weight".to_owned(), weight)]))
+    }
+
+    fn teacher_momentum(&self, _: Moment) -> Option<f64> {
+        self.has_teacher.then_some(0.7)
+    }
+
+    fn loss(
+        &mut self,
+        params: &Params,
+        teacher: Option<&Params>,
+        shown: &Shown<'_>,
+        moment: Moment,
+    ) -> Result<Scored, TrainingError> {
+        let weight = params.get("objective.weight")?;
+        let of = |view: usize| shown.views[view].features.embedding.matmul(weight);
+        let target = match (teacher, shown.teacher) {
+            (Some(teacher), Some([first, _])) => {
+                let raw = first.matmul(teacher.get("objective.weight")?)?.detach();
+                let target = raw.broadcast_sub(&self.centre)?;
+                let mean = raw.mean_keepdim(0)?;
+                self.centre = ((&self.centre * 0.9)? + (mean * 0.1)?)?;
+                target
+            }
+            _ => of(0)?,
+        };
+        let mut loss = ((of(1)? - target)?.sqr()?.mean_all()? - (of(0)?.mean_all()? * 0.1)?)?;
+        for view in &shown.views[2..] {
+            loss = (loss + (view.features.feature_map.sqr()?.mean_all()? * 0.01)?)?;
+        }
+        Ok(Scored {
+            loss,
+            series: vec![("part", f64::from(moment.part))],
+        })
+    }
+
+    fn state(&self) -> Result<Tensors, TrainingError> {
+        Ok(Tensors::from([("centre".to_owned(), self.centre.clone())]))
+    }
+
+    fn restore(&mut self, state: &Tensors) -> Result<(), TrainingError> {
+        self.centre = state["centre"].clone();
+        Ok(())
+    }
+
+    fn matched(&self) -> Option<MatchedPair> {
+        Some(MatchedPair {
+            images: vec![2, 0],
+            partners: vec![Some(0), Some(1)],
+            affinity: vec![vec![0.5; 2]; 2],
+            first_edges: vec![(0, 1)],
+            second_edges: vec![(1, 0)],
+        })
+    }
+}
+
+/// The mean of the embeddings times a factor: near 0 nothing is learnt, with `NaN` numbers end.
+pub(super) struct Push(pub(super) f64);
+
+impl Objective for Push {
+    fn initial(&self, _: u64, _: usize, _: usize) -> Result<Tensors, TrainingError> {
+        Ok(Tensors::new())
+    }
+
+    fn loss(
+        &mut self,
+        _: &Params,
+        _: Option<&Params>,
+        shown: &Shown<'_>,
+        _: Moment,
+    ) -> Result<Scored, TrainingError> {
+        let mean = shown.views[0].features.embedding.mean_all()?;
+        Ok(Scored {
+            loss: (mean * self.0)?,
+            series: vec![],
+        })
+    }
+}
