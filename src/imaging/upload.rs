@@ -178,7 +178,7 @@ impl Reading<'_, '_> {
         }
         if unlabelled > 0 {
             self.summary.notices.push(format!(
-                "{unlabelled} files have no label; they are kept, but no run learns from them"
+                "{unlabelled} files have no label; they are kept, and only pretraining can learn from them"
             ));
         }
         Ok(())

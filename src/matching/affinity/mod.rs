@@ -148,7 +148,7 @@ mod tests {
             [-0.6, -0.28, 0.8, 0.96],
         ];
         assert_close(&flat(&nodes), expected.as_flattened(), 1e-12);
-        let half = 0.7071;
+        let half = std::f64::consts::FRAC_1_SQRT_2;
         let expected = [
             [1.0, -1.0, 0.0, 0.0],
             [half, -half, half, -half],

@@ -28,7 +28,7 @@ const CHECKPOINT_SHARE: f64 = 0.1;
 /// The least time between two pictures of a matched pair.
 const PICTURES_APART: Duration = Duration::from_secs(10);
 /// The time after which a long epoch shows another one before its end.
-const PICTURE_EVERY: Duration = Duration::from_secs(60);
+const PICTURE_EVERY: Duration = Duration::from_mins(1);
 
 /// The world of a run.
 #[derive(Clone, Copy)]
@@ -38,6 +38,9 @@ pub(super) struct Scene<'a> {
     pub(super) reporter: &'a Reporter<'a>,
     pub(super) gate: Option<&'a Gate<'a>>,
 }
+
+/// Points of curves: name and value.
+type Curves = Vec<(&'static str, f64)>;
 
 /// A run in training.
 pub(super) struct Trainer<'a> {
@@ -222,9 +225,9 @@ impl<'a> Trainer<'a> {
                 }
             }
             if parts == 1 {
-                sum = gradients
+                sum = gradients;
             } else {
-                sum.accumulate(gradients, share)?
+                sum.accumulate(gradients, share)?;
             }
             newest = Some(batch);
         }
@@ -260,7 +263,7 @@ impl<'a> Trainer<'a> {
         &mut self,
         batch: &Batch,
         moment: Moment,
-    ) -> Result<(Vec<(&'static str, f64)>, Gradients), TrainingError> {
+    ) -> Result<(Curves, Gradients), TrainingError> {
         let views = self.student.views(batch)?;
         let answers = match &self.teacher {
             Some(teacher) => Some(teacher.embeddings(batch)?),
