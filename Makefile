@@ -1,7 +1,7 @@
 # What people do with this repository; the work is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-match bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
+.PHONY: help bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ openapi: ## Write openapi/openapi.json from the code
 
 bench-match: ## Compare matching solvers with public heuristics (ARGS=name picks instances)
 	@scripts/bench.sh matching $(ARGS)
+
+bench-pretraining: ## Study what each way of pretraining gains (hours; ARGS=quick tries it out)
+	@scripts/bench.sh pretraining $(ARGS)
 
 bench-train: ## Compare training steps, convolutions and few-shot jobs with PyTorch (ARGS=name picks cases)
 	@scripts/bench.sh train $(ARGS)

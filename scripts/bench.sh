@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make bench-train`, `make bench-match`: measure against pinned peers, each in an environment of its own.
+# `make bench-train`, `bench-match`, `bench-pretraining`: measure against pinned peers, each in an
+# environment of its own.
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -28,16 +29,22 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 export LVMED_BENCH_PYTHON="$environment/bin/python"
 wanted="${1:-}"
 case "$name/$wanted" in
-    */few-shot*) ;;
+    */few-shot* | pretraining/*) ;;
     *) cargo bench --locked --bench "$name" -- "$@" ;;
 esac
 
 # Whole jobs are measured on the server itself.
-[ "$name" = train ] || exit 0
-jobs="few-shot-probe few-shot-full"
-case "$jobs" in *"$wanted"*) ;; *) exit 0 ;; esac
+case "$name" in
+    train)
+        program=benches/few_shot.py
+        jobs="few-shot-probe few-shot-full"
+        case "$jobs" in *"$wanted"*) ;; *) exit 0 ;; esac
+        ;;
+    pretraining) program=benches/pretraining.py ;;
+    *) exit 0 ;;
+esac
 if [ -z "${LVMED_TEST_DATA:-}" ]; then
-    note "skipped: few-shot jobs need LVMED_TEST_DATA, a folder with the set cls_cxr3"
+    note "skipped: $program needs LVMED_TEST_DATA, a folder of test sets"
     exit 0
 fi
 binary="${LVMED_BINARY:-$TARGET/release/lvmed}"
@@ -48,4 +55,4 @@ fi
 # shellcheck source=env.sh
 . scripts/env.sh
 PYTHONPATH="$ROOT/scripts:$ROOT/benches/peers" PYTHONDONTWRITEBYTECODE=1 \
-    "$LVMED_BENCH_PYTHON" benches/few_shot.py "$binary" "$wanted"
+    "$LVMED_BENCH_PYTHON" "$program" "$binary" "$wanted"
