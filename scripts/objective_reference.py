@@ -185,7 +185,11 @@ class Vicregl:
         z = [project(p, "objective.projector", 3, "norm", view.embedding) for view in views]
         cells = [
             project(
-                p, "objective.cells", 3, "norm", view.map.flatten(2).transpose(1, 2).reshape(-1, MAP)
+                p,
+                "objective.cells",
+                3,
+                "norm",
+                view.map.flatten(2).transpose(1, 2).reshape(-1, MAP),
             ).reshape(IMAGES, view.side**2, -1)
             for view in views
         ]
