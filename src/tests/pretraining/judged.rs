@@ -17,10 +17,7 @@ fn a_backbone_that_is_not_worse_is_published_with_the_comparison_on_its_card() {
     let made = world.run(Tiny::new(false)).expect("it ends");
 
     let found = made.comparison.as_ref().expect("it was judged");
-    assert!(
-        made.published && found.verdict == Verdict::NotWorse,
-        "{found:?}"
-    );
+    assert!(made.published && found.verdict == Verdict::NotWorse, "{found:?}");
     assert_eq!((found.repeats, found.images, found.patients), (3, 12, 12));
     assert!(found.difference.low <= found.difference.high);
     assert_eq!(found.after_repeats.len(), 3);
@@ -28,10 +25,7 @@ fn a_backbone_that_is_not_worse_is_published_with_the_comparison_on_its_card() {
     let curve = world.host.curve("probe_auroc");
     assert!(curve.keys().eq(&[0, 2, 4]), "{curve:?}");
     let text = card(&made);
-    assert!(
-        text.contains("| difference |") && text.contains("Verdict: not worse"),
-        "{text}"
-    );
+    assert!(text.contains("| difference |") && text.contains("Verdict: not worse"), "{text}");
 }
 
 #[test]
@@ -49,11 +43,7 @@ fn a_backbone_that_became_worse_stays_a_candidate() {
     assert_eq!(found.verdict, Verdict::Worse, "{found:?}");
     assert!(found.difference.value < -0.2, "{found:?}");
     assert!(!made.published);
-    assert!(
-        made.notices[0].contains("did not pass"),
-        "{:?}",
-        made.notices
-    );
+    assert!(made.notices[0].contains("did not pass"), "{:?}", made.notices);
     assert!(card(&made).contains("Verdict: worse"));
 }
 
@@ -62,40 +52,22 @@ fn test_images_of_the_gate_and_of_the_version_are_never_shown() {
     let mut world = World::of(8);
     world.gate(8, 12);
     let judge = world.job.gate.as_ref().expect("a gate");
-    let test = judge
-        .examples
-        .iter()
-        .filter(|image| image.split == Split::Test);
+    let test = judge.examples.iter().filter(|image| image.split == Split::Test);
     let leaked: Vec<_> = test.take(3).cloned().collect();
-    let learnt = judge
-        .examples
-        .iter()
-        .find(|image| image.split == Split::Train)
-        .cloned();
+    let learnt = judge.examples.iter().find(|image| image.split == Split::Train).cloned();
     // Of another split here, but the same files; a training image of the gate may be learnt from.
-    world
-        .job
-        .pictures
-        .extend(
-            leaked
-                .into_iter()
-                .chain(learnt)
-                .map(|image| lvmed::training::Example {
-                    split: Split::Train,
-                    ..image
-                }),
-        );
+    world.job.pictures.extend(
+        leaked
+            .into_iter()
+            .chain(learnt)
+            .map(|image| lvmed::training::Example { split: Split::Train, ..image }),
+    );
     world.job.pictures[0].split = Split::Test;
     world.learning().batch_size = 12;
 
-    let refused = world
-        .run(Tiny::new(false))
-        .expect_err("eight images are left");
+    let refused = world.run(Tiny::new(false)).expect_err("eight images are left");
 
-    assert!(
-        matches!(refused, TrainingError::TooFewToPretrain { images: 8, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, TrainingError::TooFewToPretrain { images: 8, .. }), "{refused}");
     world.learning().batch_size = 4;
     let made = world.run(Tiny::new(false)).expect("it ends");
     let text = card(&made);
@@ -124,17 +96,10 @@ fn a_gate_that_can_tell_nothing_is_refused_before_the_first_step() {
     let mut world = World::of(8);
     world.gate(8, 12);
     let judge = world.job.gate.as_mut().expect("a gate");
-    judge
-        .examples
-        .retain(|image| image.split == Split::Train || image.label == 0);
+    judge.examples.retain(|image| image.split == Split::Train || image.label == 0);
 
-    let refused = world
-        .run(Tiny::new(false))
-        .expect_err("one class is not told from another");
+    let refused = world.run(Tiny::new(false)).expect_err("one class is not told from another");
 
-    assert!(
-        matches!(refused, TrainingError::CannotCompare { images: 6 }),
-        "{refused}"
-    );
+    assert!(matches!(refused, TrainingError::CannotCompare { images: 6 }), "{refused}");
     assert!(world.host.curve("loss").is_empty());
 }

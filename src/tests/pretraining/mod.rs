@@ -31,10 +31,7 @@ fn an_interrupted_run_makes_the_weights_of_the_uninterrupted_one_on_any_threads(
     for stop in 1..3 {
         world.host.stop_after(stop, Stop::HandedBack);
         let stopped = world.run(Tiny::new(true));
-        assert!(matches!(
-            stopped,
-            Err(TrainingError::Stopped(Stop::HandedBack))
-        ));
+        assert!(matches!(stopped, Err(TrainingError::Stopped(Stop::HandedBack))));
     }
     world.host.go_on();
     world.job.threads = 3;
@@ -57,40 +54,21 @@ fn what_is_published_has_the_released_names_and_its_parents_licence() {
     let expected = weights::expected(world.job.architecture);
     let names: BTreeSet<&String> = tensors.keys().collect();
     assert_eq!(names, expected.keys().collect());
-    assert!(
-        expected
-            .iter()
-            .all(|(name, shape)| tensors[name].dims() == shape)
-    );
+    assert!(expected.iter().all(|(name, shape)| tensors[name].dims() == shape));
     assert!(made.tensors.keys().eq(tensors.keys()));
-    let Start::Backbone {
-        weights: before, ..
-    } = &world.job.start
-    else {
-        panic!("a parent")
-    };
+    let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
     let before = weights::load(before).expect("weights");
     let values = |tensor: &candle_core::Tensor| {
-        tensor
-            .flatten_all()
-            .and_then(|flat| flat.to_vec1::<f32>())
-            .expect("values")
+        tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values")
     };
-    let still: Vec<&String> = before
-        .keys()
-        .filter(|name| values(&before[*name]) == values(&tensors[*name]))
-        .collect();
+    let still: Vec<&String> =
+        before.keys().filter(|name| values(&before[*name]) == values(&tensors[*name])).collect();
     assert!(still.is_empty(), "training left {still:?} as they were");
     assert!(made.parity.max_relative_difference <= made.parity.bound);
     assert!(!made.published && made.comparison.is_none());
     let card = card(&made);
-    for part in [
-        "For research alone",
-        "*parent*",
-        "stays a candidate",
-        "| loss |",
-        "Gate\n\nNone",
-    ] {
+    for part in ["For research alone", "*parent*", "stays a candidate", "| loss |", "Gate\n\nNone"]
+    {
         assert!(card.contains(part), "{part:?} is not in {card}");
     }
 }
@@ -105,10 +83,7 @@ fn curves_have_a_point_each_step_and_the_rate_is_halved_as_asked() {
     let rates: Vec<f64> = world.host.curve("learning_rate").into_values().collect();
     assert_eq!(rates, [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4]);
     for name in ["loss", "images_per_second", "part"] {
-        assert!(
-            world.host.curve(name).keys().eq(&[1, 2, 3, 4, 5, 6]),
-            "{name}"
-        );
+        assert!(world.host.curve(name).keys().eq(&[1, 2, 3, 4, 5, 6]), "{name}");
     }
 }
 
@@ -119,10 +94,7 @@ fn a_cancelled_run_stops_between_two_steps_and_a_full_hour_at_its_end() {
 
     let stopped = world.run(Tiny::new(false));
 
-    assert!(matches!(
-        stopped,
-        Err(TrainingError::Stopped(Stop::Cancelled))
-    ));
+    assert!(matches!(stopped, Err(TrainingError::Stopped(Stop::Cancelled))));
     assert_eq!(world.host.curve("loss").len(), 1);
     world.host.forget();
     world.learning().epochs = 10_000;
@@ -153,10 +125,7 @@ fn every_objective_learns_on_the_loop_and_resumes_with_what_it_remembers() {
 
         let parts = world.pretrain().expect("it ends");
 
-        assert!(
-            file(&whole, "model.safetensors") == file(&parts, "model.safetensors"),
-            "{text}"
-        );
+        assert!(file(&whole, "model.safetensors") == file(&parts, "model.safetensors"), "{text}");
         assert_eq!(card(&whole), card(&parts), "{text}");
     }
 }
@@ -166,12 +135,7 @@ fn the_newest_matched_pair_is_shown_with_its_views() {
     let mut world = World::of(16);
     world.learning().epochs = 1;
     world.learning().batch_size = 8;
-    let matching = Matching {
-        nodes: 4,
-        neighbours: 2,
-        channels: 16,
-        ..Matching::default()
-    };
+    let matching = Matching { nodes: 4, neighbours: 2, channels: 16, ..Matching::default() };
 
     world.run(GraphMatching::new(matching)).expect("it ends");
 

@@ -51,11 +51,7 @@ impl World {
         let pictures = (0..images)
             .map(|number| host.keep(png(number as usize % 2, number, 48), number, Split::Train))
             .collect();
-        let compute = Compute {
-            onnx_runtime: None,
-            device: On::Cpu,
-            threads: 2,
-        };
+        let compute = Compute { onnx_runtime: None, device: On::Cpu, threads: 2 };
         let parent = Box::new(parent(preprocessing.clone()));
         let job = Job {
             run: RunId::new(),
@@ -71,10 +67,7 @@ impl World {
             dataset: name("sides"),
             version: version(),
             pictures,
-            start: Start::Backbone {
-                parent,
-                weights: path,
-            },
+            start: Start::Backbone { parent, weights: path },
             preprocessing,
             architecture: ARCHITECTURE,
             gate: None,
@@ -85,11 +78,7 @@ impl World {
             memory_bytes: u64::MAX,
             calibration: None,
         };
-        Self {
-            job,
-            host,
-            _folder: folder,
-        }
+        Self { job, host, _folder: folder }
     }
 
     /// Names labelled images of two classes, `test` of them to be judged by.
@@ -108,11 +97,7 @@ impl World {
             repeats: 3,
             every: None,
         });
-        self.job.gate = Some(Judge {
-            version: version(),
-            dataset: name("labelled"),
-            examples,
-        });
+        self.job.gate = Some(Judge { version: version(), dataset: name("labelled"), examples });
     }
 
     pub(super) fn learning(&mut self) -> &mut Learning {
@@ -146,12 +131,7 @@ fn spec() -> Pretrain {
         name: None,
         objective: lvmed::domain::pretrain::Objective::default(),
         views: Views::default(),
-        learning: Learning {
-            epochs: 2,
-            batch_size: 4,
-            learning_rate: 1e-3,
-            ..Learning::default()
-        },
+        learning: Learning { epochs: 2, batch_size: 4, learning_rate: 1e-3, ..Learning::default() },
         gate: None,
     }
 }
@@ -189,10 +169,7 @@ fn parent(preprocessing: Preprocessing) -> Backbone {
         source_url: "https://example.org/weights".to_owned(),
         license: "For research alone".to_owned(),
         notices: vec![],
-        parity: Parity {
-            max_relative_difference: 0.0,
-            bound: 1e-3,
-        },
+        parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
         origin: Origin::default(),
         created_at: OffsetDateTime::UNIX_EPOCH,
     }
@@ -200,11 +177,7 @@ fn parent(preprocessing: Preprocessing) -> Backbone {
 
 /// A published file.
 pub(super) fn file(made: &Pretrained, name: &str) -> Vec<u8> {
-    let found = made
-        .files
-        .iter()
-        .find(|file| file.name == name)
-        .expect("it is made");
+    let found = made.files.iter().find(|file| file.name == name).expect("it is made");
     found.bytes.to_vec()
 }
 
@@ -277,10 +250,7 @@ impl Memory {
 
 impl Host for Memory {
     fn original(&self, blob: &Sha256) -> Result<Bytes, HostError> {
-        self.originals
-            .get(blob)
-            .cloned()
-            .ok_or_else(|| "no such original".into())
+        self.originals.get(blob).cloned().ok_or_else(|| "no such original".into())
     }
 
     fn cached_features(&self, _: &[Sha256]) -> Result<CachedFeatures, HostError> {
@@ -310,10 +280,7 @@ impl Host for Memory {
 
     fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError> {
         self.kept(|kept| {
-            kept.curves
-                .entry(name.to_owned())
-                .or_default()
-                .insert(step, value);
+            kept.curves.entry(name.to_owned()).or_default().insert(step, value);
             if name == "loss"
                 && let Some((left, _)) = &mut kept.left
             {
@@ -333,11 +300,7 @@ impl Host for Memory {
     }
 
     fn stop(&self) -> Option<Stop> {
-        self.kept(|kept| {
-            kept.left
-                .filter(|(left, _)| *left == 0)
-                .map(|(_, stop)| stop)
-        })
+        self.kept(|kept| kept.left.filter(|(left, _)| *left == 0).map(|(_, stop)| stop))
     }
 }
 
@@ -351,10 +314,7 @@ pub(super) struct Tiny {
 impl Tiny {
     pub(super) fn new(has_teacher: bool) -> Self {
         let centre = Tensor::zeros((1, 8), candle_core::DType::F32, &Device::Cpu);
-        Self {
-            has_teacher,
-            centre: centre.expect("a tensor"),
-        }
+        Self { has_teacher, centre: centre.expect("a tensor") }
     }
 }
 
@@ -393,10 +353,7 @@ impl Objective for Tiny {
         for view in &shown.views[2..] {
             loss = (loss + (view.features.feature_map.sqr()?.mean_all()? * 0.01)?)?;
         }
-        Ok(Scored {
-            loss,
-            series: vec![("part", f64::from(moment.part))],
-        })
+        Ok(Scored { loss, series: vec![("part", f64::from(moment.part))] })
     }
 
     fn state(&self) -> Result<Tensors, TrainingError> {
@@ -435,9 +392,6 @@ impl Objective for Push {
         _: Moment,
     ) -> Result<Scored, TrainingError> {
         let mean = shown.views[0].features.embedding.mean_all()?;
-        Ok(Scored {
-            loss: (mean * self.0)?,
-            series: vec![],
-        })
+        Ok(Scored { loss: (mean * self.0)?, series: vec![] })
     }
 }
