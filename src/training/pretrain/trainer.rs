@@ -12,7 +12,7 @@ use super::job::Job;
 use super::look::picture;
 use super::network::{Student, Teacher};
 use super::state::{Position, State};
-use crate::domain::pretrain::{Learning, Pace};
+use crate::domain::pretrain::Learning;
 use crate::nn::optim::{Groups, Optimiser, Schedule, clip_norm};
 use crate::nn::{Gradients, Tensors};
 use crate::training::checkpoint::Ended;
@@ -20,7 +20,7 @@ use crate::training::data::{Loader, Place, Prefetch};
 use crate::training::error::TrainingError;
 use crate::training::host::{Host, Stop};
 use crate::training::objective::{Moment, Objective, Shown};
-use crate::training::rate::settings;
+use crate::training::rate::{pace, settings};
 use crate::training::reporter::{At, Reporter, Stage};
 
 /// A checkpoint at the end of an epoch may take this share of the time since the one before it.
@@ -30,6 +30,9 @@ const PICTURES_APART: Duration = Duration::from_secs(10);
 /// The time after which a long epoch shows another one before its end.
 const PICTURE_EVERY: Duration = Duration::from_mins(1);
 
+/// The newest point of each curve.
+type Curves = Vec<(&'static str, f64)>;
+
 /// The world of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
@@ -38,9 +41,6 @@ pub(super) struct Scene<'a> {
     pub(super) reporter: &'a Reporter<'a>,
     pub(super) gate: Option<&'a Gate<'a>>,
 }
-
-/// Points of curves: name and value.
-type Curves = Vec<(&'static str, f64)>;
 
 /// A run in training.
 pub(super) struct Trainer<'a> {
@@ -63,18 +63,6 @@ pub(super) struct Trainer<'a> {
     saved: (Instant, Duration),
     /// When a matched pair was last shown.
     shown: Option<Instant>,
-}
-
-/// How the learning rate goes over `steps` steps: halved after equal parts of them, as often as is
-/// asked, or along a cosine.
-fn schedule(learning: &Learning, steps: u64) -> Schedule {
-    match learning.schedule {
-        Pace::Halving => {
-            let parts = u64::from(learning.halvings) + 1;
-            Schedule::Step { every: steps.div_ceil(parts), factor: 0.5 }
-        }
-        Pace::Cosine => Schedule::Cosine { warmup: learning.warmup },
-    }
 }
 
 impl<'a> Trainer<'a> {
@@ -104,7 +92,7 @@ impl<'a> Trainer<'a> {
             teacher,
             objective,
             optimiser: Optimiser::new(rule, Groups::uniform()),
-            schedule: schedule(learning, steps),
+            schedule: pace(learning, steps),
             in_epoch,
             steps,
             position: Position::default(),
@@ -378,25 +366,4 @@ impl<'a> Trainer<'a> {
 
 fn scalar(loss: &Tensor) -> candle_core::Result<f64> {
     loss.to_dtype(DType::F64)?.to_scalar::<f64>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Learning, Pace, schedule};
-
-    #[test]
-    fn the_rate_is_halved_so_often_after_equal_parts() {
-        let learning = Learning { halvings: 4, ..Learning::default() };
-        let rates: Vec<f64> =
-            (0..100).map(|step| schedule(&learning, 100).rate(step, 100, 2e-3)).collect();
-
-        for (part, rates) in rates.chunks(20).enumerate() {
-            let expected = 2e-3 * 0.5_f64.powi(part as i32);
-            assert!(rates.iter().all(|rate| (rate - expected).abs() < 1e-15), "{part}: {rates:?}");
-        }
-        let never = Learning { halvings: 0, ..Learning::default() };
-        assert_eq!(schedule(&never, 7).rate(6, 7, 0.5), 0.5);
-        let cosine = Learning { schedule: Pace::Cosine, ..Learning::default() };
-        assert!(schedule(&cosine, 100).rate(99, 100, 1.0) < 1e-3);
-    }
 }
