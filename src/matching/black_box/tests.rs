@@ -39,7 +39,7 @@ fn run(
 ) -> Found {
     let problems = nodes.dim(0).expect("a shape");
     let (v, outcome) = settings
-        .assign(nodes, edges.map(|edges| edges.as_tensor()), vec![links.clone(); problems], noise)
+        .assign(nodes, edges.map(Var::as_tensor), vec![links.clone(); problems], noise)
         .expect("assigned");
     let loss = hamming(&v, Hamming::Sum, problems).expect("a loss");
     let grads = (&loss * settings.share).and_then(|loss| loss.backward()).expect("gradients");
