@@ -222,7 +222,6 @@ fn ablations_leave_their_part_out() {
         Matching { local: Local::None, ..noisy.clone() },
         Matching { alpha: 1.0, ..noisy.clone() },
         Matching { symmetric: false, ..noisy.clone() },
-        Matching { mode: Mode::Partial, ..noisy.clone() },
         Matching { implicit: true, ..noisy.clone() },
     ];
     let full = learn(&noisy, &[&one, &other], MOMENT);
@@ -236,6 +235,25 @@ fn ablations_leave_their_part_out() {
         );
         assert!(learnt.gradients.iter().flatten().all(|value| value.is_finite()), "{settings:?}");
     }
+}
+
+#[test]
+fn nodes_that_do_not_go_together_stay_alone_where_they_may() {
+    let value = |at: usize| 1.0 + 0.01 * ((at * 37 % 101) as f32 / 101.0);
+    let values: Vec<f32> = (0..12 * CHANNELS * 9).map(value).collect();
+    let opposite: Vec<f32> = values.iter().map(|value| -value).collect();
+    let (one, other) = (Seen::of(&values, 12, 3), Seen::of(&opposite, 12, 3));
+    // Every cosine is close to -1.
+    let alike = Matching { alpha: 1.0, edge_weight: 0.0, message_layers: 0, ..quiet() };
+
+    let free = learn(&Matching { mode: Mode::Partial, ..alike.clone() }, &[&one, &other], MOMENT);
+    let bound = learn(&alike, &[&one, &other], MOMENT);
+
+    assert_eq!(free.matched.partners, [None; 6]);
+    // A node that is alone is wrong once, and the step draws it to its partner.
+    assert_eq!(free.loss, 12.0);
+    assert_eq!(curve(&free, "zero_gradient_share"), 0.0);
+    assert!(bound.matched.partners.iter().all(Option::is_some));
 }
 
 #[test]
