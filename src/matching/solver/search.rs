@@ -10,6 +10,8 @@ use super::terms::Terms;
 const STALL_PER_NODE: usize = 4;
 /// The search ends when so many runs have reached the best objective, none a better one.
 const REACHED: usize = 5;
+/// But not before this many steps: agreement among few nodes comes cheap.
+const FEWEST_STEPS: usize = 600;
 
 /// A change of a labelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +77,10 @@ impl Search {
         start.clear();
         start.extend_from_slice(&self.best);
         let (mut left, mut reached, mut before) = (steps, 0, f64::NEG_INFINITY);
-        while left > 0 && self.best_value < enough && reached < REACHED {
+        while left > 0
+            && self.best_value < enough
+            && (reached < REACHED || steps - left < FEWEST_STEPS)
+        {
             self.place(terms, start.iter().copied());
             let (taken, highest) = self.run(terms, left, enough);
             left -= taken;
