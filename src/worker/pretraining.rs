@@ -21,9 +21,6 @@ use crate::store::{StoreError, backbones, versions};
 use crate::training::TrainingError;
 use crate::training::pretrain::{Job, Judge, Pretrained, Start, pretrain};
 
-/// The licence of a backbone that nothing was taken over for.
-const OWN: &str = "trained on this server from random weights; no licence of others applies";
-
 impl Worker {
     /// Looks up what a pretraining run names.
     pub(super) async fn pretraining(
@@ -143,7 +140,7 @@ impl Worker {
                 Some(parent) => parent.source_url.clone(),
                 None => format!("run {} of this server", run.id),
             },
-            license: parent.map_or_else(|| OWN.to_owned(), |parent| parent.license.clone()),
+            license: job.license().to_owned(),
             notices: made.notices,
             parity: made.parity,
             origin: Origin {

@@ -48,13 +48,17 @@ fn a_backbone_that_became_worse_stays_a_candidate() {
 }
 
 #[test]
-fn test_images_of_the_gate_and_of_the_version_are_never_shown() {
+fn test_images_and_patients_of_the_gate_and_the_versions_own_are_never_shown() {
     let mut world = World::of(8);
     world.gate(8, 12);
     let judge = world.job.gate.as_ref().expect("a gate");
     let test = judge.examples.iter().filter(|image| image.split == Split::Test);
-    let leaked: Vec<_> = test.take(3).cloned().collect();
+    let mut leaked: Vec<_> = test.take(3).cloned().collect();
     let learnt = judge.examples.iter().find(|image| image.split == Split::Train).cloned();
+    // Another picture of a patient who is tested.
+    let mut other = world.host.keep(crate::pictures::png(0, 900, 32), 900, Split::Train);
+    other.patient = leaked.swap_remove(2).patient;
+    leaked.push(other);
     // Of another split here, but the same files; a training image of the gate may be learnt from.
     world.job.pictures.extend(
         leaked
@@ -72,7 +76,7 @@ fn test_images_of_the_gate_and_of_the_version_are_never_shown() {
     let made = world.run(Tiny::new(false)).expect("it ends");
     let text = card(&made);
     assert!(text.contains("Shown were 8 images"), "{text}");
-    assert!(text.contains("1 image(s) of its test split and 3 that are test images of the gate"));
+    assert!(text.contains("1 image(s) of its test split were never shown, nor 3 of patients"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::job::{Job, Start};
-use super::publish::{Made, license};
+use super::publish::Made;
 use crate::domain::Sha256;
 use crate::domain::backbone::Parity;
 use crate::domain::evaluation::Estimate;
@@ -32,7 +32,7 @@ pub(super) fn card(job: &Job, facts: &Facts<'_>) -> String {
 }
 
 fn front(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {
-    let first_line = license(job).lines().next().unwrap_or_default();
+    let first_line = job.license().lines().next().unwrap_or_default();
     writeln!(text, "---\nlicense: other\nlicense_name: {}", serde_json::json!(first_line))?;
     writeln!(text, "pipeline_tag: image-feature-extraction\nlibrary_name: lvmed")?;
     writeln!(text, "tags: [medical]\n---\n\n# {}\n", plain(job.name.as_str()))?;
@@ -95,7 +95,7 @@ fn training(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "{} image(s) of its test split and {} that are test images of the gate were never shown.\n",
+        "{} image(s) of its test split were never shown, nor {} of patients that the check tests.\n",
         made.left_out.test, made.left_out.judged
     )?;
     writeln!(text, "| curve | last value |\n| --- | --- |")?;
@@ -170,5 +170,5 @@ fn origin(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {
         }
         Start::Random => writeln!(text, "There is no parent whose licence it could inherit:\n")?,
     }
-    license(job).lines().try_for_each(|line| writeln!(text, "> {}", plain(line)))
+    job.license().lines().try_for_each(|line| writeln!(text, "> {}", plain(line)))
 }

@@ -104,20 +104,32 @@ pub struct Pretrained {
 pub(super) struct LeftOut {
     /// Of the test split of their own version.
     pub(super) test: usize,
-    /// Of the same file as a test image of the gate.
+    /// Of the same file or the same patient as a test image of the gate.
     pub(super) judged: usize,
 }
 
 impl Job {
-    /// The pictures that are learnt from, and how many are not: those of a test split stay unseen.
+    /// The licence of the weights: the parent's.
+    pub fn license(&self) -> &str {
+        match &self.start {
+            Start::Backbone { parent, .. } => &parent.license,
+            Start::Random => {
+                "trained on this server from random weights; no licence of others applies"
+            }
+        }
+    }
+
+    /// The pictures that are learnt from, and how many are not: those of a test split stay unseen,
+    /// and so does whatever shows a patient whom the gate tests.
     pub(super) fn shown(&self) -> (Vec<&Example>, LeftOut) {
         let judges = self.gate.iter().flat_map(|judge| &judge.examples);
-        let judged: BTreeSet<Sha256> =
-            judges.filter(|image| image.split == Split::Test).map(|image| image.blob).collect();
+        let judges: Vec<&Example> = judges.filter(|image| image.split == Split::Test).collect();
+        let judged: BTreeSet<Sha256> = judges.iter().map(|image| image.blob).collect();
+        let patients: BTreeSet<&str> = judges.iter().map(|image| image.patient.as_str()).collect();
         let mut left_out = LeftOut::default();
         let mut shown = Vec::with_capacity(self.pictures.len());
         for picture in &self.pictures {
-            if judged.contains(&picture.blob) {
+            if judged.contains(&picture.blob) || patients.contains(picture.patient.as_str()) {
                 left_out.judged += 1;
             } else if picture.split == Split::Test {
                 left_out.test += 1;

@@ -61,20 +61,12 @@ pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError
     Ok(Pretrained { files, tensors, comparison, published, parity, notices })
 }
 
-/// The licence of the weights: the parent's.
-pub(super) fn license(job: &Job) -> &str {
-    match &job.start {
-        Start::Backbone { parent, .. } => &parent.license,
-        Start::Random => "trained on this server from random weights; no licence of others applies",
-    }
-}
-
 /// Text properties of the weight and graph files.
 fn metadata(job: &Job) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::from([
         ("architecture".to_owned(), job.architecture.to_string()),
         ("dataset_digest".to_owned(), job.version.digest.to_string()),
-        ("license".to_owned(), license(job).to_owned()),
+        ("license".to_owned(), job.license().to_owned()),
         ("objective".to_owned(), job.spec.objective.as_str().to_owned()),
         ("preprocessing".to_owned(), serde_json::json!(job.preprocessing).to_string()),
     ]);
@@ -110,7 +102,8 @@ fn notices(job: &Job, made: &Made) -> Vec<String> {
     let LeftOut { test, judged } = made.left_out;
     if judged > 0 {
         notices.push(format!(
-            "{judged} image(s) were left out of pretraining because they are test images of the gate."
+            "{judged} image(s) were left out of pretraining: they are test images of the check, or of the \
+             same patients."
         ));
     }
     if test > 0 {
