@@ -79,6 +79,11 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
             "outside",
         ),
         (json!({"views": {"size": 100}}), "/views/size", "multiple of 32"),
+        (
+            json!({"objective": {"kind": "simclr"}, "views": {"small_crops": 2}}),
+            "/views/small_crops",
+            "nothing of small crops",
+        ),
         (json!({"gate": {"dataset_version": nobody}}), "/gate/dataset_version", "there is no"),
         (json!({"gate": {"dataset_version": plain}}), "/gate/dataset_version", "has a label"),
         (json!({"gate": {"dataset_version": labelled, "repeats": 0}}), "/gate/repeats", "1 to 100"),

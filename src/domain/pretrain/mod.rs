@@ -69,6 +69,13 @@ impl Pretrain {
                     .to_owned();
             wrong.push(BadSetting::DoesNotFit { pointer: "/backbone".to_owned(), detail });
         }
+        if self.views.small_crops > 0 && !self.objective.sees_small_crops() {
+            let detail = format!(
+                "{} makes nothing of small crops; leave them out, or choose matching, vicregl or dino",
+                self.objective.as_str()
+            );
+            wrong.push(BadSetting::DoesNotFit { pointer: "/views/small_crops".to_owned(), detail });
+        }
         wrong.extend(self.objective.validate(self.learning.batch_size));
         wrong.extend(self.views.validate());
         wrong.extend(self.learning.validate());

@@ -42,6 +42,14 @@ impl Objective {
         }
     }
 
+    /// Whether small crops are part of the method.
+    pub fn sees_small_crops(&self) -> bool {
+        match self {
+            Self::Matching(_) | Self::Vicregl(_) | Self::Dino(_) => true,
+            Self::Simclr(_) | Self::BarlowTwins(_) | Self::MocoV2(_) => false,
+        }
+    }
+
     pub(super) fn validate(&self, batch_size: u32) -> Vec<BadSetting> {
         let channels = |hidden: u32, output: u32| {
             vec![

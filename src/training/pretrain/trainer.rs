@@ -63,6 +63,8 @@ pub(super) struct Trainer<'a> {
     saved: (Instant, Duration),
     /// When a matched pair was last shown.
     shown: Option<Instant>,
+    /// Whether a step has begun and not ended.
+    is_within_step: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -100,6 +102,7 @@ impl<'a> Trainer<'a> {
             begun: Instant::now(),
             saved: (Instant::now(), Duration::ZERO),
             shown: None,
+            is_within_step: false,
         })
     }
 
@@ -153,7 +156,9 @@ impl<'a> Trainer<'a> {
             }
             Ok(())
         });
-        if let Err(TrainingError::Stopped(Stop::HandedBack)) = &result {
+        if let Err(TrainingError::Stopped(Stop::HandedBack)) = &result
+            && !self.is_within_step
+        {
             self.save()?;
         }
         result
@@ -201,6 +206,9 @@ impl<'a> Trainer<'a> {
         let share = 1.0 / f64::from(parts);
         let (mut curves, mut sum) = (vec![("loss", 0.0)], Gradients::default());
         let mut newest = None;
+        // Statistics and what an objective remembers follow each part: a step left in the middle is
+        // done again from the checkpoint before it.
+        self.is_within_step = true;
         for part in 0..parts {
             let batch = batches.next().ok_or_else(|| {
                 candle_core::Error::Msg("the loader ended before its epochs".to_owned())
@@ -234,6 +242,7 @@ impl<'a> Trainer<'a> {
         }
         self.position.step += 1;
         self.position.batch += u64::from(parts);
+        self.is_within_step = false;
         let images = f64::from(parts) * f64::from(self.learning().batch_size);
         curves.push(("learning_rate", rate));
         curves.push(("images_per_second", images / begun.elapsed().as_secs_f64().max(1e-9)));
@@ -307,6 +316,10 @@ impl<'a> Trainer<'a> {
 
     /// Puts a point of a curve on record.
     fn tell(&mut self, name: &str, value: f64) -> Result<(), TrainingError> {
+        if !value.is_finite() {
+            // A bound that was not computed is no point of a curve.
+            return Ok(());
+        }
         self.scene.host.metric(name, self.position.step, value)?;
         self.position.latest.insert(name.to_owned(), value);
         Ok(())
