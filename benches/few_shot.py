@@ -70,8 +70,8 @@ class Case:
 
 
 CASES = [
-    Case("few-shot-probe", "probe", 1, 96, 20, 32, 1e-3),
-    Case("few-shot-full", "full", 1, 96, 3, 16, 1e-4),
+    Case("few-shot-probe", "probe", 5, 96, 20, 32, 1e-3),
+    Case("few-shot-full", "full", 5, 96, 3, 16, 1e-4),
 ]
 
 

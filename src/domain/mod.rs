@@ -16,6 +16,7 @@ pub mod role;
 pub mod run;
 pub mod split;
 pub mod training;
+pub mod word;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;

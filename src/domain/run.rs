@@ -10,21 +10,7 @@ use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId, VersionId};
 use super::pretrain::{Comparison, Pretrain};
 use super::training::{BadSetting, Training, outside};
-
-/// A word that is none of the allowed ones.
-#[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not a known {what}")]
-pub struct UnknownWord {
-    what: &'static str,
-    text: String,
-}
-
-impl UnknownWord {
-    /// `text` is not a `what`.
-    pub fn new(what: &'static str, text: &str) -> Self {
-        Self { what, text: text.chars().take(80).collect() }
-    }
-}
+pub use super::word::UnknownWord;
 
 /// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

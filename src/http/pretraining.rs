@@ -51,8 +51,22 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
     enough_images(&version, wanted)?;
     if let Some(judged) = &judged {
         has_labels(judged, "/gate/dataset_version")?;
+        can_judge(judged)?;
     }
     Ok(Asked { version, backbone })
+}
+
+/// A gate compares by test images of at least two classes.
+fn can_judge(version: &Version) -> Result<(), Problem> {
+    let classes = version.splits.get(&Split::Test).map_or(0, |counts| counts.classes.len());
+    if classes >= 2 {
+        return Ok(());
+    }
+    let detail = format!(
+        "the test images of this version are of {classes} class(es); a backbone is judged by those of \
+         two or more. Freeze a version whose test split has them"
+    );
+    Err(Problem::wrong("/gate/dataset_version", detail))
 }
 
 /// A batch needs as many images as it has places. Test images are not shown.

@@ -96,6 +96,23 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
         let problem = server.refused(request, INVALID, &[told]).await;
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem:#}");
     }
+    let one_sided = zip(&[
+        ("left/0.png".to_owned(), png(0, 0, 32)),
+        ("left/1.png".to_owned(), png(0, 1, 32)),
+        ("right/2.png".to_owned(), png(1, 2, 32)),
+        (
+            "labels.csv".to_owned(),
+            b"file,label,split\nleft/0.png,left,train\nleft/1.png,left,test\n\
+              right/2.png,right,train\n"
+                .to_vec(),
+        ),
+    ]);
+    let one_sided = server.freeze(&server.dataset("one-sided", one_sided).await).await;
+    let mut gated = recipe.clone();
+    gated["gate"] = json!({"dataset_version": one_sided});
+    let request = server.request(Method::POST, "/api/v1/runs").json(&gated);
+    let problem = server.refused(request, INVALID, &["1 class(es)"]).await;
+    assert_eq!(problem["errors"][0]["pointer"], "/gate/dataset_version");
     let unknown = json!({"kind": "pretrain", "dataset_version": plain, "backbone": backbone,
                          "objective": {"kind": "guesswork"}});
     let request = server.request(Method::POST, "/api/v1/runs").json(&unknown);
