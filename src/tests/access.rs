@@ -35,7 +35,9 @@ const RULES: &[(&str, &str, Access)] = &[
     ("get", "/api/v1/backbones", Access::Viewer),
     ("post", "/api/v1/backbones", Access::Admin),
     ("get", "/api/v1/backbones/{id}", Access::Viewer),
+    ("patch", "/api/v1/backbones/{id}", Access::Trainer),
     ("delete", "/api/v1/backbones/{id}", Access::Admin),
+    ("get", "/api/v1/backbones/{id}/artifacts/{name}", Access::Viewer),
     ("post", "/api/v1/backbones/{id}/embed", Access::Viewer),
     ("get", "/api/v1/datasets", Access::Viewer),
     ("post", "/api/v1/datasets", Access::Trainer),
@@ -61,6 +63,7 @@ const RULES: &[(&str, &str, Access)] = &[
     ("get", "/api/v1/runs/{id}/events", Access::Viewer),
     ("get", "/api/v1/runs/{id}/curves", Access::Viewer),
     ("get", "/api/v1/runs/{id}/predictions", Access::Viewer),
+    ("get", "/api/v1/runs/{id}/matching", Access::Viewer),
     ("get", "/api/v1/models", Access::Viewer),
     ("get", "/api/v1/models/{id}", Access::Viewer),
     ("delete", "/api/v1/models/{id}", Access::Trainer),
@@ -86,7 +89,8 @@ fn ask(server: &Server, method: &str, path: &str, key: Option<&str>) -> RequestB
     let path = path.replace("{id}", NOBODY).replace("{name}", "model.onnx");
     let method: Method = method.to_uppercase().parse().expect("a method");
     let request = server.request(method.clone(), &path);
-    let request = if method == Method::POST { request.body("nothing") } else { request };
+    let sends = method == Method::POST || method == Method::PATCH;
+    let request = if sends { request.body("nothing") } else { request };
     match key {
         Some(key) => request.bearer_auth(key),
         None => request,

@@ -123,6 +123,33 @@ async fn predict(browser: &Browser, folder: &Path) {
     browser.screenshot("08-model-predicted").await;
 }
 
+/// Adapts a backbone to a dataset, and looks at what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backbone_is_adapted_judged_and_its_matching_shown() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start();
+    let backbone = server.random_backbone("resnet18", 64).await;
+    let version = server.freeze(&server.dataset("Sides", two_classes(24, 64)).await).await;
+    let backbone = backbone["id"].as_str().expect("an id");
+
+    let place = format!("#/runs?kind=pretrain&version={version}&backbone={backbone}");
+    browser.open(&server.address, &place).await;
+    browser.see("start-pretrain").await;
+    browser.set("learning-epochs", "1").await;
+    browser.screenshot("30-start-pretraining").await;
+    browser.click("start-pretrain").await;
+    browser.wait_for_text("run-status", "succeeded").await;
+
+    browser.wait_for_text("matching-accuracy", "were matched with themselves").await;
+    browser.see("comparison").await;
+    browser.screenshot("31-pretraining-finished").await;
+    browser.click("backbone-link").await;
+    browser.wait_for_page_text("card.md").await;
+    browser.screenshot("32-pretrained-backbone").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_said_on_the_page() {
     let Some(browser) = Browser::start().await else { return };

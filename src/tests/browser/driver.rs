@@ -110,6 +110,18 @@ impl Browser {
         self.see(id).await.send_keys(text).await.expect("the field takes text");
     }
 
+    /// Puts another value into a field that has one.
+    pub(super) async fn set(&self, id: &str, value: &str) {
+        self.see(id).await;
+        let script = format!(
+            "const field = document.querySelector('{}');
+             Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, {value:?});
+             field.dispatchEvent(new Event('input', {{ bubbles: true }}));",
+            selector(id)
+        );
+        self.execute(&script).await;
+    }
+
     /// Gives a file to a file input, which may be hidden.
     pub(super) async fn choose_file(&self, id: &str, file: &Path) {
         self.wait(id, async || {
