@@ -114,7 +114,7 @@ impl Worker {
     pub(super) async fn compute<T: Send + 'static>(
         &self,
         run: &Claimed,
-        extractor: Extractor,
+        extractor: Option<Extractor>,
         control: &Arc<Control>,
         work: impl FnOnce(&StoreHost<'_>) -> Result<T, TrainingError> + Send + 'static,
     ) -> Result<T, TrainingError> {
@@ -141,10 +141,10 @@ impl Worker {
     ) -> Result<Product, TrainingError> {
         let recorded =
             self.recorded(run).await.map_err(|error| TrainingError::Host(error.into()))?;
-        let extractor = Extractor {
+        let extractor = Some(Extractor {
             backbone: job.backbone.weights_sha256,
             preprocessing: job.backbone.preprocessing.digest(),
-        };
+        });
         let (job, spec) = (Arc::clone(job), run.spec.clone());
         let work = move |host: &StoreHost<'_>| match (&spec, recorded) {
             (Spec::Replay(replay), Some(recorded)) => {

@@ -53,7 +53,8 @@ fn code(stop: Stop) -> u8 {
 pub(super) struct StoreHost<'a> {
     pub(super) store: &'a Store,
     pub(super) run: &'a Claimed,
-    pub(super) extractor: Extractor,
+    /// Whose features are cached, where any are.
+    pub(super) extractor: Option<Extractor>,
     pub(super) control: &'a Control,
     pub(super) runtime: Handle,
 }
@@ -98,11 +99,13 @@ impl Host for StoreHost<'_> {
     }
 
     fn cached_features(&self, blobs: &[Sha256]) -> Result<CachedFeatures, HostError> {
-        self.wait(|| features::get(&self.store.pool, &self.extractor, blobs))
+        let Some(extractor) = &self.extractor else { return Ok(CachedFeatures::new()) };
+        self.wait(|| features::get(&self.store.pool, extractor, blobs))
     }
 
     fn cache_features(&self, vectors: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
-        self.wait(|| features::put(&self.store.pool, &self.extractor, vectors))
+        let Some(extractor) = &self.extractor else { return Ok(()) };
+        self.wait(|| features::put(&self.store.pool, extractor, vectors))
     }
 
     fn checkpoint(&self) -> Result<Option<Bytes>, HostError> {

@@ -12,10 +12,9 @@ use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::model::Artifact;
 use crate::domain::name::Name;
 use crate::domain::pretrain::Pretrain;
-use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing};
 use crate::estimate;
 use crate::import;
-use crate::store::features::Extractor;
 use crate::store::queue::Claimed;
 use crate::store::{StoreError, backbones, versions};
 use crate::training::TrainingError;
@@ -88,20 +87,16 @@ impl Worker {
         measured.inspect_err(|error| tracing::warn!(%error, "training goes on without")).ok()
     }
 
+    /// Runs the training on threads of its own.
     pub(super) async fn pretrain(
         &self,
         run: &Claimed,
         job: &Arc<Job>,
         control: &Arc<Control>,
     ) -> Result<Pretrained, TrainingError> {
-        let start = match &job.start {
-            Start::Backbone { parent, .. } => parent.weights_sha256,
-            // Nobody else has these weights, so that nothing is cached for them.
-            Start::Random => Sha256::of(run.id.to_string().as_bytes()),
-        };
-        let extractor = Extractor { backbone: start, preprocessing: job.preprocessing.digest() };
         let job = Arc::clone(job);
-        self.compute(run, extractor, control, move |host| pretrain(&job, host)).await
+        // Its features are those of weights in motion: none are cached.
+        self.compute(run, None, control, move |host| pretrain(&job, host)).await
     }
 
     /// Stores the files of a pretrained backbone, records it, and finishes its run.
@@ -113,13 +108,13 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let parameters = import::trained(&made.tensors);
         let artifacts = self.keep(made.files).await?;
-        let named = |name: &str| artifacts.iter().find(|artifact| artifact.name == name);
-        let digest = |file: Option<&Artifact>| {
-            // Files that are not there have the digest of nothing, which no blob has.
-            file.map_or_else(|| Sha256::of(&[]), |file| file.sha256)
+        let named = |name: &str| {
+            let found = artifacts.iter().find(|artifact| artifact.name == name);
+            found.ok_or_else(|| std::io::Error::other(format!("pretraining made no {name}")))
         };
-        let weights = named("model.safetensors");
-        let (weights_sha256, onnx_sha256) = (digest(weights), digest(named("model.onnx")));
+        let Artifact { sha256: weights_sha256, size_bytes: weights_size_bytes, .. } =
+            *named("model.safetensors")?;
+        let onnx_sha256 = named("model.onnx")?.sha256;
         let parent = match &job.start {
             Start::Backbone { parent, .. } => Some(parent.as_ref()),
             Start::Random => None,
@@ -133,7 +128,7 @@ impl Worker {
             embedding_size: job.architecture.embedding_size() as u32,
             parameters,
             weights_sha256,
-            weights_size_bytes: weights.map_or(0, |file| file.size_bytes),
+            weights_size_bytes,
             onnx_sha256,
             source_sha256: weights_sha256,
             source_url: match parent {
