@@ -1,9 +1,10 @@
 //! Matching solvers against public heuristics: quality and time on the same instances, in turn, each
-//! on one thread.
+//! on one thread; then the share that matching has of a pretraining step.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod instances;
+mod overhead;
 mod peer;
 mod report;
 
@@ -35,7 +36,11 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         report.print();
         reports.push(report);
     }
-    for line in report::lines(&reports) {
+    let mut lines = report::lines(&reports);
+    if wanted.is_none_or(|wanted| overhead::NAME.contains(wanted.as_str())) {
+        lines.extend(overhead::measure()?);
+    }
+    for line in lines {
         println!("{line}");
     }
     Ok(())
