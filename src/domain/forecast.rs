@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Architecture;
-use super::pretrain::Pretrain;
 use super::run::{Finetune, Method};
-use super::training::{Optimiser, Statistics, Training, has_batch_norm};
+use super::training::{Optimiser, Statistics, Training};
 
 /// What decides the cost of a step: equal requests cost the same on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,27 +51,6 @@ impl Trial {
             batch_statistics: training.uses_batch_statistics(images),
             averages: training.ema_decay > 0.0,
             augments: recipe.method == Method::Last && training.varies(),
-            threads,
-        }
-    }
-
-    /// The trial of a step that trains all of a network, without a head: pretraining's share of the
-    /// backbone.
-    pub fn of_pretraining(
-        recipe: &Pretrain,
-        (architecture, size): (Architecture, u32),
-        threads: usize,
-    ) -> Self {
-        Self {
-            architecture,
-            size,
-            method: Method::Full,
-            stages: 0,
-            rank: 0,
-            optimiser: recipe.learning.optimiser,
-            batch_statistics: has_batch_norm(architecture) && !recipe.learning.frozen_statistics,
-            averages: false,
-            augments: false,
             threads,
         }
     }

@@ -6,6 +6,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use super::problem::{Code, Problem, Violation};
 use crate::domain::forecast::TooLarge;
 use crate::domain::name::BadName;
+use crate::domain::pretrain::BatchTooLarge;
 use crate::domain::split::SplitError;
 use crate::domain::training::BadSetting;
 use crate::imaging::{ImagingError, UploadError};
@@ -87,6 +88,12 @@ impl From<Vec<BadSetting>> for Problem {
         Self::invalid(
             errors.iter().map(|error| Violation::new(error.pointer(), error.to_string())).collect(),
         )
+    }
+}
+
+impl From<BatchTooLarge> for Problem {
+    fn from(error: BatchTooLarge) -> Self {
+        Self::wrong("/learning/batch_size", error.to_string())
     }
 }
 

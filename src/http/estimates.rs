@@ -2,16 +2,17 @@
 
 use axum::extract::State;
 
-use super::App;
 use super::answer::Json;
 use super::caller::AsTrainer;
 use super::documented::{BadJson, Guarded};
 use super::extract::JsonBody;
 use super::problem::Problem;
 use super::recipes::{self, Asked};
-use crate::domain::forecast::{Forecast, TooLarge, forecast};
+use super::{App, pretraining};
+use crate::domain::forecast::{Forecast, Trial, forecast};
+use crate::domain::pretrain::Pretrain;
 use crate::domain::run::{Finetune, Method, Spec};
-use crate::estimate::memory;
+use crate::estimate::{CannotMeasure, memory};
 
 /// Estimates the time and the memory of a run without queueing it, from a few training steps that
 /// are measured on this machine once for each kind of step. A run that cannot fit into the memory is
@@ -25,20 +26,44 @@ pub async fn create(
     _: AsTrainer,
     JsonBody(spec): JsonBody<Spec>,
 ) -> Result<Json<Forecast>, Problem> {
-    let wanted = recipes::finetune(spec)?;
-    let asked = recipes::check(&app, &wanted).await?;
-    let measured = measured(&app, &wanted, &asked).await;
-    let found = measured.map_err(|error| Problem::unavailable("the estimate", error))?;
-    Ok(Json(found?))
+    let measured = match spec {
+        Spec::Pretrain(wanted) => {
+            let asked = pretraining::check(&app, &wanted).await?;
+            of_pretraining(&app, &wanted, &asked).await
+        }
+        Spec::Finetune(_) | Spec::Replay(_) => {
+            let wanted = recipes::finetune(spec)?;
+            let asked = recipes::check(&app, &wanted).await?;
+            of_finetuning(&app, &wanted, &asked).await
+        }
+    };
+    measured.map_err(|error| Problem::unavailable("the estimate", error))?.map(Json)
 }
 
-/// Refuses what cannot fit. What cannot be measured is let through: its worker sees to it.
+/// Refuses fine-tuning that cannot fit.
 pub(super) async fn fits(app: &App, wanted: &Finetune, asked: &Asked) -> Result<(), Problem> {
     if wanted.method == Method::Probe {
         return Ok(());
     }
-    match measured(app, wanted, asked).await {
-        Ok(found) => found.map(|_| ()).map_err(Problem::from),
+    refuse(of_finetuning(app, wanted, asked).await)
+}
+
+/// Refuses pretraining that cannot fit.
+pub(super) async fn pretraining_fits(
+    app: &App,
+    wanted: &Pretrain,
+    asked: &pretraining::Asked,
+) -> Result<(), Problem> {
+    refuse(of_pretraining(app, wanted, asked).await)
+}
+
+/// What a run will take or why it cannot run, unless that could not be measured.
+type Measured = Result<Result<Forecast, Problem>, CannotMeasure>;
+
+/// What cannot be measured is let through: its worker sees to it.
+fn refuse(measured: Measured) -> Result<(), Problem> {
+    match measured {
+        Ok(found) => found.map(|_| ()),
         Err(error) => {
             tracing::warn!(%error, "a run is queued without an estimate");
             Ok(())
@@ -46,13 +71,19 @@ pub(super) async fn fits(app: &App, wanted: &Finetune, asked: &Asked) -> Result<
     }
 }
 
-async fn measured(
-    app: &App,
-    wanted: &Finetune,
-    asked: &Asked,
-) -> Result<Result<Forecast, TooLarge>, crate::estimate::CannotMeasure> {
+async fn of_finetuning(app: &App, wanted: &Finetune, asked: &Asked) -> Measured {
     let trial = asked.trial(wanted, app.threads);
-    let calibration = app.estimator.calibration(&trial).await?;
+    let step = app.estimator.calibration(&trial).await?;
     let available = memory::budget(app.limits.training_memory_bytes);
-    Ok(forecast(wanted, &trial, &calibration, asked.amounts(wanted), available))
+    let found = forecast(wanted, &trial, &step, asked.amounts(wanted), available);
+    Ok(found.map_err(Problem::from))
+}
+
+async fn of_pretraining(app: &App, wanted: &Pretrain, asked: &pretraining::Asked) -> Measured {
+    let network = asked.network;
+    let trial = Trial::of_pretraining(wanted, network, app.threads);
+    let step = app.estimator.calibration(&trial).await?;
+    let available = memory::budget(app.limits.training_memory_bytes);
+    let found = wanted.forecast(network, &step, asked.sights, (available, app.threads));
+    Ok(found.map_err(Problem::from))
 }

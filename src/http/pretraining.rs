@@ -4,7 +4,7 @@ use super::App;
 use super::problem::{Problem, Violation};
 use super::recipes::{has_labels, living};
 use crate::domain::dataset::Version;
-use crate::domain::pretrain::Pretrain;
+use crate::domain::pretrain::{Network, Pretrain, Sights};
 use crate::domain::run::Provenance;
 use crate::domain::{Backbone, Split, VersionId};
 use crate::store::backbones;
@@ -14,6 +14,10 @@ pub(super) struct Asked {
     version: Version,
     /// None from random weights.
     backbone: Option<Backbone>,
+    /// The network that learns, and the side of its input.
+    pub(super) network: Network,
+    /// The images that it handles.
+    pub(super) sights: Sights,
 }
 
 /// Looks up what a recipe names and checks that it can be followed.
@@ -48,12 +52,16 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
     let Some(version) = version.filter(|_| unknown.is_empty()) else {
         return Err(Problem::invalid(unknown));
     };
-    enough_images(&version, wanted)?;
+    let shown = enough_images(&version, wanted)?;
     if let Some(judged) = &judged {
         has_labels(judged, "/gate/dataset_version")?;
         can_judge(judged)?;
     }
-    Ok(Asked { version, backbone })
+    let network = wanted.network(backbone.as_ref());
+    let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));
+    let network = network.ok_or_else(|| Problem::wrong("/architecture", "there is no network"))?;
+    let judged = judged.as_ref().map_or(0, labelled_images);
+    Ok(Asked { version, backbone, network, sights: Sights { shown, judged } })
 }
 
 /// A gate compares by test images of at least two classes.
@@ -69,13 +77,22 @@ fn can_judge(version: &Version) -> Result<(), Problem> {
     Err(Problem::wrong("/gate/dataset_version", detail))
 }
 
-/// A batch needs as many images as it has places. Test images are not shown.
-fn enough_images(version: &Version, wanted: &Pretrain) -> Result<(), Problem> {
+/// Images that a gate's probe learns from or is judged by.
+fn labelled_images(version: &Version) -> u64 {
+    let judging = [Split::Train, Split::Test].into_iter();
+    judging
+        .filter_map(|split| version.splits.get(&split))
+        .map(|counts| counts.classes.values().sum::<u64>())
+        .sum()
+}
+
+/// A batch needs as many images as it has places; how many there are. Test images are not shown.
+fn enough_images(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
     let shown = version.splits.iter().filter(|(split, _)| **split != Split::Test);
     let images: u64 = shown.map(|(_, counts)| counts.images).sum();
     let batch = wanted.learning.batch_size;
     if images >= u64::from(batch) {
-        return Ok(());
+        return Ok(images);
     }
     let detail = format!(
         "the version has {images} images outside its test split, fewer than the {batch} of a batch; \

@@ -22,9 +22,7 @@ pub(super) fn finetune(spec: Spec) -> Result<Finetune, Problem> {
             wanted.fill_in();
             Ok(wanted)
         }
-        Spec::Pretrain(_) => {
-            Err(Problem::wrong("/kind", "estimates are there for fine-tuning runs only"))
-        }
+        Spec::Pretrain(_) => Err(Problem::wrong("/kind", "this is no fine-tuning run")),
         Spec::Replay(_) => Err(replay()),
     }
 }

@@ -67,6 +67,7 @@ pub async fn create(
         Spec::Pretrain(wanted) => {
             let asked = pretraining::check(&app, wanted).await?;
             room_in_queue(&app).await?;
+            estimates::pretraining_fits(&app, wanted, &asked).await?;
             (asked.provenance(), wanted.dataset_version, wanted.backbone)
         }
         Spec::Replay(_) => return Err(recipes::replay()),

@@ -1,7 +1,9 @@
 //! Pretraining objectives where they could go wrong: constant features, single images, checkpoints.
 
 use candle_core::{DType, Device, Tensor, Var};
-use lvmed::domain::pretrain::{Barlow, Dino, Moco, Objective, SimClr, Vicregl};
+use lvmed::domain::pretrain::{
+    Barlow, Convolution, Dino, Matching, Moco, Objective, SimClr, Vicregl,
+};
 use lvmed::nn::{Features, Params, Tensors};
 use lvmed::training::TrainingError;
 use lvmed::training::objective::{Crop, Moment, Scored, Shown, View, objective};
@@ -24,6 +26,24 @@ fn every_baseline() -> [Objective; 5] {
 
 fn moco() -> Moco {
     Moco { hidden: 12, output: 6, queue: 20, ..Moco::default() }
+}
+
+#[test]
+fn weights_and_teachers_are_as_many_as_forecasts_count_on() {
+    let first = Moment { seed: 1, step: 0, steps: 10, part: 0 };
+    let matching = [Convolution::Gcn, Convolution::GraphConv]
+        .map(|convolution| Objective::Matching(Matching { convolution, ..Matching::default() }));
+    for settings in every_baseline().into_iter().chain(matching) {
+        let built = objective(&settings, 50);
+
+        let tensors = built.initial(1, EMBEDDING, MAP).expect("parameters");
+
+        let matrices = tensors.values().filter(|tensor| tensor.rank() > 1);
+        let weights: usize = matrices.map(Tensor::elem_count).sum();
+        let counted = settings.weights(EMBEDDING as u64, MAP as u64);
+        assert_eq!(weights as u64, counted, "{}", settings.as_str());
+        assert_eq!(built.teacher_momentum(first).is_some(), settings.has_teacher());
+    }
 }
 
 /// What a batch is made of: views, what the teacher makes of them, and the leaves to differentiate by.

@@ -117,8 +117,6 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
                          "objective": {"kind": "guesswork"}});
     let request = server.request(Method::POST, "/api/v1/runs").json(&unknown);
     server.refused(request, INVALID, &["guesswork"]).await;
-    let request = server.request(Method::POST, "/api/v1/runs/estimate").json(&recipe);
-    server.refused(request, INVALID, &["fine-tuning runs only"]).await;
 
     let run = server.queue(&recipe).await;
     let again = server.request(Method::POST, &format!("/api/v1/runs/{run}/replay"));
@@ -126,6 +124,44 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
     server.refused(again.json(&json!({})), conflict, &["fine-tuning run"]).await;
     let pair = server.request(Method::GET, &format!("/api/v1/runs/{run}/matching"));
     server.refused(pair, MISSING, &["matched pair"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_queued() {
+    let memory = ("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "1500000000");
+    let server = Server::start_with(&[("LVMED_WORKERS", "0"), memory]);
+    let plain = server.dataset("plain", unlabelled(64)).await;
+    let plain = freeze_all(&server, &plain).await["id"].clone();
+    let recipe = |learning: Value| {
+        json!({"kind": "pretrain", "dataset_version": plain, "architecture": "resnet18",
+               "views": {"size": 32}, "learning": learning})
+    };
+    let estimate =
+        async |spec: &Value| server.post("/api/v1/runs/estimate", spec, StatusCode::OK).await;
+
+    let once = estimate(&recipe(json!({"batch_size": 32, "epochs": 10}))).await;
+    let thrice = estimate(&recipe(json!({"batch_size": 32, "epochs": 30}))).await;
+
+    let number = |found: &Value, name: &str| found[name].as_f64().expect("a number");
+    let ratio = number(&thrice, "seconds") / number(&once, "seconds");
+    assert!((ratio - 3.0).abs() < 1e-6, "{once} {thrice}");
+    // ResNet-18 has 45 MB of weights, four times in training.
+    assert!(number(&once, "memory_bytes") > 180e6, "{once}");
+    assert_eq!(
+        (&once["available_bytes"], &once["micro_batch"]),
+        (&json!(1_500_000_000), &json!(32))
+    );
+
+    let mut large = recipe(json!({"batch_size": 64}));
+    large["views"]["size"] = json!(512);
+    for path in ["/api/v1/runs/estimate", "/api/v1/runs"] {
+        let request = server.request(Method::POST, path).json(&large);
+        let told = ["a batch of 64 images", "1500 MB", "learning.batch_size", "accumulate"];
+        let problem = server.refused(request, INVALID, &told).await;
+        assert_eq!(problem["errors"][0]["pointer"], "/learning/batch_size", "{problem:#}");
+    }
+    let runs = server.get("/api/v1/runs").await;
+    assert_eq!(runs["items"].as_array().map(Vec::len), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

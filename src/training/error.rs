@@ -5,6 +5,7 @@ use super::host::{HostError, Stop};
 use super::metrics::CannotJudge;
 use super::probe::ProbeError;
 use crate::domain::forecast::TooLarge;
+use crate::domain::pretrain::BatchTooLarge;
 use crate::imaging::ImagingError;
 use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
@@ -91,21 +92,9 @@ pub enum TrainingError {
         /// Test images of the gate.
         images: usize,
     },
-    /// A batch of views does not fit into the memory; unlike other batches it cannot be split.
-    #[error(
-        "a batch of {batch_size} images in all their views needs about {} MB, {} MB may be used; {}",
-        .needed_bytes / 1_000_000, .available_bytes / 1_000_000, smaller(*.fits)
-    )]
-    BatchTooLarge {
-        /// Images in a batch.
-        batch_size: u32,
-        /// What it needs.
-        needed_bytes: u64,
-        /// What there is.
-        available_bytes: u64,
-        /// The largest batch that would fit.
-        fits: Option<u32>,
-    },
+    /// A batch of views does not fit into the memory.
+    #[error(transparent)]
+    BatchTooLarge(#[from] BatchTooLarge),
     /// candle and ONNX Runtime do not agree on what was trained.
     #[error(transparent)]
     Parity(#[from] ParityError),
@@ -156,7 +145,7 @@ impl TrainingError {
             | Self::TooFewToPretrain { .. }
             | Self::NothingToSee { .. }
             | Self::CannotCompare { .. }
-            | Self::BatchTooLarge { .. }
+            | Self::BatchTooLarge(_)
             | Self::Parity(ParityError::Beyond { .. } | ParityError::Tensor(_))
             | Self::SmallBatch { .. }
             | Self::TooLarge(_)
@@ -179,15 +168,5 @@ fn too_few(images: usize, batch_size: u32) -> String {
             "{images} images make no batch of {batch_size}: set `learning.batch_size` to {images} or \
              less, or add images"
         ),
-    }
-}
-
-fn smaller(fits: Option<u32>) -> String {
-    match fits {
-        Some(fits) => format!(
-            "set `learning.batch_size` to {fits} or less and average the gradients of several \
-             batches with `learning.accumulate`, or make the views smaller"
-        ),
-        None => "make the views smaller, or take a smaller network".to_owned(),
     }
 }

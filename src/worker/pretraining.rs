@@ -66,17 +66,20 @@ impl Worker {
         &self,
         recipe: &Pretrain,
     ) -> Result<(Start, Architecture, Preprocessing), PrepareError> {
-        let mut preprocessing = Preprocessing::imagenet();
-        let Some(id) = recipe.backbone else {
-            let architecture = recipe.architecture.ok_or(PrepareError::Gone("architecture"))?;
-            // A network made here is used at the size it has learnt at.
-            preprocessing.size = recipe.views.size.unwrap_or(preprocessing.size);
+        let parent = match recipe.backbone {
+            Some(id) => {
+                let parent = backbones::one(&self.store.pool, id).await?;
+                Some(parent.ok_or(PrepareError::Gone("backbone"))?)
+            }
+            None => None,
+        };
+        let network = recipe.network(parent.as_ref());
+        let (architecture, preprocessing) = network.ok_or(PrepareError::Gone("architecture"))?;
+        let Some(parent) = parent else {
             return Ok((Start::Random, architecture, preprocessing));
         };
-        let parent = backbones::one(&self.store.pool, id).await?;
-        let parent = Box::new(parent.ok_or(PrepareError::Gone("backbone"))?);
-        let (architecture, preprocessing) = (parent.architecture, parent.preprocessing.clone());
         let weights = self.store.blobs.materialise(&parent.weights_sha256, &self.scratch).await?;
+        let parent = Box::new(parent);
         Ok((Start::Backbone { parent, weights }, architecture, preprocessing))
     }
 

@@ -2,6 +2,7 @@
 import { idempotencyKey, post } from "./api.js";
 import { CandidateNote } from "./comparison.js";
 import { Field } from "./components.js";
+import { Estimate } from "./estimate.js";
 import { fail } from "./notices.js";
 import { OBJECTIVES } from "./pretrain_objectives.js";
 import { EMPTY_PRETRAIN, MainFields, MoreSettings, named, objectiveDefaults, pretrainRequest } from "./pretrain_settings.js";
@@ -90,7 +91,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
       </div>
       <${MoreSettings} values=${values.settings} kind=${values.objective} gated=${gate !== ""} onChange=${setSettings} request=${request} />
     </details>
-    <${Amount} images=${imagesToShow(version)} learning=${request.learning} />
+    <${Amount} images=${imagesToShow(version)} request=${request} />
     <div class="buttons"><button type="submit" class="primary" data-testid="start-pretrain" disabled=${busy}>${busy ? "Starting" : "Start adapting"}</button></div>
   </form>`;
 }
@@ -102,17 +103,18 @@ function describe(version) {
   return `${count(imagesToShow(version), "image")} to learn from.${kept}${classes}`;
 }
 
-/** What the run will do at most; how fast this computer is shows once it works. */
-function Amount({ images, learning }) {
-  const { batch_size: batch, epochs, max_minutes: minutes } = learning;
+/** What the run will do at most, and what that takes here. */
+function Amount({ images, request }) {
+  const { batch_size: batch, epochs, max_minutes: minutes } = request.learning;
   const steps = Math.floor(images / batch);
   if (steps === 0) {
     return html`<p class="warning" data-testid="pretrain-amount">${count(images, "image")} do not fill a batch of ${batch}. Choose a smaller batch or a version with more images.</p>`;
   }
   const few = images < 200 ? " Expect little from so few images." : "";
   const passes = epochs ? `, ${count(epochs, "pass", "passes")} at most` : "";
-  const end = minutes === undefined ? "There is no time limit: the run can take hours or days." : `The run learns for ${minutes} minutes at most.`;
-  return html`<p data-testid="pretrain-amount">${count(steps, "step")} of ${batch} images in a pass${passes}. ${end}${few}</p>`;
+  const end = minutes === undefined ? "" : ` The run learns for ${minutes} minutes at most.`;
+  return html`<p data-testid="pretrain-amount">${count(steps, "step")} of ${batch} images in a pass${passes}.${end}${few}</p>
+    <${Estimate} spec=${request} />`;
 }
 
 function recipe(values, version, backbone, gate) {

@@ -11,7 +11,7 @@ use crate::domain::training::{BadSetting, outside};
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     /// The labelled version. The probe learns from its training images and is judged on its test
-    /// images, which are never shown to pretraining when they are the same files.
+    /// images. Pretraining is never shown those, nor other images of the same patients.
     pub dataset_version: VersionId,
     /// Training images per class; all of them when absent.
     #[serde(default)]

@@ -17,6 +17,21 @@ pub enum Mode {
     Partial,
 }
 
+/// How a node hears of its neighbours.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Convolution {
+    /// `D̃^{-1/2} (A + I) D̃^{-1/2} H W` (Eq. 1; Kipf and Welling 2017): its own features weigh as much
+    /// as those of one neighbour.
+    #[default]
+    Gcn,
+    /// `H W' + A H W` (Morris et al. 2019), as the authors' code has it: its own features have weights
+    /// of their own, and those of its neighbours are added up.
+    GraphConv,
+}
+
 /// Degrees by which message passing is normalised (Eq. 1).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
@@ -94,7 +109,9 @@ pub struct Matching {
     /// Layers of message passing; 0 leaves it out.
     #[schema(maximum = 8)]
     pub message_layers: u32,
-    /// Degrees by which message passing is normalised.
+    /// How messages are passed.
+    pub convolution: Convolution,
+    /// `gcn`: degrees by which message passing is normalised.
     pub degree_norm: DegreeNorm,
     /// Share of the global affinity in that of two nodes (Eq. 3).
     #[schema(minimum = 0.0, maximum = 1.0)]
@@ -127,6 +144,7 @@ impl Default for Matching {
             neighbours: 5,
             channels: 128,
             message_layers: 2,
+            convolution: Convolution::default(),
             degree_norm: DegreeNorm::default(),
             alpha: 0.8,
             local: Local::default(),

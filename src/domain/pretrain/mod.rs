@@ -1,6 +1,7 @@
 //! Pretraining on unlabelled images: what a run of kind `pretrain` is asked for.
 
 mod comparison;
+mod cost;
 mod gate;
 mod matching;
 mod objective;
@@ -10,17 +11,18 @@ mod views;
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{Comparison, Verdict};
+pub use cost::{BatchTooLarge, Network, Sights};
 pub use gate::Gate;
-pub use matching::{DegreeNorm, Hamming, Local, Matching, Mode, Noise};
+pub use matching::{Convolution, DegreeNorm, Hamming, Local, Matching, Mode, Noise};
 pub use objective::{Barlow, Dino, Moco, Objective, SimClr, Vicregl};
 pub use schedule::{Learning, Pace};
 pub use views::Views;
 
-use super::Architecture;
 use super::ids::{BackboneId, VersionId};
 use super::name::Name;
 use super::run::MAX_SEED;
 use super::training::{BadSetting, outside};
+use super::{Architecture, Backbone, Preprocessing};
 
 /// The full recipe of a pretraining run; stored with it, so that the run can be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -58,6 +60,18 @@ pub struct Pretrain {
 }
 
 impl Pretrain {
+    /// The network that learns and how pictures enter it, given the backbone that is asked for; none
+    /// without that and without an architecture. A network made here is used at the size it has learnt
+    /// at.
+    pub fn network(&self, parent: Option<&Backbone>) -> Option<(Architecture, Preprocessing)> {
+        if let Some(parent) = parent {
+            return Some((parent.architecture, parent.preprocessing.clone()));
+        }
+        let mut preprocessing = Preprocessing::imagenet();
+        preprocessing.size = self.views.size.unwrap_or(preprocessing.size);
+        Some((self.architecture?, preprocessing))
+    }
+
     /// Checks the ranges; every violation is listed.
     pub fn validate(&self) -> Vec<BadSetting> {
         let mut wrong =

@@ -1,9 +1,10 @@
 //! The differentiable parts of graph matching: message passing and all affinities.
 
-use lvmed::domain::pretrain::{DegreeNorm, Local};
+use candle_core::Var;
+use lvmed::domain::pretrain::{Convolution, DegreeNorm, Local};
 use lvmed::matching::Graphs;
 use lvmed::matching::affinity::{cosines, differences, local, mix};
-use lvmed::matching::message::{pass, propagation};
+use lvmed::matching::message::{Layer, pass, propagation};
 
 use super::{check, variable};
 
@@ -17,14 +18,29 @@ fn graphs() -> Graphs {
 fn message_passing() {
     let features = variable(&[2, 4, 3], 1);
     let (first, second) = (variable(&[3, 5], 2), variable(&[5, 2], 3));
+    let layer = |heard: &Var| Layer { heard: heard.as_tensor().clone(), own: None };
 
     for norm in [DegreeNorm::Kipf, DegreeNorm::Paper] {
-        let links = propagation(&graphs(), norm, &features).expect("links");
+        let links = propagation(&graphs(), Convolution::Gcn, norm, &features).expect("links");
         check(&[&features, &first, &second], || {
-            let weights = [first.as_tensor().clone(), second.as_tensor().clone()];
-            pass(&features, &links, &weights).expect("passed")
+            pass(&features, &links, &[layer(&first), layer(&second)]).expect("passed")
         });
     }
+}
+
+#[test]
+fn message_passing_with_weights_of_its_own() {
+    let features = variable(&[2, 4, 3], 1);
+    let (heard, own) = (variable(&[3, 2], 2), variable(&[3, 2], 8));
+    let kind = (Convolution::GraphConv, DegreeNorm::Kipf);
+
+    let links = propagation(&graphs(), kind.0, kind.1, &features).expect("links");
+
+    check(&[&features, &heard, &own], || {
+        let own = Some(own.as_tensor().clone());
+        let layer = Layer { heard: heard.as_tensor().clone(), own };
+        pass(&features, &links, &[layer]).expect("passed")
+    });
 }
 
 #[test]

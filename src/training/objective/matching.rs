@@ -3,11 +3,11 @@
 use candle_core::{Device, Tensor, bail};
 
 use super::{MatchedPair, Moment, Objective, Scored, Shown, View};
-use crate::domain::pretrain::{Local, Matching};
+use crate::domain::pretrain::{Convolution, Local, Matching};
 use crate::matching::affinity::{cosines, differences, local, mix};
 use crate::matching::black_box::{BlackBox, Links};
 use crate::matching::hamming::hamming;
-use crate::matching::message::{pass, propagation};
+use crate::matching::message::{Layer, pass, propagation};
 use crate::matching::noise::{Noise, Place, Scales};
 use crate::matching::{Graphs, Outcome, Solver, cut};
 use crate::nn::weights::normal;
@@ -53,8 +53,9 @@ struct Way {
     edges: Option<Tensor>,
 }
 
-fn layer(number: u32) -> String {
-    format!("objective.message.{number}.weight")
+/// The weights of a layer of message passing: of what nodes hear, and of their own features.
+fn layer(number: u32) -> [String; 2] {
+    ["weight", "own"].map(|end| format!("objective.message.{number}.{end}"))
 }
 
 impl GraphMatching {
@@ -71,6 +72,10 @@ impl GraphMatching {
         self.settings.edge_weight != 0.0
     }
 
+    fn has_own(&self) -> bool {
+        self.settings.convolution == Convolution::GraphConv
+    }
+
     fn has_local(&self) -> bool {
         self.settings.local != Local::None && self.settings.alpha != 1.0
     }
@@ -83,9 +88,15 @@ impl GraphMatching {
         let projected = projected.broadcast_add(&here("objective.projector.bias")?)?;
         let projected = cut(&projected, self.nodes())?;
         let graphs = Graphs::nearest(&projected, self.settings.neighbours as usize)?;
-        let layers: candle_core::Result<Vec<Tensor>> =
-            (0..self.settings.message_layers).map(|number| here(&layer(number))).collect();
-        let links = propagation(&graphs, self.settings.degree_norm, &projected)?;
+        let layers: candle_core::Result<Vec<Layer>> = (0..self.settings.message_layers)
+            .map(|number| {
+                let [heard, own] = layer(number);
+                let own = self.has_own().then(|| here(&own)).transpose()?;
+                Ok(Layer { heard: here(&heard)?, own })
+            })
+            .collect();
+        let Matching { convolution, degree_norm, .. } = self.settings;
+        let links = propagation(&graphs, convolution, degree_norm, &projected)?;
         let nodes = pass(&projected, &links, &layers?)?;
         let spans = self.has_edges().then(|| differences(&nodes, &graphs)).transpose()?;
         let map = self.has_local().then(|| view.features.feature_map.to_device(&Device::Cpu));
@@ -165,8 +176,12 @@ impl Objective for GraphMatching {
         let bias = Tensor::zeros(channels, candle_core::DType::F32, &Device::Cpu)?;
         add("objective.projector.bias", bias);
         for number in 0..self.settings.message_layers {
-            // Cosines do not see the scale of these.
-            add(&layer(number), matrix(channels, channels, channels)?);
+            // Cosines do not see the scale of all of them together.
+            let [heard, own] = layer(number);
+            add(&heard, matrix(channels, channels, channels)?);
+            if self.has_own() {
+                add(&own, matrix(channels, channels, channels)?);
+            }
         }
         Ok(tensors)
     }

@@ -165,19 +165,10 @@ impl Job {
         if images < 2 || images < batch_size as usize {
             return Err(TrainingError::TooFewToPretrain { images, batch_size });
         }
-        let Some(calibration) = &self.calibration else { return Ok(()) };
-        let views = &self.spec.views;
-        let side = |side: u32| f64::from(side).powi(2);
-        let unit = side(self.preprocessing.size);
-        let pixels =
-            2.0 * side(self.side()) + f64::from(views.small_crops) * side(views.small_size);
-        let bytes =
-            |images: u32| calibration.bytes((f64::from(images) * pixels / unit).ceil() as u32);
-        let (needed_bytes, available_bytes) = (bytes(batch_size), self.memory_bytes);
-        if needed_bytes <= available_bytes {
-            return Ok(());
+        if let Some(step) = &self.calibration {
+            let network = (self.architecture, self.preprocessing.size);
+            self.spec.fits(network, step, self.memory_bytes)?;
         }
-        let fits = (2..batch_size).rev().find(|images| bytes(*images) <= available_bytes);
-        Err(TrainingError::BatchTooLarge { batch_size, needed_bytes, available_bytes, fits })
+        Ok(())
     }
 }
