@@ -155,7 +155,7 @@ mod tests {
             [-half, half, -half, half],
             [0.0, 0.0, -1.0, 1.0],
         ];
-        assert_close(&flat(&edges), expected.as_flattened(), 5e-5);
+        assert_close(&flat(&edges), expected.as_flattened(), 1e-12);
     }
 
     #[test]

@@ -82,7 +82,45 @@ fn keep<D: PartialOrd + Copy>(nearest: &[(D, u32)], closest: Option<usize>, pick
 
 #[cfg(test)]
 mod tests {
-    use super::Both;
+    use std::f64::consts::SQRT_2;
+
+    use super::{Both, nearest};
+
+    type Two = [[f64; 2]; 2];
+
+    const SOURCE: Two = [[1.0, 0.0], [0.6, 0.8]];
+    const TARGET: Two = [[0.0, 1.0], [0.8, 0.6]];
+    const PLACES: [Two; 2] = [[[15.0, 30.0], [25.0, 30.0]], [[16.0, 31.0], [40.0, 30.0]]];
+
+    fn apart(one: &[f64; 2], other: &[f64; 2]) -> f64 {
+        (one[0] - other[0]).hypot(one[1] - other[1])
+    }
+
+    #[test]
+    fn nearest_cells_distances_and_means_are_those_of_the_worked_example() {
+        let mean = |picks: &[(f64, u32)], own: &Two, others: &Two| {
+            let cosine = |(cell, (_, pick)): (&[f64; 2], &(f64, u32))| {
+                let other = others[*pick as usize];
+                cell[0] * other[0] + cell[1] * other[1]
+            };
+            own.iter().zip(picks).map(cosine).sum::<f64>() / 2.0
+        };
+        let of = |one: Two, other: Two| nearest((2, 2), |p, q| apart(&one[p], &other[q]));
+        let ([there, back], [like, like_back]) = (of(PLACES[0], PLACES[1]), of(SOURCE, TARGET));
+
+        let known = [
+            (&there, [(SQRT_2, 0), (9.0554, 0)], mean(&there, &SOURCE, &TARGET), 0.40),
+            (&like, [(0.6325, 1), (0.2828, 1)], mean(&like, &SOURCE, &TARGET), 0.88),
+            (&back, [(SQRT_2, 0), (15.0, 1)], mean(&back, &TARGET, &SOURCE), 0.48),
+            (&like_back, [(0.6325, 1), (0.2828, 1)], mean(&like_back, &TARGET, &SOURCE), 0.88),
+        ];
+        for (found, expected, mean, expected_mean) in known {
+            for ((distance, pick), (known, known_pick)) in found.iter().zip(expected) {
+                assert!((distance - known).abs() < 5e-5 && *pick == known_pick, "{found:?}");
+            }
+            assert!((mean - expected_mean).abs() < 1e-12, "{mean} {expected_mean}");
+        }
+    }
 
     #[test]
     fn equally_near_cells_are_taken_in_their_order() {

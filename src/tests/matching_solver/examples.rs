@@ -98,7 +98,10 @@ fn edges_rescue_the_identity_from_misleading_nodes() {
         assert_solved(&instance.with(mode), &[0, 1, 2, 3], 5.2);
         let by_nodes = first_order(&instance.with(mode));
         assert_eq!(by_nodes.partners, [1, 0, 2, 3]);
+        assert!((by_nodes.value - 3.44).abs() < 1e-6, "{}", by_nodes.value);
     }
+    let by_nodes_alone = rescue(vec![0.0; 4]).problem().value(&[0, 1, 2, 3]);
+    assert!((by_nodes_alone - 3.40).abs() < 1e-6, "{by_nodes_alone}");
     let (value, partners) = &instance.ranked()[1];
     assert_eq!(partners, &[1, 0, 2, 3]);
     assert!((value - 3.44).abs() < 1e-6, "{value}");

@@ -2,8 +2,12 @@
 
 use lvmed::domain::pretrain::Mode;
 use lvmed::matching::{ALONE, Problem};
+use lvmed::nn::weights::normal;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+/// Numbers of a feature vector.
+const CHANNELS: usize = 32;
 
 /// A problem with its affinities.
 #[derive(Debug, Clone)]
@@ -51,6 +55,36 @@ impl Instance {
         let nodes = draw(sources * targets);
         let edges = draw(source_edges.len() * target_edges.len());
         Self { sources, targets, nodes, source_edges, target_edges, edges, mode }
+    }
+
+    /// Two views of random features with so much noise: cosines of nodes and of differences along
+    /// edges to the nearest neighbours.
+    pub(super) fn two_views(nodes: usize, neighbours: usize, noise: f32, seed: u64) -> Self {
+        let mut generator = StdRng::seed_from_u64(seed);
+        let features = normal(&mut generator, nodes * CHANNELS, 1.0);
+        let mut view = || -> Vec<f32> {
+            let added = normal(&mut generator, features.len(), noise.into());
+            features.iter().zip(added).map(|(feature, noise)| feature + noise).collect()
+        };
+        let views = [view(), view()];
+        let edges = views.each_ref().map(|view| nearest(view, neighbours));
+        let spans = [0, 1].map(|at: usize| -> Vec<f32> {
+            let across = |(i, j): &(u32, u32)| {
+                let row = |node: &u32| &views[at][*node as usize * CHANNELS..][..CHANNELS];
+                row(i).iter().zip(row(j)).map(|(one, other)| one - other).collect::<Vec<_>>()
+            };
+            edges[at].iter().flat_map(across).collect()
+        });
+        let [source_edges, target_edges] = edges;
+        Self {
+            sources: nodes,
+            targets: nodes,
+            nodes: cosines(&views[0], &views[1]),
+            source_edges,
+            target_edges,
+            edges: cosines(&spans[0], &spans[1]),
+            mode: Mode::Bijection,
+        }
     }
 
     /// Target `a` becomes target `order[a]`.
@@ -118,6 +152,34 @@ fn edges(nodes: usize, neighbours: usize, generator: &mut StdRng) -> Vec<(u32, u
         for j in order(nodes, generator.random()).into_iter().filter(|j| *j != i).take(neighbours) {
             edges.push((i as u32, j as u32));
         }
+    }
+    edges
+}
+
+/// Cosines of every row of the one with every row of the other.
+fn cosines(rows: &[f32], others: &[f32]) -> Vec<f32> {
+    let product = |one: &[f32], other: &[f32]| -> f32 {
+        one.iter().zip(other).map(|(one, other)| one * other).sum()
+    };
+    let cosine = |one: &[f32], other: &[f32]| {
+        product(one, other) / (product(one, one) * product(other, other)).sqrt()
+    };
+    rows.chunks_exact(CHANNELS)
+        .flat_map(|row| others.chunks_exact(CHANNELS).map(move |other| cosine(row, other)))
+        .collect()
+}
+
+/// Edges from each node to those with the nearest features.
+fn nearest(view: &[f32], neighbours: usize) -> Vec<(u32, u32)> {
+    let rows: Vec<&[f32]> = view.chunks_exact(CHANNELS).collect();
+    let mut edges = Vec::new();
+    for i in 0..rows.len() {
+        let apart = |j: &usize| -> f32 {
+            rows[i].iter().zip(rows[*j]).map(|(one, other)| (one - other).powi(2)).sum()
+        };
+        let mut others: Vec<usize> = (0..rows.len()).filter(|j| *j != i).collect();
+        others.sort_by(|one, other| apart(one).total_cmp(&apart(other)));
+        edges.extend(others.into_iter().take(neighbours).map(|j| (i as u32, j as u32)));
     }
     edges
 }

@@ -74,6 +74,7 @@ proptest! {
     ) {
         let instance = Instance::random([nodes, nodes], neighbours, Mode::Bijection, seed);
         let mut raised = instance.clone();
+        raised.nodes.iter_mut().for_each(|affinity| *affinity += 0.75);
         for at in 0..nodes {
             raised.nodes[row % nodes * nodes + at] += 3.0;
             raised.nodes[at * nodes + column % nodes] -= 5.0;
@@ -123,9 +124,21 @@ proptest! {
 }
 
 #[test]
-fn search_meets_brute_force_for_eight_nodes() {
-    for seed in 0..3 {
-        let instance = Instance::random([8, 8], 3, Mode::Bijection, seed);
+fn constants_can_change_a_partial_matching() {
+    let mut instance = Instance::random([4, 4], 2, Mode::Partial, 1);
+    let before = solve(&instance.problem()).partners;
+
+    instance.nodes.iter_mut().for_each(|affinity| *affinity -= 9.0);
+
+    assert_ne!(before, [ALONE; 4]);
+    assert_eq!(solve(&instance.problem()).partners, [ALONE; 4]);
+}
+
+#[test]
+fn search_meets_brute_force_for_seven_and_eight_nodes() {
+    let sizes = [(7, Mode::Bijection), (8, Mode::Bijection), (6, Mode::Partial)];
+    for (seed, (nodes, mode)) in (0..6).zip(sizes.into_iter().cycle()) {
+        let instance = Instance::random([nodes, nodes], 2 + seed as usize % 3, mode, seed);
         let (optimum, _) = instance.ranked()[0];
 
         let solution = solve(&instance.problem());
@@ -133,6 +146,18 @@ fn search_meets_brute_force_for_eight_nodes() {
         let gap = optimum - solution.value;
         assert!(gap.abs() < ROUNDING, "seed {seed}: {gap} below {optimum}");
         assert!((exact(&instance.problem()).value - optimum).abs() < ROUNDING);
+    }
+}
+
+#[test]
+fn search_meets_the_proof_for_sixteen_nodes_in_two_views() {
+    for seed in 0..3 {
+        let instance = Instance::two_views(16, 5, 0.8, seed);
+
+        let (found, proven) = (solve(&instance.problem()), exact(&instance.problem()));
+
+        assert!((found.value - proven.value).abs() < ROUNDING, "seed {seed}");
+        assert!(found.bound >= proven.value - ROUNDING && proven.bound < proven.value + ROUNDING);
     }
 }
 
