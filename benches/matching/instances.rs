@@ -47,13 +47,13 @@ pub(crate) const SETS: &[Set] = &[
     set("features-16-k5-noisy", [16, 5], features(1.0, 0.0), 40),
     set("features-16-k5-gumbel0.05", [16, 5], features(0.5, 0.05), 40),
     set("features-16-k5-gumbel1", [16, 5], features(0.5, 1.0), 40),
-    set("features-16-k3-noisy", [16, 3], features(1.0, 0.05), 40),
-    set("features-16-k8-noisy", [16, 8], features(1.0, 0.05), 40),
+    set("features-16-k3-noisy-gumbel0.05", [16, 3], features(1.0, 0.05), 40),
+    set("features-16-k8-noisy-gumbel0.05", [16, 8], features(1.0, 0.05), 40),
     set("random-8-k5", [8, 5], Kind::Random, 40),
     set("random-16-k3", [16, 3], Kind::Random, 20),
-    set("random-16-k5", [16, 5], Kind::Random, 20),
+    set("random-16-k5", [16, 5], Kind::Random, 40),
     set("products-16-k5", [16, 5], Kind::Products, 20),
-    set("features-32-k5-noisy", [32, 5], features(1.0, 0.05), 20),
+    set("features-32-k5-noisy-gumbel0.05", [32, 5], features(1.0, 0.05), 20),
     set("random-32-k5", [32, 5], Kind::Random, 20),
 ];
 

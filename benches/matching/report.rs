@@ -116,12 +116,13 @@ pub(crate) fn print_header() {
     );
 }
 
-/// A line for each set, and one for each peer: medians over the instances with 16 nodes that both
-/// solved.
+/// A line for each set, and one for each peer: medians over the instances with 16 nodes and 5
+/// neighbours that both solved.
 pub(crate) fn lines(reports: &[Report]) -> Vec<String> {
     let mut lines: Vec<String> = reports.iter().map(Report::line).collect();
     let mut times: BTreeMap<&str, [Vec<f64>; 2]> = BTreeMap::new();
-    for report in reports.iter().filter(|report| report.set.nodes == 16) {
+    let usual = |set: &Set| (set.nodes, set.neighbours) == (16, 5);
+    for report in reports.iter().filter(|report| usual(report.set)) {
         for (name, outcomes) in &report.peers {
             let [ours, theirs] = times.entry(name).or_default();
             ours.extend(report.ours.iter().map(|outcome| outcome.seconds));
@@ -133,7 +134,7 @@ pub(crate) fn lines(reports: &[Report]) -> Vec<String> {
         let [ours, theirs] = [ours, theirs].map(|seconds| 1e6 * median(seconds));
         lines.push(format!(
             "{{\"bench\":\"match/time/{name}\",\"ours\":{ours:.1},\"peer\":{theirs:.1},\"ratio\":{:.1},\
-             \"unit\":\"us\",\"better\":\"lower\",\"nodes\":16,\"instances\":{instances}}}",
+             \"unit\":\"us\",\"better\":\"lower\",\"nodes\":16,\"neighbours\":5,\"instances\":{instances}}}",
             theirs / ours
         ));
     }
