@@ -118,9 +118,10 @@ pub struct Forecast {
     pub seconds: f64,
     /// Most memory of its worker.
     pub memory_bytes: u64,
-    /// Memory that it may use.
+    /// Memory that it may use when no other run is at work.
     pub available_bytes: u64,
-    /// Images computed at a time so that it fits; the batch stays as asked.
+    /// Images computed at a time so that it fits; the batch stays as asked. None where there are no
+    /// batches, or batches that cannot be split.
     pub micro_batch: Option<u32>,
     /// Compute threads it was measured with.
     pub threads: usize,
@@ -130,7 +131,7 @@ pub struct Forecast {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "the run needs about {} MB of memory with one image at a time; {} MB may be used \
-     (LVMED_LIMIT_TRAINING_MEMORY_BYTES, else what the machine has free). Choose probe, a smaller \
+     (LVMED_LIMIT_TRAINING_MEMORY_BYTES, else most of the machine's). Choose probe, a smaller \
      backbone or a smaller input size",
     needed_bytes / 1_000_000, available_bytes / 1_000_000
 )]

@@ -15,8 +15,8 @@ use crate::domain::run::{Finetune, Method, Spec};
 use crate::estimate::{CannotMeasure, memory};
 
 /// Estimates the time and the memory of a run without queueing it, from a few training steps that
-/// are measured on this machine once for each kind of step. A run that cannot fit into the memory is
-/// refused with the numbers, here and when it is queued.
+/// are measured on this machine once for each kind of step. A run that would not fit into the memory
+/// with nothing else at work is refused with the numbers, here and when it is queued.
 #[utoipa::path(post, path = "/api/v1/runs/estimate", tag = "runs",
     operation_id = "estimate_run", request_body = Spec,
     responses((status = 200, description = "What it will take", body = Forecast),
@@ -74,7 +74,7 @@ fn refuse(measured: Measured) -> Result<(), Problem> {
 async fn of_finetuning(app: &App, wanted: &Finetune, asked: &Asked) -> Measured {
     let trial = asked.trial(wanted, app.threads);
     let step = app.estimator.calibration(&trial).await?;
-    let available = memory::budget(app.limits.training_memory_bytes);
+    let available = memory::capacity(app.limits.training_memory_bytes);
     let found = forecast(wanted, &trial, &step, asked.amounts(wanted), available);
     Ok(found.map_err(Problem::from))
 }
@@ -83,7 +83,7 @@ async fn of_pretraining(app: &App, wanted: &Pretrain, asked: &pretraining::Asked
     let network = asked.network;
     let trial = Trial::of_pretraining(wanted, network, app.threads);
     let step = app.estimator.calibration(&trial).await?;
-    let available = memory::budget(app.limits.training_memory_bytes);
+    let available = memory::capacity(app.limits.training_memory_bytes);
     let found = wanted.forecast(network, &step, asked.sights, (available, app.threads));
     Ok(found.map_err(Problem::from))
 }

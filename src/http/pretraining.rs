@@ -2,9 +2,9 @@
 
 use super::App;
 use super::problem::{Problem, Violation};
-use super::recipes::{has_labels, living};
+use super::recipes::{enough_images, has_labels, living};
 use crate::domain::dataset::Version;
-use crate::domain::pretrain::{Network, Pretrain, Sights};
+use crate::domain::pretrain::{Gate, Network, Pretrain, Sights};
 use crate::domain::run::Provenance;
 use crate::domain::{Backbone, Split, VersionId};
 use crate::store::backbones;
@@ -31,7 +31,8 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
         Some(id) => backbones::one(&app.store.pool, id).await?,
         None => None,
     };
-    let judged = match &wanted.gate {
+    let gate = wanted.gate.as_ref();
+    let judged = match gate {
         Some(gate) => living(app, gate.dataset_version).await?,
         None => None,
     };
@@ -52,15 +53,16 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
     let Some(version) = version.filter(|_| unknown.is_empty()) else {
         return Err(Problem::invalid(unknown));
     };
-    let shown = enough_images(&version, wanted)?;
+    let shown = fill_a_batch(&version, wanted)?;
     if let Some(judged) = &judged {
         has_labels(judged, "/gate/dataset_version")?;
         can_judge(judged)?;
+        enough_images(judged, gate.and_then(|gate| gate.shots), "/gate/shots")?;
     }
     let network = wanted.network(backbone.as_ref());
     let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));
     let network = network.ok_or_else(|| Problem::wrong("/architecture", "there is no network"))?;
-    let judged = judged.as_ref().map_or(0, labelled_images);
+    let judged = judged.as_ref().zip(gate).map_or(0, |(judged, gate)| judged_images(judged, gate));
     Ok(Asked { version, backbone, network, sights: Sights { shown, judged } })
 }
 
@@ -77,17 +79,19 @@ fn can_judge(version: &Version) -> Result<(), Problem> {
     Err(Problem::wrong("/gate/dataset_version", detail))
 }
 
-/// Images that a gate's probe learns from or is judged by.
-fn labelled_images(version: &Version) -> u64 {
-    let judging = [Split::Train, Split::Test].into_iter();
-    judging
-        .filter_map(|split| version.splits.get(&split))
-        .map(|counts| counts.classes.values().sum::<u64>())
-        .sum()
+/// Images that a gate's probe learns from in any of its repeats, or is judged by.
+fn judged_images(version: &Version, gate: &Gate) -> u64 {
+    let of = |split: Split| -> u64 {
+        version.splits.get(&split).map_or(0, |counts| counts.classes.values().sum())
+    };
+    let drawn = gate.shots.map_or(u64::MAX, |shots| {
+        u64::from(shots) * u64::from(gate.repeats) * version.labels.len() as u64
+    });
+    of(Split::Train).min(drawn) + of(Split::Test)
 }
 
 /// A batch needs as many images as it has places; how many there are. Test images are not shown.
-fn enough_images(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
+fn fill_a_batch(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
     let shown = version.splits.iter().filter(|(split, _)| **split != Split::Test);
     let images: u64 = shown.map(|(_, counts)| counts.images).sum();
     let batch = wanted.learning.batch_size;
@@ -95,7 +99,7 @@ fn enough_images(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
         return Ok(images);
     }
     let detail = format!(
-        "the version has {images} images outside its test split, fewer than the {batch} of a batch; \
+        "the version has {images} image(s) outside its test split, fewer than the {batch} of a batch; \
          lower the batch size or add images and freeze again"
     );
     Err(Problem::wrong("/learning/batch_size", detail))

@@ -66,7 +66,7 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
         return Err(misfits.into());
     }
     has_labels(&version, "/dataset_version")?;
-    enough_images(&version, wanted.shots)?;
+    enough_images(&version, wanted.shots, "/shots")?;
     Ok(Asked { version, backbone })
 }
 
@@ -81,7 +81,11 @@ pub(super) fn has_labels(version: &Version, pointer: &str) -> Result<(), Problem
 }
 
 /// Every class needs as many training images as shots are asked for.
-fn enough_images(version: &Version, shots: Option<u32>) -> Result<(), Problem> {
+pub(super) fn enough_images(
+    version: &Version,
+    shots: Option<u32>,
+    pointer: &str,
+) -> Result<(), Problem> {
     let Some(shots) = shots else { return Ok(()) };
     let short: Vec<Violation> = training_images(version)
         .into_iter()
@@ -91,7 +95,7 @@ fn enough_images(version: &Version, shots: Option<u32>) -> Result<(), Problem> {
                 "class {label:?} has {found} training images, fewer than the {shots} shots asked \
                  for; lower `shots` to {found} or add images of that class and freeze again"
             );
-            Violation::new("/shots", detail)
+            Violation::new(pointer, detail)
         })
         .collect();
     if short.is_empty() { Ok(()) } else { Err(Problem::invalid(short)) }

@@ -90,13 +90,14 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Dataset>, StoreError> {
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// Deletes a dataset that no unfinished run needs; whether there was one. What finished runs
-/// learnt from stays on record.
+/// Deletes a dataset that no unfinished run learns from or is judged by; whether there was one. What
+/// finished runs learnt from stays on record, without the pictures that they showed of it.
 pub async fn delete(pool: &PgPool, id: DatasetId) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let waiting: i64 = sqlx::query(
-        "select count(*) as waiting from runs r
+        "select count(distinct r.id) as waiting from runs r
          join dataset_versions v on v.id = r.dataset_version_id
+             or v.id::text = r.spec->'gate'->>'dataset_version'
          where v.dataset_id = $1 and r.status in ('queued', 'running')",
     )
     .bind(id.0)
@@ -116,6 +117,14 @@ pub async fn delete(pool: &PgPool, id: DatasetId) -> Result<bool, StoreError> {
             .await?;
     sqlx::query(
         "update images set deleted_at = now() where dataset_id = $1 and deleted_at is null",
+    )
+    .bind(id.0)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "delete from matched_pairs m using runs r
+         join dataset_versions v on v.id = r.dataset_version_id
+         where m.run_id = r.id and v.dataset_id = $1",
     )
     .bind(id.0)
     .execute(&mut *transaction)

@@ -94,6 +94,20 @@ fn colours(bytes: &[u8]) -> Vec<u8> {
     own
 }
 
+/// A file of `count` square frames, each brightest in another row.
+pub(crate) fn frames(count: u16, side: u16) -> Vec<u8> {
+    let shape = Shape(side, side, count, 1, 8);
+    let value = |at: usize| {
+        let size = usize::from(side);
+        let (frame, row, column) = (at / (size * size), at / size % size, at % size);
+        let bright = row / 4 == frame;
+        if bright { 255 } else { (column * 3 + row) as u8 / 2 }
+    };
+    let pixels = (0..usize::from(count) * usize::from(side).pow(2)).map(value);
+    let pixels = PrimitiveValue::from(pixels.collect::<Vec<u8>>());
+    native(shape, "MONOCHROME2", VR::OB, pixels, uids::EXPLICIT_VR_LITTLE_ENDIAN)
+}
+
 #[test]
 fn bits_run_on_from_one_frame_to_the_next() {
     // Two frames of 3x3: the second one starts at bit 9.

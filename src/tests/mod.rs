@@ -19,6 +19,7 @@ mod importing;
 mod killed;
 mod layering;
 mod loading;
+mod local_affinities;
 mod main_job;
 mod matching;
 mod matching_solver;

@@ -43,6 +43,8 @@ fn weights_and_teachers_are_as_many_as_forecasts_count_on() {
         let counted = settings.weights(EMBEDDING as u64, MAP as u64);
         assert_eq!(weights as u64, counted, "{}", settings.as_str());
         assert_eq!(built.teacher_momentum(first).is_some(), settings.has_teacher());
+        // MoCo's queries and DINO's teacher are what their papers go on with.
+        assert_eq!(built.publishes_teacher(), settings.as_str() == "dino");
     }
 }
 

@@ -66,12 +66,18 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
         (json!({"architecture": "resnet18"}), "/backbone", "either a backbone"),
         (json!({"backbone": nobody}), "/backbone", "there is no backbone"),
         (json!({"dataset_version": nobody}), "/dataset_version", "there is no dataset version"),
-        (json!({"learning": {"batch_size": 64}}), "/learning/batch_size", "40 images"),
+        (json!({"learning": {"batch_size": 64}}), "/learning/batch_size", "40 image(s)"),
         (json!({"learning": {"batch_size": 8}}), "/learning/batch_size", "no graph of 16 nodes"),
         (
             json!({"objective": {"kind": "matching", "neighbours": 16}}),
             "/objective/neighbours",
             "at most 15",
+        ),
+        (
+            json!({"objective": {"kind": "matching", "nodes": 128, "neighbours": 127},
+                   "learning": {"batch_size": 128}}),
+            "/objective/neighbours",
+            "1024 edges are the most",
         ),
         (
             json!({"objective": {"kind": "simclr", "temperature": 0}}),
@@ -87,6 +93,11 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
         (json!({"gate": {"dataset_version": nobody}}), "/gate/dataset_version", "there is no"),
         (json!({"gate": {"dataset_version": plain}}), "/gate/dataset_version", "has a label"),
         (json!({"gate": {"dataset_version": labelled, "repeats": 0}}), "/gate/repeats", "1 to 100"),
+        (
+            json!({"gate": {"dataset_version": labelled, "shots": 50}}),
+            "/gate/shots",
+            "fewer than the 50 shots",
+        ),
     ];
     for (change, pointer, told) in cases {
         let mut spec = recipe.clone();
@@ -149,11 +160,11 @@ async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_que
     assert!(number(&once, "memory_bytes") > 180e6, "{once}");
     assert_eq!(
         (&once["available_bytes"], &once["micro_batch"]),
-        (&json!(1_500_000_000), &json!(32))
+        (&json!(1_500_000_000), &Value::Null)
     );
 
     let mut large = recipe(json!({"batch_size": 64}));
-    large["views"]["size"] = json!(512);
+    large["views"]["size"] = json!(192);
     for path in ["/api/v1/runs/estimate", "/api/v1/runs"] {
         let request = server.request(Method::POST, path).json(&large);
         let told = ["a batch of 64 images", "1500 MB", "learning.batch_size", "accumulate"];
@@ -193,8 +204,8 @@ fn small(version: &Value, epochs: u32) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backbone_is_pretrained_judged_shown_and_fine_tuned() {
     let server = Server::start();
-    let plain = server.dataset("plain", unlabelled(24)).await;
-    let plain = freeze_all(&server, &plain).await["id"].clone();
+    let dataset = server.dataset("plain", unlabelled(24)).await;
+    let plain = freeze_all(&server, &dataset).await["id"].clone();
     let labelled = server.freeze(&server.dataset("sides", two_classes(12, 32)).await).await;
     let mut recipe = small(&plain, 2);
     recipe["gate"] = json!({"dataset_version": labelled, "repeats": 2});
@@ -222,12 +233,43 @@ async fn a_backbone_is_pretrained_judged_shown_and_fine_tuned() {
     assert_eq!(pair["nodes"].as_array().expect("nodes").len(), 4, "{pair:#}");
     assert!(pair["nodes"][0]["first"].as_str().expect("a URL").starts_with("data:image/png"));
     let curves = server.get(&format!("/api/v1/runs/{id}/curves")).await;
-    for name in ["loss", "matching_accuracy", "zero_gradient_share", "images_per_second"] {
-        assert!(curves["curves"][name].is_array(), "{name}: {curves:#}");
+    for name in [
+        "loss",
+        "matching_accuracy",
+        "zero_gradient_share",
+        "affinity_gradient_norm",
+        "duality_gap",
+        "images_per_second",
+        "probe_auroc",
+    ] {
+        let points = curves["curves"][name].as_array();
+        assert!(points.is_some_and(|points| !points.is_empty()), "{name}: {curves:#}");
     }
     let finetune = json!({"kind": "finetune", "dataset_version": labelled, "method": "probe",
                           "backbone": run["backbone"]});
     server.succeed(&server.queue(&finetune).await).await;
+
+    // What was learnt stays; the pictures of the people it was learnt from do not.
+    let deleted = server.request(Method::DELETE, &format!("/api/v1/datasets/{dataset}"));
+    server.expect(deleted, StatusCode::NO_CONTENT).await;
+    let pair = server.request(Method::GET, &format!("/api/v1/runs/{id}/matching"));
+    server.refused(pair, MISSING, &["matched pair"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_a_run_is_judged_by_cannot_be_deleted() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let plain = server.dataset("plain", unlabelled(24)).await;
+    let sides = server.dataset("sides", two_classes(12, 32)).await;
+    let mut recipe = small(&freeze_all(&server, &plain).await["id"], 1);
+    recipe["gate"] = json!({"dataset_version": server.freeze(&sides).await});
+    let run = server.queue(&recipe).await;
+    let delete = || server.request(Method::DELETE, &format!("/api/v1/datasets/{sides}"));
+
+    server.refused(delete(), (StatusCode::CONFLICT, "conflict"), &["1 queued or running"]).await;
+
+    server.post(&format!("/api/v1/runs/{run}/cancel"), &json!({}), StatusCode::ACCEPTED).await;
+    server.expect(delete(), StatusCode::NO_CONTENT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,5 +289,35 @@ async fn a_pretraining_run_with_its_worker_killed_gives_the_same_weights() {
     let resumed = server.succeed(&id).await;
 
     assert_eq!(resumed["attempt"], 2, "{resumed:#}");
+    let events = server.request(Method::GET, &format!("/api/v1/runs/{id}/events"));
+    let told = events.send().await.expect("a stream").text().await.expect("it ends");
+    assert!(told.contains("resumed from a checkpoint"), "{told}");
     assert_eq!(weights(&resumed).await, weights(&whole).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_without_anything_on_them_end_in_an_error_that_says_so() {
+    let server = Server::start();
+    let flat = |shade: u8| {
+        let picture = image::GrayImage::from_pixel(40, 40, image::Luma([shade]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Png).expect("a picture encodes");
+        (format!("{shade}.png"), bytes.into_inner())
+    };
+    let archive = zip(&(0..8).map(|number| flat(number * 20)).collect::<Vec<_>>());
+    let dataset = server.dataset("flat", archive).await;
+    let recipe = small(&freeze_all(&server, &dataset).await["id"], 1);
+
+    let id = server.queue(&recipe).await;
+    let run = server.wait(&id, |run| run["status"] == "failed").await;
+
+    let error = run["error"].to_string();
+    assert!(error.contains("all 8 image(s) are flat"), "{error}");
+    assert_eq!((&run["backbone"], &run["attempt"]), (&Value::Null, &json!(1)), "{run:#}");
+
+    let one = server.dataset("one", unlabelled(1)).await;
+    let recipe = small(&freeze_all(&server, &one).await["id"], 1);
+    let request = server.request(Method::POST, "/api/v1/runs").json(&recipe);
+    let problem = server.refused(request, INVALID, &["1 image(s)", "add images"]).await;
+    assert_eq!(problem["errors"][0]["pointer"], "/learning/batch_size", "{problem:#}");
 }

@@ -51,8 +51,8 @@ pub enum TrainingError {
     Onnx(#[from] OnnxError),
     /// The loss or the gradients left the numbers.
     #[error(
-        "the {what} is not a number any more in step {step} (epoch {epoch}), first in {layer}; the \
-         checkpoint from before is kept. Try a learning rate below {learning_rate}"
+        "the {what} is not a number any more in step {step} (epoch {epoch}), first in {layer}; a \
+         checkpoint from before, if there is one, is kept. Try a learning rate below {learning_rate}"
     )]
     Diverged {
         /// `loss`, `gradient` or `validation loss`.

@@ -87,9 +87,9 @@ export async function get(route, query, signal) {
   return answer(await send("GET", path(route, query), { signal }));
 }
 
-export async function post(route, value = {}, headers = {}) {
+export async function post(route, value = {}, headers = {}, signal = undefined) {
   const body = JSON.stringify(value);
-  return answer(await send("POST", path(route), { headers: { "Content-Type": "application/json", ...headers }, body }));
+  return answer(await send("POST", path(route), { headers: { "Content-Type": "application/json", ...headers }, body, signal }));
 }
 
 export async function patch(route, value) {

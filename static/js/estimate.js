@@ -7,28 +7,29 @@ import { html, useEffect, useState } from "./view.js";
 /** Milliseconds without a change before the server is asked. */
 const PAUSE = 600;
 
-export function Estimate({ spec }) {
+/** `told` gives the settings that a refusal names the names that they have in the form. */
+export function Estimate({ spec, told = (problem) => problem }) {
   const [state, setState] = useState({ busy: true, found: null, problem: null });
   const text = JSON.stringify(spec);
   useEffect(() => {
-    let over = false;
+    const asking = new AbortController();
     setState((before) => ({ ...before, busy: true }));
     const timer = setTimeout(() => {
-      post("/runs/estimate", JSON.parse(text)).then(
-        (found) => over || setState({ busy: false, found, problem: null }),
-        (problem) => over || setState({ busy: false, found: null, problem }),
+      post("/runs/estimate", JSON.parse(text), {}, asking.signal).then(
+        (found) => asking.signal.aborted || setState({ busy: false, found, problem: null }),
+        (problem) => asking.signal.aborted || setState({ busy: false, found: null, problem }),
       );
     }, PAUSE);
     return () => {
-      over = true;
+      asking.abort();
       clearTimeout(timer);
     };
   }, [text]);
 
   const { busy, found, problem } = state;
   return html`<div class="estimate" role="status" aria-live="polite" data-testid="estimate">
-    ${problem && !busy && html`<div class="notice error"><div><${ProblemText} problem=${problem} /></div></div>`}
+    ${problem && !busy && html`<div class="notice error"><div><${ProblemText} problem=${told(problem)} /></div></div>`}
     ${busy && html`<p class="hint">Estimating time and memory${found ? "" : "; the first time takes some seconds"}</p>`}
-    ${found && !busy && html`<p>About <strong>${duration(found.seconds)}</strong> at most on this computer, with up to <strong>${bytes(found.memory_bytes)}</strong> of memory (${bytes(found.available_bytes)} may be used)${found.micro_batch === null ? "." : `, ${count(found.micro_batch, "image")} at a time.`}</p>`}
+    ${found && !busy && html`<p>About <strong>${duration(found.seconds)}</strong>${spec.kind === "pretrain" ? "" : " at most"} on this computer, with up to <strong>${bytes(found.memory_bytes)}</strong> of memory (${bytes(found.available_bytes)} may be used)${found.micro_batch === null ? "." : `, ${count(found.micro_batch, "image")} at a time.`}</p>`}
   </div>`;
 }

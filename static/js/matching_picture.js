@@ -31,7 +31,7 @@ export function MatchingPicture({ pair, links, chosen, onChoose, text }) {
 
 function Drawing({ pair, links, chosen, onChoose, text, at }) {
   const matchedBy = new Map(links.filter(({ partner }) => partner !== null).map(({ node, partner }) => [partner, node]));
-  const line = (link) => html`<line key=${link.node} class=${`match ${link.right ? `right level-${link.level}` : "wrong"}${chosen === link.node ? " chosen" : ""}`}
+  const line = (link) => html`<line key=${link.node} class=${`match level-${link.level} ${link.right ? "right" : "wrong"}${chosen === link.node ? " chosen" : ""}`}
     x1=${at.left + at.thumb + 3} y1=${at.middle(link.node)} x2=${at.right - 3} y2=${at.middle(link.partner)} onPointerEnter=${() => onChoose(link.node)} />`;
   const drawn = links.filter(({ partner }) => partner !== null);
   // The wrong ones, and the chosen one, lie on top.

@@ -43,7 +43,7 @@ const VIEWS = [
 
 const GATE = [
   number("gate.shots", "Images per class for the check", "", [1, 1000000, 1], "Empty: all training images of the labelled version."),
-  number("gate.repeats", "Repeats of the check", 5, [1, 100, 1], "Each on other training images; more show how much is chance."),
+  number("gate.repeats", "Repeats of the check", 5, [1, 100, 1], "Each on other images where a number per class is given; more show how much is chance."),
   number("gate.every", "Epochs between checks", "", [1, 1000, 1], "Empty: only before and after."),
 ];
 
@@ -54,7 +54,10 @@ const fresh = (settings) => Object.fromEntries(settings.map(({ path, value, chec
 
 export const EMPTY_PRETRAIN = fresh([...MAIN, ...LEARNING, ...VIEWS, ...GATE]);
 
-export const objectiveDefaults = (kind) => fresh(OBJECTIVES[kind].settings);
+/** Features of a random network are much alike: what neighbours and much noise add is chance then. */
+const FROM_RANDOM = { matching: { "objective.message_layers": "0", "objective.noise.scale": "0.05" } };
+
+export const objectiveDefaults = (kind, isRandom) => ({ ...fresh(OBJECTIVES[kind].settings), ...(isRandom ? FROM_RANDOM[kind] : {}) });
 
 /** The batch when none is given: 64, or the largest of 32, 16, 8, 4, 2 that the version fills. */
 export function fittingBatch(images) {

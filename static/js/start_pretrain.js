@@ -19,11 +19,13 @@ export function imagesToShow(version) {
 
 export function PretrainForm({ backbones, versions, chosen }) {
   const of = (list, id) => list.find((item) => item.id === id);
+  const isRandom = (start) => of(backbones, start) === undefined;
+  const first = (of(backbones, chosen.backbone) ?? backbones[0])?.id ?? "resnet18";
   const [values, setValues] = useState({
     version: (of(versions, chosen.version) ?? versions[0]).id,
-    start: (of(backbones, chosen.backbone) ?? backbones[0])?.id ?? "resnet18",
+    start: first,
     objective: "matching", gate: null, name: "", seed: "0",
-    settings: { ...EMPTY_PRETRAIN, ...objectiveDefaults("matching") },
+    settings: { ...EMPTY_PRETRAIN, ...objectiveDefaults("matching", isRandom(first)) },
   });
   const [busy, setBusy] = useState(false);
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
@@ -34,7 +36,8 @@ export function PretrainForm({ backbones, versions, chosen }) {
   };
   const set = (name) => (event) => change({ [name]: event.target.value });
   const setSettings = (settings) => change({ settings });
-  const chooseObjective = ({ target }) => change({ objective: target.value, settings: objectiveDefaults(target.value) });
+  const chooseObjective = ({ target }) => change({ objective: target.value, settings: objectiveDefaults(target.value, isRandom(values.start)) });
+  const chooseStart = ({ target }) => change({ start: target.value, settings: isRandom(target.value) === isRandom(values.start) ? {} : objectiveDefaults(values.objective, isRandom(target.value)) });
 
   const version = of(versions, values.version);
   const backbone = of(backbones, values.start);
@@ -62,7 +65,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
           ${versions.map(({ id, name, number, labels }) => html`<option key=${id} value=${id} selected=${id === values.version}>${name}, version ${number}${labels.length === 0 ? ", without classes" : ""}</option>`)}
         </select><//>
       <${Field} label="Start from" id="pretrain-start" hint=${backbone ? "The backbone stays as it is; the run makes a new one from it." : "A network that knows nothing yet. It needs very many images and much time: start from a backbone if there is one."}>
-        <select id="pretrain-start" data-testid="pretrain-start" required value=${values.start} onChange=${set("start")} aria-describedby="pretrain-start-hint">
+        <select id="pretrain-start" data-testid="pretrain-start" required value=${values.start} onChange=${chooseStart} aria-describedby="pretrain-start-hint">
           ${backbones.length > 0 && html`<optgroup label="A backbone (recommended)">${backbones.map(({ id, name, architecture, stage }) => html`<option key=${id} value=${id} selected=${id === values.start}>${name} (${architecture})${stage === "candidate" ? ", candidate" : ""}</option>`)}</optgroup>`}
           <optgroup label="A random network">${Object.entries(NETWORKS).map(([name, text]) => html`<option key=${name} value=${name} selected=${name === values.start}>${text}, random weights</option>`)}</optgroup>
         </select><//>
@@ -106,6 +109,8 @@ function describe(version) {
 /** What the run will do at most, and what that takes here. */
 function Amount({ images, request }) {
   const { batch_size: batch, epochs, max_minutes: minutes } = request.learning;
+  // What the form itself says is wrong needs no second word.
+  if (!(batch >= 2)) return null;
   const steps = Math.floor(images / batch);
   if (steps === 0) {
     return html`<p class="warning" data-testid="pretrain-amount">${count(images, "image")} do not fill a batch of ${batch}. Choose a smaller batch or a version with more images.</p>`;
@@ -114,7 +119,7 @@ function Amount({ images, request }) {
   const passes = epochs ? `, ${count(epochs, "pass", "passes")} at most` : "";
   const end = minutes === undefined ? "" : ` The run learns for ${minutes} minutes at most.`;
   return html`<p data-testid="pretrain-amount">${count(steps, "step")} of ${batch} images in a pass${passes}.${end}${few}</p>
-    <${Estimate} spec=${request} />`;
+    <${Estimate} spec=${request} told=${named} />`;
 }
 
 function recipe(values, version, backbone, gate) {

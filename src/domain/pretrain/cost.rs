@@ -25,7 +25,7 @@ pub struct Sights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a batch of {batch_size} images in all their views needs about {} MB of memory; {} MB may be used \
-     (LVMED_LIMIT_TRAINING_MEMORY_BYTES, else what the machine has free). {}",
+     (LVMED_LIMIT_TRAINING_MEMORY_BYTES, else most of the machine's). {}",
     .needed_bytes / 1_000_000, .available_bytes / 1_000_000, smaller(*.fits)
 )]
 pub struct BatchTooLarge {
@@ -54,12 +54,12 @@ impl Trial {
     /// backbone.
     pub fn of_pretraining(
         recipe: &Pretrain,
-        (architecture, size): Network,
+        (architecture, input): Network,
         threads: usize,
     ) -> Self {
         Self {
             architecture,
-            size,
+            size: recipe.side(input),
             method: Method::Full,
             stages: 0,
             rank: 0,
@@ -109,27 +109,31 @@ impl Objective {
 }
 
 impl Pretrain {
-    /// A batch of `images` in all their views, counted in pictures of `input` pixels a side.
-    fn pictures(&self, images: u32, input: u32) -> Pictures {
-        let area = |side: u32| f64::from(side).powi(2) / f64::from(input.max(1)).powi(2);
-        let (views, images) = (&self.views, f64::from(images));
-        let large = 2.0 * area(views.size.unwrap_or(input));
-        let small = f64::from(views.small_crops) * area(views.small_size);
-        let taught = if self.objective.has_teacher() { large } else { 0.0 };
-        Pictures { learnt: images * (large + small), taught: images * taught }
+    /// Side of the two views in pixels, for a network whose input has `input`.
+    pub fn side(&self, input: u32) -> u32 {
+        self.views.size.unwrap_or(input)
     }
 
-    /// The memory of a step on a batch of `images`.
+    /// A batch of `images` in all their views, counted in pictures of the size of the two large ones.
+    fn pictures(&self, images: u32, input: u32) -> Pictures {
+        let (views, images) = (&self.views, f64::from(images));
+        let small = f64::from(views.small_crops) * area(views.small_size, self.side(input));
+        let taught = if self.objective.has_teacher() { 2.0 } else { 0.0 };
+        Pictures { learnt: images * (2.0 + small), taught: images * taught }
+    }
+
+    /// The memory of a step on a batch of `images`. What a teacher computes is let go layer by layer.
     fn bytes(&self, images: u32, (architecture, input): Network, step: &Calibration) -> u64 {
         let pictures = self.pictures(images, input);
         let channels = (architecture.embedding_size() as u64, architecture.map_channels() as u64);
         let own = self.objective.weights(channels.0, channels.1) * PARAMETER_BYTES;
         // The teacher is one more copy of the weights that training holds four times.
         let teacher = if self.objective.has_teacher() { (step.base_bytes + own) / 4 } else { 0 };
-        step.bytes((pictures.learnt + pictures.taught).ceil() as u32) + own + teacher
+        step.bytes(pictures.learnt.ceil() as u32) + own + teacher
     }
 
-    /// Whether a batch fits into `available_bytes`; what it needs.
+    /// Whether a batch fits into `available_bytes`; what it needs. `step` is that of
+    /// [`Trial::of_pretraining`].
     pub fn fits(
         &self,
         network: Network,
@@ -142,12 +146,16 @@ impl Pretrain {
         if needed_bytes <= available_bytes {
             return Ok(needed_bytes);
         }
-        let fits = (2..batch_size).rev().find(|images| bytes(*images) <= available_bytes);
+        let least = match &self.objective {
+            Objective::Matching(matching) => matching.nodes,
+            _ => 2,
+        };
+        let fits = (least..batch_size).rev().find(|images| bytes(*images) <= available_bytes);
         Err(BatchTooLarge { batch_size, needed_bytes, available_bytes, fits })
     }
 
-    /// Foretells a run from the cost of a step of its network. What the objective computes beside it
-    /// is left out: little, next to a backbone.
+    /// Foretells a run from the cost of a step of its network, that of [`Trial::of_pretraining`]. What
+    /// the objective computes beside it, decoding and the fitting of probes are left out.
     pub fn forecast(
         &self,
         network: Network,
@@ -167,16 +175,21 @@ impl Pretrain {
             training = training.min(minutes * 60.0);
         }
         let between = self.gate.as_ref().and_then(|gate| gate.every).unwrap_or(learning.epochs);
-        let probes = 2 + learning.epochs.saturating_sub(1) / between.max(1);
-        let probing = f64::from(probes) * sights.judged as f64 * step.forward_seconds;
+        let probes = f64::from(2 + learning.epochs.saturating_sub(1) / between.max(1));
+        let judged = sights.judged as f64 * area(network.1, self.side(network.1));
         Ok(Forecast {
-            seconds: training + probing,
+            seconds: training + probes * judged * step.forward_seconds,
             memory_bytes,
             available_bytes,
-            micro_batch: Some(learning.batch_size),
+            micro_batch: None,
             threads,
         })
     }
+}
+
+/// The pixels of a square of `side` in those of one of `unit`.
+fn area(side: u32, unit: u32) -> f64 {
+    (f64::from(side) / f64::from(unit.max(1))).powi(2)
 }
 
 /// The load of a batch.
@@ -228,10 +241,10 @@ mod tests {
 
         // Three batches, two steps; 20 pictures a batch.
         assert!((seconds(&plain, 0) - 4.0 * (3.0 * 0.2 + 2.0 * 0.5)).abs() < 1e-9);
-        // Views of a quarter: 5 pictures and 10 small ones, 5 through the teacher. Probes before,
-        // after two of four epochs, and after.
-        let batch = 15.0 * 0.01 + 5.0 * 0.004;
-        let expected = 4.0 * (3.0 * batch + 2.0 * 0.5) + 3.0 * 50.0 * 0.004;
+        // Twenty pictures of the views' 32 pixels and forty small ones, twenty through the teacher.
+        // Probes before, after two of four epochs, and after, each on four times the pixels.
+        let batch = 60.0 * 0.01 + 20.0 * 0.004;
+        let expected = 4.0 * (3.0 * batch + 2.0 * 0.5) + 3.0 * 50.0 * 4.0 * 0.004;
         assert!((seconds(&recipe(&half), 50) - expected).abs() < 1e-9);
         let minute = recipe(r#""learning": {"batch_size": 10, "max_minutes": 0.05}"#);
         assert!((seconds(&minute, 0) - 3.0).abs() < 1e-9);
@@ -251,8 +264,12 @@ mod tests {
         assert!(told.contains("20 MB") && told.contains("to 63 or less"), "{told}");
         let none = plain.fits(NETWORK, &STEP, 1000).expect_err("no batch at all").to_string();
         assert!(none.contains("smaller network"), "{none}");
-        // Twice the pictures and another copy of the weights.
+        // Another copy of the weights.
         let teacher = taught.fits(NETWORK, &STEP, u64::MAX).expect("it fits");
-        assert!(teacher > 19_320_000 + 64 * 2 * 115_000 + 1_000_000, "{teacher}");
+        assert_eq!(teacher, 19_320_000 + 512 * 2 * 16 + 2 * 2 * 16 + (4_000_000 + 16_448) / 4);
+        // No graph has fewer than its sixteen nodes.
+        let fifteen = plain.bytes(15, NETWORK, &STEP);
+        let refused = plain.fits(NETWORK, &STEP, fifteen).expect_err("no graph at all");
+        assert_eq!(refused.fits, None);
     }
 }

@@ -17,7 +17,7 @@ pub struct Gate {
     #[serde(default)]
     #[schema(minimum = 1)]
     pub shots: Option<u32>,
-    /// How often the probe is trained, each time on other shots.
+    /// How often the probe is trained: each time on other shots, or with all images on other folds.
     #[serde(default = "Gate::five")]
     #[schema(minimum = 1, maximum = 100, default = 5)]
     pub repeats: u32,

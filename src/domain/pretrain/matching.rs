@@ -137,6 +137,9 @@ pub struct Matching {
     pub symmetric: bool,
 }
 
+/// Edges of a graph at most: affinities of edges grow with their square.
+const MOST_EDGES: u64 = 1024;
+
 impl Default for Matching {
     fn default() -> Self {
         Self {
@@ -185,6 +188,17 @@ impl Matching {
                     self.nodes,
                     self.nodes.saturating_sub(1),
                     self.neighbours
+                ),
+            });
+        }
+        let edges = u64::from(self.nodes) * u64::from(self.neighbours);
+        if self.edge_weight != 0.0 && edges > MOST_EDGES {
+            wrong.push(BadSetting::DoesNotFit {
+                pointer: "/objective/neighbours".to_owned(),
+                detail: format!(
+                    "{} nodes with {} neighbours each have {edges} edges, and every pair of edges has \
+                     an affinity; {MOST_EDGES} edges are the most",
+                    self.nodes, self.neighbours
                 ),
             });
         }

@@ -28,8 +28,8 @@ use super::{Architecture, Backbone, Preprocessing};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
-    /// The frozen dataset version whose images are learnt from. Its labels and splits are not used:
-    /// every image that is not in a test split is shown.
+    /// The frozen dataset version whose images are learnt from. Its labels are not used; shown is every
+    /// image that is neither in its test split nor of a patient whom the gate tests.
     pub dataset_version: VersionId,
     /// The backbone to start from; random weights when absent.
     #[serde(default)]

@@ -52,7 +52,8 @@ pub struct Learning {
     pub clip_norm: f64,
     /// Whether normalisation keeps the statistics of the backbone it started from.
     pub frozen_statistics: bool,
-    /// Minutes of training; the run then ends with what it has.
+    /// Minutes of training, without the probes of a gate; the run then ends with what it has, of one
+    /// step at least.
     #[schema(exclusive_minimum = 0.0, maximum = 100_000.0)]
     pub max_minutes: Option<f64>,
     /// Seconds between two checkpoints within an epoch.

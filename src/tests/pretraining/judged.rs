@@ -93,6 +93,44 @@ fn what_was_judged_before_is_not_judged_again_by_another_attempt() {
 
     assert_eq!(parts.comparison, whole.comparison);
     assert_eq!(card(&parts), card(&whole));
+    // Once before and once after.
+    assert_eq!(world.host.told("probe_auroc"), 2);
+}
+
+#[test]
+fn a_probe_that_was_interrupted_is_done_by_the_next_attempt() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    world.job.spec.gate.as_mut().expect("a gate").every = Some(1);
+    let whole = world.run(Tiny::new(true)).expect("it ends");
+    let curve = world.host.curve("probe_auroc");
+    world.host.forget();
+    let judged = world.job.gate.as_ref().expect("a gate").examples.last().expect("an image").blob;
+    // Two steps are the first of two epochs.
+    world.host.trap(judged, 2);
+    assert!(matches!(world.run(Tiny::new(true)), Err(TrainingError::Stopped(Stop::HandedBack))));
+    assert_eq!((world.host.told("loss"), world.host.told("probe_auroc")), (2, 1));
+    world.host.go_on();
+
+    let parts = world.run(Tiny::new(true)).expect("it ends");
+
+    assert_eq!(world.host.curve("probe_auroc"), curve);
+    assert_eq!((world.host.told("loss"), world.host.told("probe_auroc")), (4, 3));
+    assert_eq!(card(&parts), card(&whole));
+}
+
+#[test]
+fn minutes_are_those_of_training_and_one_step_is_always_done() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    world.learning().epochs = 1000;
+    // Sixty milliseconds, less than the probe before takes.
+    world.learning().max_minutes = Some(0.001);
+
+    world.run(Tiny::new(false)).expect("it ends");
+
+    let steps = world.host.curve("loss").len();
+    assert!((1..1000).contains(&steps), "{steps}");
 }
 
 #[test]

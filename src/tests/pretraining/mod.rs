@@ -6,11 +6,13 @@ mod judged;
 mod world;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use lvmed::domain::pretrain::Matching;
-use lvmed::nn::weights;
+use lvmed::domain::{Architecture, Split};
+use lvmed::nn::{Tensors, weights};
 use lvmed::training::objective::GraphMatching;
-use lvmed::training::{Stop, TrainingError};
+use lvmed::training::{Example, Stop, TrainingError};
 
 use lvmed::training::pretrain::Start;
 use world::{Tiny, World, card, file};
@@ -39,9 +41,23 @@ fn an_interrupted_run_makes_the_weights_of_the_uninterrupted_one_on_any_threads(
 
     assert!(world.host.checkpoints().len() >= 2);
     assert_eq!(world.host.curve("loss"), losses);
+    // No step was done twice: what was done before is in the checkpoint.
+    assert_eq!(world.host.told("loss"), losses.len());
+    let resumed = |line: &&String| line.contains("resumed from a checkpoint");
+    assert_eq!(world.host.log_lines().iter().filter(resumed).count(), 2);
     assert!(file(&whole, "model.safetensors") == file(&parts, "model.safetensors"));
     assert!(file(&whole, "model.onnx") == file(&parts, "model.onnx"));
     assert_eq!(card(&whole), card(&parts));
+}
+
+/// Names of the tensors that are what they were.
+fn unmoved(before: &Path, after: &Tensors) -> Vec<String> {
+    let before = weights::load(before).expect("weights");
+    let values = |tensor: &candle_core::Tensor| {
+        tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values")
+    };
+    let still = before.into_iter().filter(|(name, tensor)| values(tensor) == values(&after[name]));
+    still.map(|(name, _)| name).collect()
 }
 
 #[test]
@@ -57,13 +73,7 @@ fn what_is_published_has_the_released_names_and_its_parents_licence() {
     assert!(expected.iter().all(|(name, shape)| tensors[name].dims() == shape));
     assert!(made.tensors.keys().eq(tensors.keys()));
     let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
-    let before = weights::load(before).expect("weights");
-    let values = |tensor: &candle_core::Tensor| {
-        tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values")
-    };
-    let still: Vec<&String> =
-        before.keys().filter(|name| values(&before[*name]) == values(&tensors[*name])).collect();
-    assert!(still.is_empty(), "training left {still:?} as they were");
+    assert_eq!(unmoved(before, &tensors), Vec::<String>::new(), "training left them as they were");
     assert!(made.parity.max_relative_difference <= made.parity.bound);
     assert!(!made.published && made.comparison.is_none());
     let card = card(&made);
@@ -127,6 +137,9 @@ fn every_objective_learns_on_the_loop_and_resumes_with_what_it_remembers() {
 
         assert!(file(&whole, "model.safetensors") == file(&parts, "model.safetensors"), "{text}");
         assert_eq!(card(&whole), card(&parts), "{text}");
+        assert_eq!(world.host.told("loss"), 4, "{text}: a step was done twice");
+        let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
+        assert_eq!(unmoved(before, &parts.tensors), Vec::<String>::new(), "{text}");
     }
 }
 
@@ -145,4 +158,62 @@ fn the_newest_matched_pair_is_shown_with_its_views() {
     assert_eq!(first["first_edges"].as_array().expect("edges").len(), 8);
     assert_eq!(world.host.curve("matching_accuracy").len(), 2);
     assert_eq!(world.host.curve("zero_gradient_share").len(), 2);
+}
+
+#[test]
+fn every_kind_of_network_learns_and_is_published() {
+    for architecture in [Architecture::Resnet34, Architecture::Resnet50, Architecture::SamVitB] {
+        let mut world = World::with(architecture, 4);
+        world.learning().epochs = 1;
+        let text = r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "noise": {"scale": 3}}"#;
+        world.job.spec.objective = serde_json::from_str(text).expect("an objective");
+
+        let made = world.pretrain().expect("it ends");
+
+        let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
+        let still = unmoved(before, &made.tensors);
+        assert!(still.is_empty(), "{architecture}: {still:?} stayed as they were");
+        let names = weights::expected(architecture);
+        assert!(made.tensors.keys().eq(names.keys()), "{architecture}");
+        assert!(made.parity.max_relative_difference <= made.parity.bound, "{architecture}");
+    }
+}
+
+#[test]
+fn frames_of_one_file_are_pictures_of_their_own() {
+    let mut world = World::of(0);
+    let original = world.host.keep(crate::dicom_values::frames(8, 48), 0, Split::Train);
+    world.job.pictures = (0..8).map(|frame| Example { frame, ..original.clone() }).collect();
+    world.learning().batch_size = 8;
+    let text = r#"{"kind": "matching", "nodes": 8, "neighbours": 2, "noise": {"scale": 0}}"#;
+    world.job.spec.objective = serde_json::from_str(text).expect("an objective");
+
+    world.pretrain().expect("it ends");
+
+    // The picture of the matched pair has eight different images.
+    let pair = world.host.shown().pop().expect("a pair");
+    let nodes = pair["nodes"].as_array().expect("nodes");
+    let images: BTreeSet<&str> =
+        nodes.iter().map(|node| node["first"].as_str().expect("a picture")).collect();
+    assert_eq!(images.len(), 8);
+}
+
+#[test]
+fn the_teacher_is_published_where_the_method_says_so() {
+    let moved = |objective: Tiny| {
+        let world = World::of(8);
+        let made = world.run(objective).expect("it ends");
+        let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
+        let before = weights::load(before).expect("weights");
+        let name = "layer1.0.conv1.weight";
+        (&made.tensors[name] - &before[name])
+            .and_then(|moved| moved.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>())
+            .expect("a number")
+    };
+
+    let student = moved(Tiny::new(true));
+    let teacher = moved(Tiny::publishing_its_teacher());
+
+    // Four steps, of each of which it takes up three tenths, are about half of the way.
+    assert!(teacher > 0.2 * student && teacher < 0.8 * student, "{teacher} {student}");
 }

@@ -35,11 +35,16 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A job on so many pictures, four a batch, from a backbone with a licence.
+    /// A job on so many pictures, four a batch, from a ResNet-18 with a licence.
     pub(super) fn of(images: u32) -> Self {
+        Self::with(ARCHITECTURE, images)
+    }
+
+    /// The same from another network.
+    pub(super) fn with(architecture: Architecture, images: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("weights");
-        let tensors = weights::random(ARCHITECTURE, 1).expect("weights");
+        let tensors = weights::random(architecture, 1).expect("weights");
         weights::write(&tensors, &BTreeMap::new(), &path).expect("written");
         let preprocessing = Preprocessing {
             size: SIDE,
@@ -52,7 +57,7 @@ impl World {
             .map(|number| host.keep(png(number as usize % 2, number, 48), number, Split::Train))
             .collect();
         let compute = Compute { onnx_runtime: None, device: On::Cpu, threads: 2 };
-        let parent = Box::new(parent(preprocessing.clone()));
+        let parent = Box::new(parent(architecture, preprocessing.clone()));
         let job = Job {
             run: RunId::new(),
             spec: spec(),
@@ -69,7 +74,7 @@ impl World {
             pictures,
             start: Start::Backbone { parent, weights: path },
             preprocessing,
-            architecture: ARCHITECTURE,
+            architecture,
             gate: None,
             runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
             threads: 2,
@@ -154,13 +159,13 @@ fn version() -> Version {
     }
 }
 
-fn parent(preprocessing: Preprocessing) -> Backbone {
+fn parent(architecture: Architecture, preprocessing: Preprocessing) -> Backbone {
     Backbone {
         id: BackboneId::new(),
         name: name("parent"),
-        architecture: ARCHITECTURE,
+        architecture,
         preprocessing,
-        embedding_size: ARCHITECTURE.embedding_size() as u32,
+        embedding_size: architecture.embedding_size() as u32,
         parameters: 0,
         weights_sha256: Sha256::of(b"weights"),
         weights_size_bytes: 0,
@@ -196,7 +201,12 @@ pub(super) struct Memory {
 struct Kept {
     checkpoints: Vec<Bytes>,
     curves: BTreeMap<String, BTreeMap<u64, f64>>,
+    /// How often each curve was told a point.
+    told: BTreeMap<String, usize>,
+    log: Vec<String>,
     pictures: Vec<serde_json::Value>,
+    /// A gate's picture that stops the run when it is looked at after so many losses.
+    trap: Option<(Sha256, usize)>,
     /// Losses until it stops, and why.
     left: Option<(usize, Stop)>,
 }
@@ -243,6 +253,20 @@ impl Memory {
         self.kept(|kept| kept.curves.get(name).cloned().unwrap_or_default())
     }
 
+    /// How often a curve was told a point, again and again for one step if it was.
+    pub(super) fn told(&self, name: &str) -> usize {
+        self.kept(|kept| kept.told.get(name).copied().unwrap_or_default())
+    }
+
+    pub(super) fn log_lines(&self) -> Vec<String> {
+        self.kept(|kept| kept.log.clone())
+    }
+
+    /// Hands the run back when it looks at a picture after so many losses.
+    pub(super) fn trap(&self, picture: Sha256, losses: usize) {
+        self.kept(|kept| kept.trap = Some((picture, losses)));
+    }
+
     pub(super) fn shown(&self) -> Vec<serde_json::Value> {
         self.kept(|kept| kept.pictures.clone())
     }
@@ -250,6 +274,12 @@ impl Memory {
 
 impl Host for Memory {
     fn original(&self, blob: &Sha256) -> Result<Bytes, HostError> {
+        self.kept(|kept| {
+            let losses = kept.told.get("loss").copied().unwrap_or_default();
+            if kept.trap.is_some_and(|(picture, after)| picture == *blob && losses >= after) {
+                (kept.trap, kept.left) = (None, Some((0, Stop::HandedBack)));
+            }
+        });
         self.originals.get(blob).cloned().ok_or_else(|| "no such original".into())
     }
 
@@ -281,6 +311,7 @@ impl Host for Memory {
     fn metric(&self, name: &str, step: u64, value: f64) -> Result<(), HostError> {
         self.kept(|kept| {
             kept.curves.entry(name.to_owned()).or_default().insert(step, value);
+            *kept.told.entry(name.to_owned()).or_default() += 1;
             if name == "loss"
                 && let Some((left, _)) = &mut kept.left
             {
@@ -295,7 +326,8 @@ impl Host for Memory {
         Ok(())
     }
 
-    fn log(&self, _: &str) -> Result<(), HostError> {
+    fn log(&self, line: &str) -> Result<(), HostError> {
+        self.kept(|kept| kept.log.push(line.to_owned()));
         Ok(())
     }
 
@@ -308,13 +340,18 @@ impl Host for Memory {
 /// mean that is remembered. Uses all that a loop has to keep for an objective.
 pub(super) struct Tiny {
     has_teacher: bool,
+    publishes_teacher: bool,
     centre: Tensor,
 }
 
 impl Tiny {
     pub(super) fn new(has_teacher: bool) -> Self {
         let centre = Tensor::zeros((1, 8), candle_core::DType::F32, &Device::Cpu);
-        Self { has_teacher, centre: centre.expect("a tensor") }
+        Self { has_teacher, publishes_teacher: false, centre: centre.expect("a tensor") }
+    }
+
+    pub(super) fn publishing_its_teacher() -> Self {
+        Self { publishes_teacher: true, ..Self::new(true) }
     }
 }
 
@@ -328,6 +365,10 @@ impl Objective for Tiny {
 
     fn teacher_momentum(&self, _: Moment) -> Option<f64> {
         self.has_teacher.then_some(0.7)
+    }
+
+    fn publishes_teacher(&self) -> bool {
+        self.publishes_teacher
     }
 
     fn loss(

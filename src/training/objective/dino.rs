@@ -71,6 +71,12 @@ impl Objective for Distillation {
         Some(1.0 - rest)
     }
 
+    /// The teacher is the better of the two throughout training (section 5.2, "Analyzing the training
+    /// dynamic").
+    fn publishes_teacher(&self) -> bool {
+        true
+    }
+
     /// Eq. 3, `Σ_{x ∈ large} Σ_{x' ≠ x} H(P_t(x), P_s(x'))` divided by the number of pairs, where
     /// `P_s = softmax(g / τ_s)` (Eq. 1) and `P_t = softmax((g − c) / τ_t)` (section 3.1, "Avoiding
     /// collapse"). Small crops go through the student alone. The centre moves afterwards.

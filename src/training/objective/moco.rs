@@ -2,9 +2,10 @@
 //!
 //! He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020; the projector
 //! is that of Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020. Shuffling
-//! (section 3.3) keeps statistics of one device from telling which key belongs to which query; the
-//! projector here has no normalisation, and the teacher sees the views apart from the student, so
-//! there is nothing to shuffle. Small crops are not part of the method and are left out.
+//! (section 3.3) keeps the statistics of a batch from telling which key belongs to which query. That
+//! is not prevented here: a batch is on one device, where shuffling would change nothing. A backbone
+//! with `frozen_statistics`, or a ViT, has no such statistics. Small crops are not part of the method
+//! and are left out.
 
 use candle_core::{DType, Device, Tensor};
 

@@ -134,6 +134,11 @@ pub trait Objective: Send {
         None
     }
 
+    /// Whether the teacher is what is judged and published, not the network that it follows.
+    fn publishes_teacher(&self) -> bool {
+        false
+    }
+
     /// The loss of a batch. `teacher` has the teacher's parameters, where there is one.
     fn loss(
         &mut self,

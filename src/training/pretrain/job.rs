@@ -104,7 +104,7 @@ pub struct Pretrained {
 pub(super) struct LeftOut {
     /// Of the test split of their own version.
     pub(super) test: usize,
-    /// Of the same file or the same patient as a test image of the gate.
+    /// Others of the same file or the same patient as a test image of the gate.
     pub(super) judged: usize,
 }
 
@@ -129,10 +129,11 @@ impl Job {
         let mut left_out = LeftOut::default();
         let mut shown = Vec::with_capacity(self.pictures.len());
         for picture in &self.pictures {
-            if judged.contains(&picture.blob) || patients.contains(picture.patient.as_str()) {
-                left_out.judged += 1;
-            } else if picture.split == Split::Test {
+            if picture.split == Split::Test {
                 left_out.test += 1;
+            } else if judged.contains(&picture.blob) || patients.contains(picture.patient.as_str())
+            {
+                left_out.judged += 1;
             } else {
                 shown.push(picture);
             }
@@ -142,7 +143,7 @@ impl Job {
 
     /// Side of the two views in pixels.
     pub(super) fn side(&self) -> u32 {
-        self.spec.views.size.unwrap_or(self.preprocessing.size)
+        self.spec.side(self.preprocessing.size)
     }
 
     /// The shorter side that pictures are kept with: enough for the smallest crops not to be
@@ -159,12 +160,17 @@ impl Job {
         needed(self.side(), views.min_area).max(small).min(most).ceil() as u32
     }
 
-    /// Whether `images` are enough, and a batch fits into the memory as far as its cost is known.
-    pub(super) fn check(&self, images: usize) -> Result<(), TrainingError> {
+    /// Whether `images` are enough for a batch.
+    pub(super) fn has_enough(&self, images: usize) -> Result<(), TrainingError> {
         let batch_size = self.spec.learning.batch_size;
         if images < 2 || images < batch_size as usize {
             return Err(TrainingError::TooFewToPretrain { images, batch_size });
         }
+        Ok(())
+    }
+
+    /// Whether a batch fits into the memory, as far as its cost is known.
+    pub(super) fn has_room(&self) -> Result<(), TrainingError> {
         if let Some(step) = &self.calibration {
             let network = (self.architecture, self.preprocessing.size);
             self.spec.fits(network, step, self.memory_bytes)?;

@@ -55,7 +55,7 @@ pub fn with_objective(
     reporter.at(stage("preparing", 0.0, 0.0), At::default())?;
     let (shown, left_out) = job.shown();
     let images = shown.len();
-    job.check(images)?;
+    job.has_enough(images)?;
     let gate = Gate::of(job)?;
     host.log(&format!(
         "{images} images are learnt from; {} of a test split and {} that are test images of the \
@@ -73,6 +73,8 @@ pub fn with_objective(
     match host.checkpoint()? {
         Some(bytes) => trainer.restore(State::from_bytes(&bytes)?)?,
         None => {
+            // Not asked again of a run that has fitted before: memory comes free.
+            job.has_room()?;
             reporter.at(stage("probing before", 0.0, 0.02), At::default())?;
             trainer.judge_before()?;
         }
@@ -84,7 +86,7 @@ pub fn with_objective(
         _ => None,
     };
     reporter.at(stage("publishing", 0.98, 1.0), At::default())?;
-    let tensors = trainer.student.backbone()?;
+    let tensors = trainer.backbone()?;
     let position = trainer.position;
     publish(job, Made { tensors, position, comparison, images, left_out })
 }

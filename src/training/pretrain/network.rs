@@ -56,13 +56,6 @@ impl Student {
         Ok(self.network.backward(loss, &self.params)?)
     }
 
-    /// The tensors of the backbone alone.
-    pub(super) fn backbone(&self) -> Result<Tensors, TrainingError> {
-        let mut all = self.params.snapshot()?;
-        all.retain(|name, _| !name.starts_with(OBJECTIVE));
-        Ok(all)
-    }
-
     /// Names where numbers end when a batch has been computed to something that is none.
     pub(super) fn where_numbers_end(&self, batch: &Batch) -> Result<String, TrainingError> {
         let network = Some((self.architecture, &self.network));
@@ -75,7 +68,7 @@ impl Student {
 /// by gradients here; statistics of normalisation are its own, from what it is shown itself.
 pub(super) struct Teacher {
     pub(super) params: Params,
-    network: Encoder,
+    pub(super) network: Encoder,
     mode: Mode,
 }
 
@@ -109,4 +102,11 @@ impl Teacher {
         }
         Ok(())
     }
+}
+
+/// The tensors of the backbone alone, without those of the objective.
+pub(super) fn backbone(params: &Params) -> Result<Tensors, TrainingError> {
+    let mut all = params.snapshot()?;
+    all.retain(|name, _| !name.starts_with(OBJECTIVE));
+    Ok(all)
 }

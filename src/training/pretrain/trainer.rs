@@ -10,11 +10,11 @@ use super::feed::{Batch, ViewFeed};
 use super::gate::{Gate, Probed, mean};
 use super::job::Job;
 use super::look::picture;
-use super::network::{Student, Teacher};
+use super::network::{Student, Teacher, backbone};
 use super::state::{Position, State};
 use crate::domain::pretrain::Learning;
 use crate::nn::optim::{Groups, Optimiser, Schedule, clip_norm};
-use crate::nn::{Gradients, Tensors};
+use crate::nn::{Encoder, Gradients, Params, Tensors};
 use crate::training::checkpoint::Ended;
 use crate::training::data::{Loader, Place, Prefetch};
 use crate::training::error::TrainingError;
@@ -57,7 +57,7 @@ pub(super) struct Trainer<'a> {
     pub(super) position: Position,
     /// What the gate found before the first step.
     pub(super) before: Option<Probed>,
-    /// When this attempt began to train.
+    /// When this attempt began to train, moved on by the time that probes took.
     begun: Instant,
     /// When the newest checkpoint was finished, and how long it took.
     saved: (Instant, Duration),
@@ -130,10 +130,26 @@ impl<'a> Trainer<'a> {
 
     /// The probe on the backbone as it is now, its AUROC a point of its curve.
     pub(super) fn judge(&mut self, gate: &Gate<'_>) -> Result<Probed, TrainingError> {
-        let probed = gate.probe(&self.student.network, self.scene.host)?;
+        let probed = gate.probe(self.result().0, self.scene.host)?;
         let auroc = mean(&gate.auroc(&probed)?);
         self.tell("probe_auroc", auroc)?;
         Ok(probed)
+    }
+
+    /// The backbone as it would be published now.
+    pub(super) fn backbone(&self) -> Result<Tensors, TrainingError> {
+        backbone(self.result().1)
+    }
+
+    /// What is judged and published: the network in training, or its teacher where that is the better
+    /// one by the method.
+    fn result(&self) -> (&Encoder, &Params) {
+        match &self.teacher {
+            Some(teacher) if self.objective.publishes_teacher() => {
+                (&teacher.network, &teacher.params)
+            }
+            _ => (&self.student.network, &self.student.params),
+        }
     }
 
     /// Trains to the end. What is done of it is kept when the worker has to go.
@@ -142,6 +158,7 @@ impl<'a> Trainer<'a> {
         feed: Arc<ViewFeed<'a>>,
         stage: Stage,
     ) -> Result<(), TrainingError> {
+        self.begun = Instant::now();
         let result = std::thread::scope(|scope| {
             let place = Place { epoch: self.position.epoch, batch: self.position.batch };
             let prefetch = Prefetch::of(&*feed, self.scene.job.threads);
@@ -173,7 +190,7 @@ impl<'a> Trainer<'a> {
         let learning = self.learning();
         let every = Duration::from_secs(learning.checkpoint_seconds.into());
         while self.position.batch < self.in_epoch {
-            if self.is_out_of_time() {
+            if self.position.step > 0 && self.is_out_of_time() {
                 self.position.ended = Some(Ended::TimeBudget);
                 return Ok(());
             }
@@ -206,13 +223,13 @@ impl<'a> Trainer<'a> {
         let share = 1.0 / f64::from(parts);
         let (mut curves, mut sum) = (vec![("loss", 0.0)], Gradients::default());
         let mut newest = None;
-        // Statistics and what an objective remembers follow each part: a step left in the middle is
-        // done again from the checkpoint before it.
-        self.is_within_step = true;
         for part in 0..parts {
             let batch = batches.next().ok_or_else(|| {
                 candle_core::Error::Msg("the loader ended before its epochs".to_owned())
             })??;
+            // Statistics and what an objective remembers follow each part: a step left in the middle
+            // is done again from the checkpoint before it.
+            self.is_within_step = true;
             let (values, gradients) = self.gradients(&batch, self.moment(part))?;
             for (name, value) in values {
                 match curves.iter_mut().find(|(known, _)| *known == name) {
@@ -301,15 +318,19 @@ impl<'a> Trainer<'a> {
         if self.position.ended.is_some() {
             return Ok(());
         }
-        self.position.epoch += 1;
-        self.position.batch = 0;
-        let (epoch, epochs) = (self.position.epoch, self.learning().epochs);
-        if epoch >= epochs {
-            self.position.ended = Some(Ended::AllEpochs);
-        } else if let Some(gate) = self.scene.gate
+        let (epoch, epochs) = (self.position.epoch + 1, self.learning().epochs);
+        // Before it counts as closed: whoever is stopped here comes back here.
+        if let Some(gate) = self.scene.gate
+            && epoch < epochs
             && gate.every().is_some_and(|every| epoch.is_multiple_of(every))
         {
+            let begun = Instant::now();
             self.judge(gate)?;
+            self.begun += begun.elapsed();
+        }
+        (self.position.epoch, self.position.batch) = (epoch, 0);
+        if epoch >= epochs {
+            self.position.ended = Some(Ended::AllEpochs);
         }
         Ok(())
     }
