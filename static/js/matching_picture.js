@@ -74,7 +74,7 @@ export function Legend({ low, high, alone }) {
   return html`<ul class="legend">
     <li><span class="levels">${Array.from({ length: LEVELS }, (_, level) => html`<svg width="9" height="12" aria-hidden="true"><line class=${`match right level-${level}`} x1="0" x2="9" y1="6" y2="6" /></svg>`)}</span>
       matched with itself: from the weakest affinity here (${low.toFixed(2)}) to the strongest (${high.toFixed(2)})</li>
-    <li>${sample("wrong")} taken for another image</li>
+    <li>${sample("wrong")} taken for another image; paler when less alike</li>
     ${alone > 0 && html`<li>no line: stayed alone</li>`}
     <li><svg width="44" height="16" aria-hidden="true" class="edges"><path d="M 8 1 C 40 1, 40 15, 8 15" /></svg> neighbours: images that resemble each other</li>
   </ul>
