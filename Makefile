@@ -37,7 +37,7 @@ openapi: ## Write openapi/openapi.json from the code
 bench-match: ## Compare matching solvers with public heuristics (ARGS=name picks instances)
 	@scripts/bench.sh matching $(ARGS)
 
-bench-pretraining: ## Study what each way of pretraining gains (1.5 hours; ARGS=quick tries it out)
+bench-pretraining: ## Study what each way of pretraining gains (over an hour; ARGS=quick tries it out)
 	@scripts/bench.sh pretraining $(ARGS)
 
 bench-train: ## Compare training steps, convolutions and few-shot jobs with PyTorch (ARGS=name picks cases)
