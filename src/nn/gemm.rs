@@ -21,11 +21,6 @@ impl<'a, T> Matrix<'a, T> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// Its rows.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// The same values seen as the transposed matrix.
     pub(crate) fn transposed(self) -> Self {
         Self {

@@ -16,6 +16,9 @@ use crate::nn::ops::{Borrowed, values};
 /// enough for its outcome to stay in the cache.
 const HEIGHT: usize = 256;
 const WIDTH: usize = 1024;
+/// Weights of cosines that are laid out at a time backward, of which there are as many as pairs of
+/// cells in a graph: without a limit a gigabyte for maps of 64 by 64.
+const WEIGHTS: usize = 1 << 17;
 
 /// Local affinities of every pair of images of a graph, `[2, G, N, N]`, of feature maps `source`
 /// `[B, C, R, S]` and `target` `[B, C, R', S']`. With `[0, g, i, a]` from image i of the source to
@@ -177,23 +180,43 @@ impl<T: WithDType> Local<T> {
 
     /// The gradients of the maps of a view.
     fn gradients(&self, kept: &Kept<T>, view: usize, grad: &[T], length: usize) -> Vec<T> {
-        let Sizes { nodes, cells, .. } = self.sizes;
-        let row = nodes * cells[1 - view];
+        let Sizes { nodes, cells, channels, .. } = self.sizes;
+        let (each, row) = (cells[view], nodes * cells[1 - view]);
+        let together = (WEIGHTS / row).max(1);
         let of_part = |own: Range<usize>| {
             let start = own.start / nodes * nodes;
-            let mut weights = vec![T::zero(); own.len() * cells[view] * row];
-            for (own, weights) in own.clone().zip(weights.chunks_exact_mut(cells[view] * row)) {
-                self.weigh(kept, grad, (view, own), weights);
+            let units = kept.cells[1 - view].of(start..start + nodes);
+            let mut out = vec![T::zero(); own.len() * each * channels];
+            let mut weights = Vec::new();
+            for (block, out) in out.chunks_mut(together * channels).enumerate() {
+                let rows = block * together..block * together + out.len() / channels;
+                weights.clear();
+                weights.resize(rows.len() * row, T::zero());
+                for image in rows.start / each..rows.end.div_ceil(each) {
+                    let first = image * each;
+                    let within = rows.start.max(first)..rows.end.min(first + each);
+                    let weights = &mut weights[(within.start - rows.start) * row..];
+                    let own_cells = within.start - first..within.end - first;
+                    self.weigh(kept, grad, (view, own.start + image, own_cells), weights);
+                }
+                let left = Matrix::new(&weights, rows.len(), row);
+                let target = Target::new(out, rows.len(), channels);
+                multiply(target, left, units, Into::Replace, Threads::One);
             }
-            let left = Matrix::new(&weights, own.len() * cells[view], row);
-            self.unit_gradient(left, kept.cells[1 - view].of(start..start + nodes))
+            out
         };
         self.collect(view, &kept.cells[view], length, of_part)
     }
 
-    /// What the cosine of each cell of an image with each cell of its graph of the other view counts
-    /// for: adds to `weights`, `[cells, N, other cells]`.
-    fn weigh(&self, kept: &Kept<T>, grad: &[T], (view, image): (usize, usize), weights: &mut [T]) {
+    /// What the cosine of some cells of an image with each cell of its graph of the other view counts
+    /// for: adds to `weights`, `[those cells, N, other cells]`.
+    fn weigh(
+        &self,
+        kept: &Kept<T>,
+        grad: &[T],
+        (view, image, own_cells): (usize, usize, Range<usize>),
+        weights: &mut [T],
+    ) {
         let Sizes { graphs, nodes, cells, .. } = self.sizes;
         let (start, others) = (image / nodes * nodes, cells[1 - view]);
         let part = |place: usize, picks: &Picks| {
@@ -204,21 +227,16 @@ impl<T: WithDType> Local<T> {
             let (both, place) = (&kept.picks[own][other], own * nodes + other);
             let mut add = |p: u32, q: u32, part: T| {
                 let (cell, other) = if view == 0 { (p, q) } else { (q, p) };
-                weights[(cell as usize * nodes + at) * others + other as usize] += part;
+                if own_cells.contains(&(cell as usize)) {
+                    let cell = cell as usize - own_cells.start;
+                    weights[(cell * nodes + at) * others + other as usize] += part;
+                }
             };
             let there = part(place, &both.there);
             both.there.iter().for_each(|(p, q)| add(*p, *q, there));
             let back = part(graphs * nodes * nodes + place, &both.back);
             both.back.iter().for_each(|(q, p)| add(*p, *q, back));
         }
-    }
-
-    fn unit_gradient(&self, weights: Matrix<'_, T>, units: Matrix<'_, T>) -> Vec<T> {
-        let rows = weights.rows();
-        let mut out = vec![T::zero(); rows * self.sizes.channels];
-        let target = Target::new(&mut out, rows, self.sizes.channels);
-        multiply(target, weights, units, Into::Replace, Threads::One);
-        out
     }
 
     /// The gradient of the maps of a view from what parts of it find for their unit rows.

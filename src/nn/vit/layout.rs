@@ -117,6 +117,16 @@ mod tests {
         let weights: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
         assert_eq!(shapes.len(), 176);
         assert_eq!(weights, 86_525_184);
+        // Its parts, as counted from the released checkpoint.
+        let part = |is_part: &dyn Fn(&str) -> bool| -> usize {
+            let names = shapes.iter().filter(|(name, _)| is_part(name));
+            names.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        };
+        let positions = |name: &str| name.contains("rel_pos");
+        assert_eq!(part(&|name| name.starts_with("blocks.0.") && !positions(name)), 7_087_872);
+        assert_eq!(part(&|name| name.starts_with("patch_embed.")), 590_592);
+        assert_eq!(part(&positions), 92_672);
+        assert_eq!(part(&|name| name.starts_with("neck.")), 787_456);
         assert_eq!(shapes["blocks.2.attn.rel_pos_h"], [127, 64]);
         assert_eq!(shapes["blocks.3.attn.rel_pos_h"], [27, 64]);
     }
