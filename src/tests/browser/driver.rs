@@ -122,6 +122,19 @@ impl Browser {
         self.execute(&script).await;
     }
 
+    /// Chooses an option of a list by its value, and lets the page draw what follows from it.
+    pub(super) async fn choose(&self, id: &str, value: &str) {
+        self.see(id).await;
+        let script = format!(
+            "const field = document.querySelector('{}');
+             field.value = {value:?};
+             field.dispatchEvent(new Event('change', {{ bubbles: true }}));
+             return new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));",
+            selector(id)
+        );
+        self.execute(&script).await;
+    }
+
     /// Gives a file to a file input, which may be hidden.
     pub(super) async fn choose_file(&self, id: &str, file: &Path) {
         self.wait(id, async || {

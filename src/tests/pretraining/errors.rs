@@ -85,24 +85,43 @@ fn numbers_that_end_name_step_and_layer_and_the_last_good_state_is_kept() {
     assert!(!before.is_empty() && refused.to_string().contains("Try a learning rate below"));
 }
 
+/// A step that takes a gigabyte, and a tenth of one for each picture.
+const STEP: Calibration = Calibration {
+    base_bytes: 1_000_000_000,
+    image_bytes: 100_000_000,
+    checkpoint_bytes: 0,
+    step_seconds: 0.0,
+    image_seconds: 0.0,
+    forward_seconds: 0.0,
+    frozen_seconds: 0.0,
+};
+
 #[test]
 fn a_batch_that_does_not_fit_says_which_would() {
     let mut world = World::of(64);
     world.learning().batch_size = 64;
     world.job.memory_bytes = 10_000_000_000;
-    world.job.calibration = Some(Calibration {
-        base_bytes: 1_000_000_000,
-        image_bytes: 100_000_000,
-        checkpoint_bytes: 0,
-        step_seconds: 0.0,
-        image_seconds: 0.0,
-        forward_seconds: 0.0,
-        frozen_seconds: 0.0,
-    });
+    world.job.calibration = Some(STEP);
 
     let refused = refusal(&world);
 
     // 1.15 (1 GB + 2 views x 38 x 0.1 GB) and the weights of the objective are the most that fits.
     assert!(refused.contains("`learning.batch_size` to 38 or less"), "{refused}");
     assert!(refused.contains("15871 MB") && refused.contains("10000 MB"), "{refused}");
+}
+
+#[test]
+fn a_run_that_has_fitted_once_is_not_refused_for_memory_when_it_goes_on() {
+    let mut world = World::of(8);
+    (world.job.calibration, world.job.memory_bytes) = (Some(STEP), 10_000_000_000);
+    world.host.stop_after(1, Stop::HandedBack);
+    assert!(matches!(world.run(Tiny::new(false)), Err(TrainingError::Stopped(_))));
+    world.host.go_on();
+    world.job.memory_bytes = 1_000_000;
+
+    world.run(Tiny::new(false)).expect("it goes on from its checkpoint");
+
+    world.host.forget();
+    let refused = refusal(&world);
+    assert!(refused.contains("1 MB may be used"), "{refused}");
 }

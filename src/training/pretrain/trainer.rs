@@ -325,8 +325,9 @@ impl<'a> Trainer<'a> {
             && gate.every().is_some_and(|every| epoch.is_multiple_of(every))
         {
             let begun = Instant::now();
-            self.judge(gate)?;
+            let judged = self.judge(gate);
             self.begun += begun.elapsed();
+            judged?;
         }
         (self.position.epoch, self.position.batch) = (epoch, 0);
         if epoch >= epochs {
