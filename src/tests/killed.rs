@@ -100,7 +100,7 @@ async fn last_with_its_worker_killed_in_the_second_repeat_publishes_the_same_wei
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
     let settings = json!({"kind": "finetune", "method": "full", "seed": 5,
-        "training": {"epochs": 12, "patience": 12, "batch_size": 8, "checkpoint_seconds": 1}});
+        "training": {"epochs": 12, "patience": 12, "batch_size": 8, "checkpoint_seconds": 3}});
     let mut digests = Vec::new();
     for is_damaged in [false, true] {
         let mut server = Server::start();
@@ -113,7 +113,8 @@ async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
         if is_damaged {
             let kept = server.data().join("blobs");
             server.wait(&run, |_| checkpoints(&kept).len() >= 2).await;
-            // A file is on record a moment after it is on disk.
+            // A file is on record a moment after it is on disk, and the next one seconds away: no
+            // file that is being written is taken for it.
             tokio::time::sleep(Duration::from_millis(400)).await;
             server = Server::start_in({
                 let folder = server.kill();
