@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Compute, Config, Storage};
+use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Preprocessing, Role};
@@ -15,7 +15,7 @@ use crate::import::{ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
 use crate::store::{self, Blobs, Database, Store, keys};
-use crate::{http, serve, telemetry, training, worker};
+use crate::{decode, http, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
 #[derive(Parser)]
@@ -41,6 +41,13 @@ enum Command {
     Migrate(Storage),
     /// Prints the OpenAPI document.
     Openapi,
+    /// Reads what strangers send, within bounds; started by the server.
+    #[command(hide = true)]
+    Decode {
+        /// The one file that may be opened by its path.
+        #[arg(long)]
+        checkpoint: Option<PathBuf>,
+    },
     /// Measures what a training step costs and prints it as JSON; started by the server and workers.
     #[command(hide = true)]
     Calibrate {
@@ -125,6 +132,13 @@ enum KeyCommand {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let line = Line::parse();
+    if let Command::Decode { checkpoint } = line.command {
+        // It writes no log: what it could say would be of the file.
+        return match decode::child::main(checkpoint) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     telemetry::start_logging();
     match run(line.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -154,6 +168,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(storage) => runtime.block_on(migrate(&storage)),
         Command::Openapi => print(&http::document_json()?),
         Command::Calibrate { trial } => calibrate(&trial),
+        Command::Decode { .. } => Ok(()),
     };
     // What still computes for nobody must not hold up the end.
     runtime.shutdown_background();
@@ -190,7 +205,8 @@ async fn import_file(import: Import) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
     let store = Store { pool: pool.clone(), blobs: Blobs::local(&import.storage.blobs())? };
     let threads = import.compute.threads();
-    let importer = Importer::new(store, runtime, scratch.path().to_owned(), threads);
+    let decoder = decode::Pool::start(std::env::current_exe()?, &Limits::default())?;
+    let importer = Importer::new(store, runtime, scratch.path().to_owned(), threads, decoder);
     let imported = importer.import(&import.file, request).await;
     pool.close().await;
     database.stop();

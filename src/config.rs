@@ -114,7 +114,7 @@ pub enum Device {
 }
 
 /// Every external size, with a safe default. An error that enforces one names it.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, clap::Args, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Largest upload, in bytes.
     #[arg(long, env = "LVMED_LIMIT_UPLOAD_BYTES", default_value_t = 20 << 30)]
@@ -199,6 +199,31 @@ pub struct Limits {
     /// Networks kept loaded; the one used longest ago makes room.
     #[arg(long, env = "LVMED_LIMIT_LOADED_NETWORKS", default_value_t = 4)]
     pub loaded_networks: usize,
+
+    /// Memory that a process which reads files may use, in bytes; a file that needs more is refused.
+    #[arg(long, env = "LVMED_LIMIT_DECODE_MEMORY_BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(128 << 20..))]
+    pub decode_memory_bytes: u64,
+
+    /// Seconds that one file may take to decode. A request of several files, or a large one, has a
+    /// quarter of a second more for each file and a second for each mebibyte.
+    #[arg(long, env = "LVMED_LIMIT_DECODE_SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub decode_seconds: u64,
+
+    /// Processes that wait to read files; 0 means one for each core. More are started when needed.
+    #[arg(long, env = "LVMED_LIMIT_DECODE_PROCESSES", default_value_t = 0)]
+    pub decode_processes: usize,
+
+    /// Memory that reading a checkpoint may use, in bytes; small ones get less, by their size.
+    #[arg(long, env = "LVMED_LIMIT_IMPORT_MEMORY_BYTES", default_value_t = 16 << 30)]
+    pub import_memory_bytes: u64,
+
+    /// Files of one upload that may break the process that reads them before the rest is refused.
+    #[arg(long, env = "LVMED_LIMIT_UPLOAD_BREACHES", default_value_t = 16)]
+    pub upload_breaches: u32,
+
+    /// Files listed in the answer to an upload; further ones are counted.
+    #[arg(long, env = "LVMED_LIMIT_LISTED_FILES", default_value_t = 10_000)]
+    pub listed_files: u64,
 
     /// Seconds that one prediction may take.
     #[arg(long, env = "LVMED_LIMIT_PREDICT_SECONDS", default_value_t = 60)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256 as Hasher};
 
+use crate::decode::{Breach, DecodeError, Pool};
 use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
 use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
@@ -61,6 +62,9 @@ pub enum ImportError {
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The checkpoint broke the process that read it.
+    #[error("the checkpoint {0}")]
+    Breach(#[from] Breach),
     /// The work itself broke.
     #[error("the import failed: {0}")]
     Failed(String),
@@ -73,6 +77,7 @@ pub struct Importer {
     runtime: Runtime,
     scratch: PathBuf,
     threads: usize,
+    decoder: Pool,
     /// Held from looking for the same backbone to recording a new one.
     recording: std::sync::Arc<tokio::sync::Mutex<()>>,
 }
@@ -88,8 +93,14 @@ struct Made {
 
 impl Importer {
     /// An importer that puts temporary files into `scratch` and computes on `threads` threads.
-    pub fn new(store: Store, runtime: Runtime, scratch: PathBuf, threads: usize) -> Self {
-        Self { store, runtime, scratch, threads, recording: std::sync::Arc::default() }
+    pub fn new(
+        store: Store,
+        runtime: Runtime,
+        scratch: PathBuf,
+        threads: usize,
+        decoder: Pool,
+    ) -> Self {
+        Self { store, runtime, scratch, threads, decoder, recording: std::sync::Arc::default() }
     }
 
     /// Imports the file; the backbone, and whether it is new: the same weights under the same name
@@ -139,9 +150,10 @@ impl Importer {
         let (file, options, size) = (file.to_owned(), request.options, request.preprocessing.size);
         let (runtime, scratch, threads) =
             (self.runtime.clone(), self.scratch.clone(), self.threads);
+        let decoder = self.decoder.clone();
         let work = move || -> Result<Made, ImportError> {
             let source = digest_of(&file).map_err(StoreError::from)?;
-            let imported = weights::read(&file, options)?;
+            let imported = read(&decoder, &file, options, &scratch)?;
             let metadata = BTreeMap::from([
                 ("architecture".to_owned(), imported.architecture.to_string()),
                 ("source_sha256".to_owned(), source.to_string()),
@@ -163,6 +175,28 @@ impl Importer {
         let made = made.map_err(|error| ImportError::Failed(error.to_string()))?;
         made.map_err(|error| ImportError::Failed(error.to_string()))?
     }
+}
+
+/// Has a child read a checkpoint, and takes its tensors over from what the child wrote, which can be
+/// nothing but the tensors of a known architecture.
+fn read(
+    decoder: &Pool,
+    checkpoint: &Path,
+    options: ReadOptions,
+    scratch: &Path,
+) -> Result<Imported, ImportError> {
+    let out = tempfile::NamedTempFile::new_in(scratch).map_err(StoreError::from)?;
+    let read = decoder.checkpoint(checkpoint, options, out.as_file());
+    let (architecture, notices) = read.map_err(|error| match error {
+        DecodeError::Breach(breach) => ImportError::Breach(breach),
+        DecodeError::Io(error) => StoreError::from(error).into(),
+        other @ (DecodeError::Refused(_) | DecodeError::Stopped) => {
+            ImportError::Failed(other.to_string())
+        }
+    })??;
+    let as_told = ReadOptions { architecture: Some(architecture), collapse_depth: false };
+    let Imported { tensors, .. } = weights::read(out.path(), as_told)?;
+    Ok(Imported { architecture, tensors, notices })
 }
 
 /// Weights that training would move: running statistics are not counted.

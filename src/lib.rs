@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod decode;
 pub mod domain;
 pub mod estimate;
 pub mod http;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::decode::Pool;
 use crate::domain::WorkerId;
 use crate::estimate::Estimator;
 use crate::http::{App, Gates, router};
@@ -127,9 +128,13 @@ async fn app(
     let secret = secret::load(&pool, &storage.secret()).await?;
     let store = Store { pool: pool.clone(), blobs };
     let threads = config.compute.threads();
+    let decoder = Pool::start(std::env::current_exe()?, &config.limits)
+        .context("the processes that read files cannot be started")?;
+    tell_confinement(decoder.clone()).await?;
     Ok(App {
         registry: Registry::new(runtime.clone(), &config.compute, &config.limits),
-        importer: Importer::new(store.clone(), runtime, scratch.clone(), threads),
+        importer: Importer::new(store.clone(), runtime, scratch.clone(), threads, decoder.clone()),
+        decoder,
         store,
         hasher: PatientHasher::new(secret),
         limits: Arc::new(config.limits.clone()),
@@ -143,6 +148,24 @@ async fn app(
         stopping: CancellationToken::new(),
         gates: Gates::new(&config.limits),
     })
+}
+
+/// Says what confines the processes that read files, beside limits of memory and time.
+async fn tell_confinement(decoder: Pool) -> anyhow::Result<()> {
+    let confined = tokio::task::spawn_blocking(move || decoder.confined())
+        .await?
+        .context("a process that reads files did not start")?;
+    for (holds, name) in [(confined.landlock, "Landlock"), (confined.seccomp, "seccomp")] {
+        if holds {
+            tracing::info!("files are read in processes confined by {name}");
+        } else {
+            tracing::warn!(
+                "this kernel lacks {name}: the processes that read files are bounded in memory and \
+                 time, and not confined by it"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// One server a data folder: two would fight over the cluster and the files in flight.

@@ -14,6 +14,7 @@ pub mod name;
 pub mod pretrain;
 pub mod role;
 pub mod run;
+pub mod size;
 pub mod split;
 pub mod training;
 pub mod word;

@@ -4,12 +4,12 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 
 use super::problem::{Code, Problem, Violation};
+use crate::decode::DecodeError;
 use crate::domain::forecast::TooLarge;
 use crate::domain::name::BadName;
 use crate::domain::pretrain::BatchTooLarge;
 use crate::domain::split::SplitError;
 use crate::domain::training::BadSetting;
-use crate::imaging::{ImagingError, UploadError};
 use crate::import::ImportError;
 use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
@@ -51,24 +51,6 @@ fn full() -> Problem {
 fn sql_state(error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.unwrap_or_default().into_owned()
-}
-
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Self {
-        match error {
-            UploadError::Empty | UploadError::Archive(_) | UploadError::Labels(_) => {
-                Self::new(Code::Invalid, error.to_string())
-            }
-            UploadError::Stopped => Self::internal(error),
-            UploadError::Io(error) => StoreError::from(error).into(),
-        }
-    }
-}
-
-impl From<ImagingError> for Problem {
-    fn from(error: ImagingError) -> Self {
-        Self::new(Code::Invalid, format!("the image {error}"))
-    }
 }
 
 impl From<SplitError> for Problem {
@@ -118,6 +100,18 @@ impl From<InferenceError> for Problem {
     }
 }
 
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Refused(_) | DecodeError::Breach(_) => {
+                Self::new(Code::Invalid, format!("the file {error}"))
+            }
+            DecodeError::Stopped => Self::internal(error),
+            DecodeError::Io(error) => StoreError::from(error).into(),
+        }
+    }
+}
+
 impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Self {
         match error {
@@ -125,6 +119,7 @@ impl From<ImportError> for Problem {
                 Self::internal(error)
             }
             ImportError::Weights(_)
+            | ImportError::Breach(_)
             | ImportError::Preprocessing(_)
             | ImportError::Text { .. }
             | ImportError::Parity(ParityError::Beyond { .. }) => {

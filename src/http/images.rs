@@ -1,5 +1,7 @@
 //! Single images of a dataset: what is recorded of them, and how they look.
 
+use std::fs::File;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -15,9 +17,11 @@ use super::intake::Bytes;
 use super::problem::Problem;
 use crate::domain::image::{Image, Window};
 use crate::domain::{ImageId, Role};
-use crate::imaging::{decode_frame, render_png};
 use crate::store::sweep::Deleted;
 use crate::store::{datasets, images};
+
+/// Longest side of a preview, in pixels.
+const MAX_SIDE: u32 = 4096;
 
 /// How an image is to be shown.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -29,7 +33,7 @@ pub struct PreviewQuery {
     /// Width of the grey-scale window; together with `center`.
     #[param(exclusive_minimum = 0.0)]
     width: Option<f64>,
-    /// Longest side of the preview; larger images are scaled down.
+    /// Longest side of the preview, 4096 when absent; larger images are scaled down.
     #[param(minimum = 16, maximum = 4096)]
     max_side: Option<u32>,
 }
@@ -38,7 +42,7 @@ impl PreviewQuery {
     /// The window asked for, everything checked.
     fn window(&self) -> Result<Option<Window>, Problem> {
         let mut checks = Checks::default();
-        checks.within("max_side", self.max_side, 16, 4096);
+        checks.within("max_side", self.max_side, 16, MAX_SIDE);
         let window = self.center.zip(self.width).map(|(center, width)| Window { center, width });
         if self.center.is_some() != self.width.is_some() {
             checks.fail("center", "and `width` belong together; give both or none");
@@ -102,10 +106,11 @@ pub async fn preview(
     let image = existing(&app, id).await?;
     // As many at once as there are cores: each may take as much memory as a decoded file.
     let place = app.gates.previews.clone().acquire_owned().await.map_err(Problem::internal)?;
-    let bytes = app.store.blobs.bytes(&image.blob).await?;
+    let path = app.store.blobs.materialise(&image.blob, &app.spool.join("originals")).await?;
     let png = tokio::task::spawn_blocking(move || {
-        let picture = decode_frame(&bytes, image.frame, &app.limits)?;
-        let png = render_png(&picture, window, query.max_side);
+        let file = File::open(path)?;
+        let max_side = query.max_side.unwrap_or(MAX_SIDE);
+        let png = app.decoder.preview(&file, image.frame, window, max_side);
         drop(place);
         png
     })

@@ -9,14 +9,15 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::uploads::UploadQuery;
-use crate::domain::dataset::UploadReport;
+use crate::decode::{DecodeError, UploadAsk};
+use crate::domain::dataset::{RejectedFile, UploadReport};
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, ImageId};
-use crate::imaging::{FrameFacts, KeptFile, UploadContext, UploadError, read_upload};
+use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry};
 use crate::store::sweep::Adding;
-use crate::store::{StoreError, datasets, images};
+use crate::store::{Blob, StoreError, datasets, images};
 
 /// Raw bytes.
 #[derive(Debug, utoipa::ToSchema)]
@@ -44,78 +45,132 @@ pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem>
 
 fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
     let Upload { dataset, file, query, place } = upload;
-    let name = query.file.as_deref().unwrap_or("upload");
-    let context = UploadContext {
-        limits: &app.limits,
-        hasher: &app.hasher,
-        label: query
-            .label
-            .as_deref()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned),
-        patient: query.patient.filter(|text| !text.trim().is_empty()),
+    let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+    let ask = UploadAsk {
+        name: query.file.unwrap_or_else(|| "upload".to_owned()),
+        label: given(query.label).map(|text| text.trim().to_owned()),
+        patient: given(query.patient),
         split: query.split,
+        first_entry: 0,
     };
     let handle = Handle::current();
-    let mut keeping =
-        Keeping { app, dataset, images: 0, duplicates: 0, conflicts: Vec::new(), failure: None };
-    let mut keep = |kept: KeptFile| match handle.block_on(keeping.keep(kept)) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            keeping.failure = Some(error);
-            ControlFlow::Break(())
-        }
-    };
+    let mut keeping = Keeping::new(app, dataset);
     let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset))?;
-    let read = read_upload(file, name, &context, &mut keep);
+    let read =
+        app.decoder.upload(&file, ask, &mut |found| match handle.block_on(keeping.take(found)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                keeping.failure = Some(error);
+                ControlFlow::Break(())
+            }
+        });
     handle.block_on(datasets::end_upload(&app.store.pool, begun))?;
-    let mut summary = match read {
-        Ok(summary) => summary,
-        Err(UploadError::Stopped) => return Err(keeping.stopped()),
-        Err(error) => return Err(keeping.told(error.into())),
-    };
-    summary.notices.extend(keeping.conflict());
-    handle.block_on(datasets::reject(&app.store.pool, dataset, &summary.rejected))?;
+    match read {
+        Ok(()) => {}
+        Err(DecodeError::Stopped) => return Err(keeping.stopped()),
+        Err(DecodeError::Refused(reason)) => {
+            return Err(keeping.told(Problem::new(Code::Invalid, reason)));
+        }
+        Err(DecodeError::Breach(breach)) => {
+            let problem = Problem::new(Code::Invalid, format!("the upload {breach}"));
+            return Err(keeping.told(problem));
+        }
+        Err(error @ DecodeError::Io(_)) => return Err(keeping.told(error.into())),
+    }
+    let report = keeping.report();
+    handle.block_on(datasets::reject(&app.store.pool, dataset, &report.rejected))?;
     drop(place);
     tracing::info!(
-        dataset.id = %dataset, files = summary.files, images = keeping.images,
-        duplicates = keeping.duplicates, rejected = summary.rejected.len(), "an upload was taken in"
+        dataset.id = %dataset, files = report.files, images = report.images,
+        duplicates = report.duplicates, rejected = report.rejected.len(), "an upload was taken in"
     );
-    Ok(UploadReport {
-        files: summary.files,
-        images: keeping.images,
-        duplicates: keeping.duplicates,
-        rejected: summary.rejected,
-        notices: summary.notices,
-    })
+    Ok(report)
 }
 
 /// Files named in a notice at most.
 const CONFLICTS_SHOWN: usize = 20;
+/// Notices of single files in an answer at most.
+const NOTICES_SHOWN: usize = 100;
 
 fn differs(before: &Image, now: &Image) -> bool {
     (&before.label, &before.patient_key, before.split) != (&now.label, &now.patient_key, now.split)
 }
 
+/// What was found of an upload and kept of it so far.
 struct Keeping<'a> {
     app: &'a App,
     dataset: DatasetId,
+    files: u64,
     images: u64,
     duplicates: u64,
+    /// Files that name no patient.
+    lone: u64,
+    /// Files without a class.
+    unlabelled: u64,
     /// Files that were there already with another class, patient or split.
     conflicts: Vec<String>,
+    rejected: Vec<RejectedFile>,
+    /// Rejected files beyond those that are listed.
+    further: u64,
+    notices: Vec<String>,
     failure: Option<StoreError>,
 }
 
-impl Keeping<'_> {
+impl<'a> Keeping<'a> {
+    fn new(app: &'a App, dataset: DatasetId) -> Self {
+        Self {
+            app,
+            dataset,
+            files: 0,
+            images: 0,
+            duplicates: 0,
+            lone: 0,
+            unlabelled: 0,
+            conflicts: Vec::new(),
+            rejected: Vec::new(),
+            further: 0,
+            notices: Vec::new(),
+            failure: None,
+        }
+    }
+
+    async fn take(&mut self, found: Found) -> Result<(), StoreError> {
+        match found {
+            Found::Files(_) | Found::Begun { .. } => {}
+            Found::Kept(kept) => return self.keep(*kept).await,
+            Found::Rejected(RejectedEntry { path, reason, .. }) => {
+                if (self.rejected.len() as u64) < self.app.limits.listed_files {
+                    self.rejected.push(RejectedFile { file: path, reason });
+                } else {
+                    self.further += 1;
+                }
+            }
+            Found::FurtherRows(rows) => self.further += rows,
+            Found::LeftOut(files) => {
+                self.notices.push(format!("{files} hidden or text files were skipped"));
+            }
+        }
+        Ok(())
+    }
+
     /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile) -> Result<(), StoreError> {
+        self.files += 1;
+        self.unlabelled += u64::from(kept.label.is_none());
+        for notice in kept.notices.iter().take(NOTICES_SHOWN.saturating_sub(self.notices.len())) {
+            self.notices.push(format!("{}: {notice}", kept.path));
+        }
         let store = &self.app.store;
         let adding = Adding::begin(store).await?;
         let blob = store.blobs.put_bytes(Content::from(std::mem::take(&mut kept.stored))).await?;
+        let patient_key = if let Some(patient) = kept.patient.take() {
+            self.app.hasher.key(&patient)
+        } else {
+            self.lone += 1;
+            self.app.hasher.lone(&blob.sha256)
+        };
         for (frame, facts) in kept.frames.iter().enumerate() {
-            let image = image(self.dataset, &kept, frame as u32, facts, blob.size_bytes);
+            let image = image(self.dataset, &kept, (frame as u32, facts), (&patient_key, blob));
             if images::add(&store.pool, &image).await? {
                 self.images += 1;
             } else {
@@ -127,6 +182,33 @@ impl Keeping<'_> {
             }
         }
         adding.end().await
+    }
+
+    fn report(mut self) -> UploadReport {
+        if self.unlabelled > 0 {
+            self.notices.push(format!(
+                "{} files have no label; they are kept, and only pretraining can learn from them",
+                self.unlabelled
+            ));
+        }
+        if self.lone > 0 {
+            self.notices.push(format!(
+                "{} files name no patient; each counts as a patient of its own. Add a `patient` \
+                 column to labels.csv when one patient has several images",
+                self.lone
+            ));
+        }
+        if self.further > 0 {
+            self.notices.push(format!("{} further files could not be taken", self.further));
+        }
+        self.notices.extend(self.conflict());
+        UploadReport {
+            files: self.files,
+            images: self.images,
+            duplicates: self.duplicates,
+            rejected: self.rejected,
+            notices: self.notices,
+        }
     }
 
     /// Tells of pictures that were there already and that this upload says something else of.
@@ -164,25 +246,24 @@ impl Keeping<'_> {
 fn image(
     dataset: DatasetId,
     kept: &KeptFile,
-    frame: u32,
-    facts: &FrameFacts,
-    size_bytes: u64,
+    (frame, facts): (u32, &FrameFacts),
+    (patient_key, blob): (&str, Blob),
 ) -> Image {
     Image {
         id: ImageId::new(),
         dataset,
-        file: kept.file.clone(),
+        file: kept.path.clone(),
         frame,
         label: kept.label.clone(),
-        patient_key: kept.patient_key.clone(),
+        patient_key: patient_key.to_owned(),
         split: kept.split,
         format: kept.format,
         width: facts.width,
         height: facts.height,
         modality: facts.modality.clone(),
         window: facts.window,
-        blob: kept.blob,
-        size_bytes,
+        blob: blob.sha256,
+        size_bytes: blob.size_bytes,
         // The database's clock decides; this one is not stored.
         created_at: OffsetDateTime::UNIX_EPOCH,
     }

@@ -49,6 +49,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::decode::Pool;
 use crate::domain::RunId;
 use crate::estimate::Estimator;
 use crate::imaging::PatientHasher;
@@ -65,6 +66,8 @@ pub struct App {
     pub store: Store,
     /// Loaded networks.
     pub registry: Registry,
+    /// Reads what strangers send.
+    pub decoder: Pool,
     /// Imports backbones.
     pub importer: Importer,
     /// Makes patient keys.

@@ -1,19 +1,25 @@
 //! Pictures sent to be answered for: a raw body or the `file` parts of a form, made into inputs.
+//!
+//! What is sent goes to files without names and from there to the processes that read it. Inputs
+//! come back one by one, and as many wait for the network as it takes at a time: memory does not
+//! grow with what is sent.
 
+use std::fs::File;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header::CONTENT_TYPE;
+use tokio::sync::mpsc;
 
 use super::App;
-use super::body::{self, Most};
+use super::body::{Most, Parts};
 use super::intake::Bytes;
 use super::problem::{Code, Problem, Violation};
-use crate::config::Limits;
+use super::spool::Spooled;
+use crate::decode::{Budget, DecodeError, Pool};
 use crate::domain::Preprocessing;
-use crate::domain::image::Format;
-use crate::imaging::{ImagingError, decode_all, prepare, sniff, take_in};
 
 /// Files of one form at most.
 const MAX_FILES: usize = 1000;
@@ -29,16 +35,16 @@ pub struct PicturesForm {
 /// A file as it came.
 #[derive(Debug)]
 pub struct Sent {
-    /// Its name, if it has one.
+    /// The caller's name of it, if it has one.
     pub name: Option<String>,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+    /// Its bytes, in a file without a name.
+    pub file: File,
 }
 
 /// A picture that is ready for a network.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The name of its file, identifiers of the patient masked.
+    /// The caller's name of its file.
     pub file: Option<String>,
     /// Frame within the file.
     pub frame: u32,
@@ -65,8 +71,12 @@ async fn read(app: &App, request: Request) -> Result<Vec<Sent>, Problem> {
     };
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data")) {
-        let bytes = body::collect(request.into_body(), &most).await?;
-        return Ok(vec![Sent { name: None, bytes }]);
+        let mut spooled = Spooled::new(app)?;
+        let mut parts = Parts::new(request.into_body(), most);
+        while let Some(part) = parts.next().await? {
+            spooled.write(&part).await?;
+        }
+        return Ok(vec![Sent { name: None, file: spooled.finish().await? }]);
     }
     let mut form = Multipart::from_request(request, app).await?;
     let (mut files, mut found) = (Vec::new(), 0);
@@ -79,13 +89,14 @@ async fn read(app: &App, request: Request) -> Result<Vec<Sent>, Problem> {
             let detail = format!("the form has more than {MAX_FILES} files, which is the limit");
             return Err(Problem::new(Code::TooLarge, detail));
         }
-        let (name, mut bytes) = (field.file_name().map(str::to_owned), Vec::new());
+        let name = field.file_name().map(shown);
+        let mut spooled = Spooled::new(app)?;
         while let Some(part) = most.wait(field.chunk()).await?? {
             found += part.len() as u64;
             most.check(found)?;
-            bytes.extend_from_slice(&part);
+            spooled.write(&part).await?;
         }
-        files.push(Sent { name, bytes });
+        files.push(Sent { name, file: spooled.finish().await? });
     }
     if files.is_empty() {
         return Err(Problem::wrong("/file", "the form has no part named `file`"));
@@ -93,86 +104,85 @@ async fn read(app: &App, request: Request) -> Result<Vec<Sent>, Problem> {
     Ok(files)
 }
 
-/// Decodes and prepares every picture of the files, away from the threads that serve.
+/// A caller's own name of a file as it is echoed to that caller, and to nobody else.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// Pictures as they become ready; the receiver gets them in the order of the files.
 ///
-/// As many requests at a time as there are cores: decoded pictures are large, and more at once would
-/// only take more memory.
-pub async fn make_inputs(
+/// As many requests at a time as there are cores: more at once would only take more memory.
+pub async fn prepare(
     app: &App,
     files: Vec<Sent>,
     preprocessing: Preprocessing,
-) -> Result<Vec<Prepared>, Problem> {
+    waiting: usize,
+) -> Result<(mpsc::Receiver<Prepared>, Preparing), Problem> {
     let gate = Arc::clone(&app.gates.decoding);
     // The gate is never closed; should it be, nothing more is served anyway.
     let place = gate.acquire_owned().await.map_err(Problem::internal)?;
-    let limits = Arc::clone(&app.limits);
-    tokio::task::spawn_blocking(move || {
-        let made = make(&limits, files, &preprocessing);
+    let (sender, receiver) = mpsc::channel(waiting);
+    let decoder = app.decoder.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let done = make(&decoder, files, &preprocessing, &sender);
         drop(place);
-        made
-    })
-    .await?
+        done
+    });
+    Ok((receiver, Preparing(work)))
 }
 
-/// A file that gives no picture is told by its number: its name may name a patient.
+/// The work that makes pictures ready, away from the threads that serve.
+#[derive(Debug)]
+pub struct Preparing(tokio::task::JoinHandle<Result<(), Problem>>);
+
+impl Preparing {
+    /// Waits for its end; what was wrong with the files.
+    pub async fn end(self) -> Result<(), Problem> {
+        self.0.await?
+    }
+}
+
+/// A file that gives no picture is told by its number: its name may name a patient. The first that
+/// breaks the process that reads it ends the request.
 fn make(
-    limits: &Limits,
+    decoder: &Pool,
     files: Vec<Sent>,
     preprocessing: &Preprocessing,
-) -> Result<Vec<Prepared>, Problem> {
-    let (mut prepared, mut wrong) = (Vec::new(), Vec::new());
-    let input_bytes = 12 * u64::from(preprocessing.size) * u64::from(preprocessing.size);
+    sender: &mpsc::Sender<Prepared>,
+) -> Result<(), Problem> {
+    let mut budget = decoder.budget();
+    let mut wrong = Vec::new();
     for (number, sent) in files.into_iter().enumerate() {
-        let found = match pictures(sent, limits, preprocessing, input_bytes) {
-            Ok(found) => found,
-            Err(error) => {
+        match pictures(decoder, &sent, preprocessing, (&mut budget, sender)) {
+            Ok(()) => {}
+            // Whoever asked has gone.
+            Err(DecodeError::Stopped) => return Ok(()),
+            Err(error @ (DecodeError::Refused(_) | DecodeError::Breach(_))) => {
+                let is_breach = matches!(error, DecodeError::Breach(_));
                 let detail = format!("file {} {error}", number + 1);
                 wrong.push(Violation::new(format!("/file/{number}"), detail));
-                continue;
+                if is_breach || budget.is_spent() {
+                    break;
+                }
             }
-        };
-        prepared.extend(found);
-        room_for(prepared.len(), limits, input_bytes)?;
+            Err(error @ DecodeError::Io(_)) => return Err(error.into()),
+        }
     }
-    if wrong.is_empty() { Ok(prepared) } else { Err(Problem::invalid(wrong)) }
+    if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
 }
 
 fn pictures(
-    sent: Sent,
-    limits: &Limits,
+    decoder: &Pool,
+    sent: &Sent,
     preprocessing: &Preprocessing,
-    input_bytes: u64,
-) -> Result<Vec<Prepared>, ImagingError> {
-    let file = sent.name.map(|name| shown(&name, &sent.bytes, limits)).transpose()?;
-    let decoded = decode_all(&sent.bytes, limits)?;
-    let found = decoded.len() as u64 * input_bytes;
-    if found > limits.decoded_bytes {
-        return Err(ImagingError::TooManyBytes { found, max: limits.decoded_bytes });
-    }
-    let input = |(frame, picture)| {
-        let input = prepare(&picture, None, preprocessing)?;
-        Ok(Prepared { file: file.clone(), frame, input })
-    };
-    (0..).zip(decoded).map(input).collect()
-}
-
-/// The file's name without what the file says of its patient.
-fn shown(name: &str, bytes: &[u8], limits: &Limits) -> Result<String, ImagingError> {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(300).collect();
-    if sniff(bytes) != Some(Format::Dicom) {
-        return Ok(name);
-    }
-    Ok(take_in(bytes, limits)?.identifiers.mask(&name))
-}
-
-fn room_for(pictures: usize, limits: &Limits, input_bytes: u64) -> Result<(), Problem> {
-    let (found, max) = (pictures as u64 * input_bytes, limits.decoded_bytes);
-    if found <= max {
-        return Ok(());
-    }
-    let detail = format!(
-        "the {pictures} pictures take {found} bytes once prepared; the limit is {max} \
-         (LVMED_LIMIT_DECODED_BYTES)"
-    );
-    Err(Problem::new(Code::TooLarge, detail))
+    (budget, sender): (&mut Budget, &mpsc::Sender<Prepared>),
+) -> Result<(), DecodeError> {
+    decoder.inputs(&sent.file, preprocessing, budget, &mut |frame| {
+        let file = sent.name.clone();
+        let prepared = Prepared { file, frame: frame.frame, input: frame.input };
+        match sender.blocking_send(prepared) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })
 }

@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::documented::{BadPictures, Guarded, Missing};
 use super::extract::Id;
 use super::intake::Bytes;
-use super::pictures::{PicturesForm, Prepared, make_inputs, receive};
+use super::pictures::{PicturesForm, Prepared, prepare, receive};
 use super::problem::Problem;
 use super::{artifacts, backbones, models};
 use crate::domain::model::{ClassProbability, Prediction};
@@ -85,7 +85,10 @@ pub async fn embed(
     Ok(Items::json(answers.into_iter().map(embedding).collect()))
 }
 
-/// Runs the request's pictures through a network.
+/// Pictures that go to a network at a time, and that wait for it.
+const AT_A_TIME: usize = 16;
+
+/// Runs the request's pictures through a network, as they become ready.
 async fn answer(
     app: &App,
     network: Sha256,
@@ -94,11 +97,18 @@ async fn answer(
 ) -> Result<Vec<(Prepared, Output)>, Problem> {
     let ticket = app.registry.queue(network)?;
     let files = receive(app, request).await?;
-    let mut pictures = make_inputs(app, files, preprocessing).await?;
     let path = app.store.blobs.materialise(&network, &app.spool.join("networks")).await?;
-    let inputs = pictures.iter_mut().map(|picture| std::mem::take(&mut picture.input)).collect();
-    let outputs = app.registry.run(&ticket, &path, inputs).await?;
-    Ok(pictures.into_iter().zip(outputs).collect())
+    let (mut ready, preparing) = prepare(app, files, preprocessing, AT_A_TIME).await?;
+    let mut answers = Vec::new();
+    let mut pictures = Vec::with_capacity(AT_A_TIME);
+    while ready.recv_many(&mut pictures, AT_A_TIME).await > 0 {
+        let input = |picture: &mut Prepared| std::mem::take(&mut picture.input);
+        let inputs = pictures.iter_mut().map(input).collect();
+        let outputs = app.registry.run(&ticket, &path, inputs).await?;
+        answers.extend(pictures.drain(..).zip(outputs));
+    }
+    preparing.end().await?;
+    Ok(answers)
 }
 
 fn prediction(picture: Prepared, labels: &[String], found: &[f32]) -> Result<Prediction, Problem> {

@@ -20,8 +20,7 @@ pub async fn take(app: &App, body: Body, declared: Option<u64>) -> Result<File, 
     let most = app.upload_bounds();
     most.check(declared.unwrap_or(0))?;
     check_room(app, declared.unwrap_or(0))?;
-    let file = tempfile::tempfile_in(&app.spool).map_err(spool_failed)?;
-    let mut writer = Writer::new(app, file);
+    let mut writer = Spooled::nameless(app)?;
     let mut parts = Parts::new(body, most);
     while let Some(part) = parts.next().await? {
         writer.write(&part).await?;
@@ -35,7 +34,7 @@ pub async fn take_field(app: &App, field: &mut Field<'_>) -> Result<NamedTempFil
     let most = app.upload_bounds();
     check_room(app, 0)?;
     let file = NamedTempFile::new_in(&app.spool).map_err(spool_failed)?;
-    let mut writer = Writer::new(app, file.reopen().map_err(spool_failed)?);
+    let mut writer = Spooled::into_file(app, file.reopen().map_err(spool_failed)?);
     while let Some(part) = most.wait(field.chunk()).await?? {
         most.check(writer.written + part.len() as u64)?;
         writer.write(&part).await?;
@@ -44,19 +43,33 @@ pub async fn take_field(app: &App, field: &mut Field<'_>) -> Result<NamedTempFil
     Ok(file)
 }
 
-struct Writer<'a> {
+/// A file on its way in.
+#[expect(missing_debug_implementations, reason = "what it borrows has none")]
+pub struct Spooled<'a> {
     app: &'a App,
     file: tokio::fs::File,
     written: u64,
     looked: u64,
 }
 
-impl<'a> Writer<'a> {
-    fn new(app: &'a App, file: File) -> Self {
+impl<'a> Spooled<'a> {
+    /// A file without a name, as long as the disk has room.
+    pub fn new(app: &'a App) -> Result<Self, Problem> {
+        check_room(app, 0)?;
+        Self::nameless(app)
+    }
+
+    fn nameless(app: &'a App) -> Result<Self, Problem> {
+        let file = tempfile::tempfile_in(&app.spool).map_err(spool_failed)?;
+        Ok(Self::into_file(app, file))
+    }
+
+    fn into_file(app: &'a App, file: File) -> Self {
         Self { app, file: tokio::fs::File::from_std(file), written: 0, looked: 0 }
     }
 
-    async fn write(&mut self, part: &[u8]) -> Result<(), Problem> {
+    /// Adds bytes.
+    pub async fn write(&mut self, part: &[u8]) -> Result<(), Problem> {
         self.file.write_all(part).await.map_err(spool_failed)?;
         self.written += part.len() as u64;
         if self.written - self.looked >= LOOK_BYTES {
@@ -66,7 +79,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<File, Problem> {
+    /// The whole file.
+    pub async fn finish(mut self) -> Result<File, Problem> {
         // A full disk may only show here, when the last bytes leave the buffer.
         self.file.flush().await.map_err(spool_failed)?;
         Ok(self.file.into_std().await)

@@ -6,6 +6,7 @@ use std::io::Read;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::{ImagingError, SNIFFED_BYTES};
 use crate::config::Limits;
 
 /// The ratio limit leaves the first bytes of an entry alone: small text packs well.
@@ -73,8 +74,17 @@ pub enum EntryError {
         max: u64,
     },
     /// The packed data is damaged.
-    #[error("it cannot be unpacked: {0}")]
-    Damaged(String),
+    #[error("it cannot be unpacked; the archive is damaged there")]
+    Damaged,
+    /// Packed in a way that is not unpacked here.
+    #[error(
+        "it is packed by a method other than the usual one (deflate); pack the archive again with \
+         the usual settings"
+    )]
+    Method,
+    /// Its first bytes are not those of a file that is wanted.
+    #[error("{0}")]
+    Unwanted(String),
 }
 
 /// An archive whose directory was checked.
@@ -123,12 +133,9 @@ impl<'a> Archive<'a> {
 
     /// What entry `index` is; `None` for a folder.
     pub fn entry(&mut self, index: usize) -> Option<Entry> {
-        let file = match self.zip.by_index_raw(index) {
-            Ok(file) => file,
-            Err(error) => {
-                let usable = Err(EntryError::Damaged(error.to_string()));
-                return Some(Entry { name: format!("entry {index}"), usable });
-            }
+        let Ok(file) = self.zip.by_index_raw(index) else {
+            let usable = Err(EntryError::Damaged);
+            return Some(Entry { name: format!("entry {index}"), usable });
         };
         if file.is_dir() {
             return None;
@@ -155,6 +162,16 @@ impl<'a> Archive<'a> {
 
     /// Inflates entry `index`, counting instead of trusting what the headers say.
     pub fn read(&mut self, index: usize) -> Result<Result<Vec<u8>, EntryError>, ArchiveError> {
+        self.read_if(index, |_| Ok(()))
+    }
+
+    /// Inflates entry `index` if its first bytes pass `check`; of another nothing more is inflated
+    /// than those.
+    pub fn read_if(
+        &mut self,
+        index: usize,
+        check: impl Fn(&[u8]) -> Result<(), ImagingError>,
+    ) -> Result<Result<Vec<u8>, EntryError>, ArchiveError> {
         let (limits, inflated) = (self.limits, self.inflated);
         let total_left = limits.archive_bytes.saturating_sub(inflated);
         let mut entry = match self.zip.by_index(index) {
@@ -162,20 +179,35 @@ impl<'a> Archive<'a> {
             Err(ZipError::UnsupportedArchive(reason)) if reason.contains("assword") => {
                 return Ok(Err(EntryError::Encrypted));
             }
-            Err(error) => return Ok(Err(EntryError::Damaged(error.to_string()))),
+            Err(ZipError::UnsupportedArchive(_)) => return Ok(Err(EntryError::Method)),
+            Err(_) => return Ok(Err(EntryError::Damaged)),
         };
         let packed = entry.compressed_size().max(1);
         let by_ratio = packed.saturating_mul(limits.archive_ratio).max(RATIO_GRACE_BYTES);
         let cap = limits.entry_bytes.min(by_ratio).min(total_left);
         let mut bytes = Vec::new();
-        let read = entry.by_ref().take(cap + 1).read_to_end(&mut bytes);
+        let start = (cap + 1).min(SNIFFED_BYTES);
+        let mut read = entry.by_ref().take(start).read_to_end(&mut bytes);
+        let unwanted = if is_archive(&bytes) {
+            Some(EntryError::Nested)
+        } else if read.is_ok() {
+            check(&bytes).err().map(|error| EntryError::Unwanted(error.to_string()))
+        } else {
+            None
+        };
+        if unwanted.is_none() && read.is_ok() {
+            read = entry.by_ref().take(cap + 1 - bytes.len() as u64).read_to_end(&mut bytes);
+        }
         drop(entry);
         self.inflated += bytes.len() as u64;
-        if let Err(error) = read {
-            return Ok(Err(EntryError::Damaged(error.to_string())));
+        if let Some(unwanted) = unwanted {
+            return Ok(Err(unwanted));
+        }
+        if read.is_err() {
+            return Ok(Err(EntryError::Damaged));
         }
         if bytes.len() as u64 <= cap {
-            return Ok(if is_archive(&bytes) { Err(EntryError::Nested) } else { Ok(bytes) });
+            return Ok(Ok(bytes));
         }
         if cap == total_left {
             return Err(ArchiveError::TooLarge { max: limits.archive_bytes });

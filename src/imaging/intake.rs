@@ -1,5 +1,9 @@
 //! One uploaded file: what it is, what it shows, whom it shows, and what may be kept of it.
 
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
 use super::deidentify::{identifiers, strip_dicom};
 use super::guard::with_object;
 use super::patient::Identifiers;
@@ -13,7 +17,7 @@ use crate::domain::image::{Format, Window};
 const MADE: &[&str] = &["SEG", "RTDOSE", "RTSTRUCT", "RTSEGANN", "M3D", "REG"];
 
 /// What is recorded of each picture of a file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FrameFacts {
     /// Width in pixels.
     pub width: u32,
@@ -61,6 +65,26 @@ pub fn decode_frame(bytes: &[u8], frame: u32, limits: &Limits) -> Result<Picture
         }),
         _ if frame > 0 => Err(ImagingError::NoSuchFrame { frame, frames: 1 }),
         format => raster::decode(bytes, format, limits),
+    }
+}
+
+/// Hands each picture of a file to `then`, one after another; it may stop the work.
+pub fn for_each_picture(
+    bytes: &[u8],
+    limits: &Limits,
+    then: &mut (dyn FnMut(u32, Picture) -> Result<ControlFlow<()>, ImagingError> + Send),
+) -> Result<(), ImagingError> {
+    match known(bytes)? {
+        Format::Dicom => with_object(bytes, limits, |object| {
+            let header = dicom::header(&object, limits)?;
+            for frame in 0..header.frames {
+                if then(frame, dicom::frame(&object, &header, frame)?)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }),
+        format => then(0, raster::decode(bytes, format, limits)?).map(drop),
     }
 }
 
@@ -118,7 +142,9 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
     })
 }
 
-fn known(bytes: &[u8]) -> Result<Format, ImagingError> {
+/// What the bytes are; an error when they are nothing that is read here. The first
+/// [`SNIFFED_BYTES`](super::SNIFFED_BYTES) of a file are enough.
+pub(super) fn known(bytes: &[u8]) -> Result<Format, ImagingError> {
     if bytes.is_empty() {
         return Err(ImagingError::Empty);
     }

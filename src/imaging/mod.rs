@@ -14,16 +14,22 @@ pub mod prepare;
 pub mod raster;
 pub mod render;
 mod rle;
-mod salvage;
 mod segments;
 mod table;
 pub mod upload;
 pub mod walk;
 
 pub use error::ImagingError;
-pub use intake::{FrameFacts, TakenFile, decode_all, decode_frame, sniff, take_in};
+pub use intake::{
+    FrameFacts, TakenFile, decode_all, decode_frame, for_each_picture, sniff, take_in,
+};
 pub use patient::{Identifiers, PatientHasher};
 pub use picture::{Picture, Samples};
 pub use prepare::{normalise, prepare, resize, square};
 pub use render::render_png;
-pub use upload::{KeptFile, UploadContext, UploadError, UploadSummary, read_upload};
+pub use upload::{
+    Found, KeptFile, Listener, RejectedEntry, UploadContext, UploadError, read_upload,
+};
+
+/// First bytes of a file that tell what it is.
+pub const SNIFFED_BYTES: u64 = 132;

@@ -1,15 +1,19 @@
-//! One upload, a single file or a ZIP: what can be read is kept, the rest is listed with a reason.
+//! One upload, a single file or a ZIP, read file by file: what is found is told as it is found.
+//!
+//! This runs where a file may break the process that reads it. Whoever listens knows from what was
+//! told which file that was, and can have the rest read by another process.
 
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 
-use super::archive::{Archive, ArchiveError};
-use super::intake::{FrameFacts, take_in};
+use serde::{Deserialize, Serialize};
+
+use super::SNIFFED_BYTES;
+use super::archive::{Archive, ArchiveError, EntryError};
+use super::intake::{FrameFacts, known, take_in};
 use super::labels::{self, BadLabels, Labelled, Table};
-use super::patient::{Identifiers, PatientHasher};
 use crate::config::Limits;
-use crate::domain::dataset::RejectedFile;
 use crate::domain::image::Format;
 use crate::domain::{Sha256, Split};
 
@@ -18,47 +22,77 @@ use crate::domain::{Sha256, Split};
 pub struct UploadContext<'a> {
     /// The limits.
     pub limits: &'a Limits,
-    /// Makes patient keys.
-    pub hasher: &'a PatientHasher,
     /// Class of a file that neither a row nor a folder gives one.
     pub label: Option<String>,
     /// Patient of the files that do not say.
     pub patient: Option<String>,
     /// Split of a file that neither a row nor a folder gives one.
     pub split: Option<Split>,
+    /// The first entry of an archive that is read; what stands before it has been told already.
+    pub first_entry: u64,
 }
 
 /// A file that was read and may be stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptFile {
-    /// Its name, identifiers of the patient masked.
-    pub file: String,
+    /// Its position in the archive, from 0.
+    pub entry: u64,
+    /// Its path as the caller named it; for the caller's eyes only.
+    pub path: String,
     /// What it is.
     pub format: Format,
+    /// Digest of the file as it was uploaded.
+    pub original: Sha256,
     /// The de-identified original.
+    #[serde(skip)]
     pub stored: Vec<u8>,
-    /// Digest of `stored`.
-    pub blob: Sha256,
     /// Class.
     pub label: Option<String>,
-    /// Groups the images of one patient.
-    pub patient_key: String,
+    /// The patient as labels, file or caller name them; never to be stored or shown.
+    pub patient: Option<String>,
     /// Split asked for.
     pub split: Option<Split>,
     /// Its pictures.
     pub frames: Vec<FrameFacts>,
-}
-
-/// What became of an upload, beside the files that were kept.
-#[derive(Debug, Default)]
-pub struct UploadSummary {
-    /// Files kept.
-    pub files: u64,
-    /// Files that could not be taken.
-    pub rejected: Vec<RejectedFile>,
-    /// What a person should know.
+    /// What a person should know about it.
     pub notices: Vec<String>,
 }
+
+/// A file that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedEntry {
+    /// Its position in the archive, from 0; none for a row of labels without a file.
+    pub entry: Option<u64>,
+    /// Its path as the caller named it; for the caller's eyes only.
+    pub path: String,
+    /// What is wrong with it; quotes nothing of the file or of its name.
+    pub reason: String,
+}
+
+/// What reading an upload finds, in the order in which it is found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Found {
+    /// How many files are to be read.
+    Files(u64),
+    /// The work on a file begins.
+    Begun {
+        /// Its position in the archive, from 0.
+        entry: u64,
+        /// Its path as the caller named it.
+        path: String,
+    },
+    /// A file was read and may be stored.
+    Kept(Box<KeptFile>),
+    /// A file could not be taken.
+    Rejected(RejectedEntry),
+    /// So many further rows of labels name files that are not in the archive.
+    FurtherRows(u64),
+    /// So many hidden files and texts for people were left out.
+    LeftOut(u64),
+}
+
+/// Takes what is found; breaking stops the reading.
+pub type Listener<'a> = dyn FnMut(Found) -> ControlFlow<()> + 'a;
 
 /// Why an upload is refused as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +106,7 @@ pub enum UploadError {
     /// The labels cannot be used.
     #[error(transparent)]
     Labels(#[from] BadLabels),
-    /// Whoever keeps the files asked to stop.
+    /// Whoever listens asked to stop.
     #[error("the upload was stopped")]
     Stopped,
     /// The spooled upload could not be read.
@@ -85,8 +119,8 @@ pub fn read_upload(
     mut file: File,
     name: &str,
     context: &UploadContext<'_>,
-    keep: &mut dyn FnMut(KeptFile) -> ControlFlow<()>,
-) -> Result<UploadSummary, UploadError> {
+    listener: &mut Listener<'_>,
+) -> Result<(), UploadError> {
     let mut start = Vec::new();
     file.rewind()?;
     file.by_ref().take(4).read_to_end(&mut start)?;
@@ -94,41 +128,48 @@ pub fn read_upload(
     if start.is_empty() {
         return Err(UploadError::Empty);
     }
-    let mut reading = Reading { context, keep, summary: UploadSummary::default(), lone: 0 };
+    let mut reading = Reading { context, listener };
     // `PK` and 3, 4 starts an archive; `PK` and 5, 6 is one without entries.
     if start == b"PK\x03\x04" || start == b"PK\x05\x06" {
-        reading.archive(Archive::open(file, context.limits)?)?;
-    } else {
-        let mut bytes = Vec::new();
-        file.take(context.limits.entry_bytes + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > context.limits.entry_bytes {
-            let max = context.limits.entry_bytes;
-            let reason = format!("has more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)");
-            reading.reject(name, None, reason);
-        } else {
-            reading.file(name, &bytes, Labelled::default())?;
-        }
+        return reading.archive(Archive::open(file, context.limits)?);
     }
-    Ok(reading.finish())
+    reading.tell(Found::Files(1))?;
+    reading.tell(Found::Begun { entry: 0, path: name.to_owned() })?;
+    match lone_file(file, context.limits)? {
+        Ok(bytes) => reading.file(0, name, &bytes, Labelled::default()),
+        Err(reason) => reading.reject(Some(0), name, reason),
+    }
+}
+
+/// The bytes of an upload that is one file, unless it is too large or nothing that is read here.
+fn lone_file(mut file: File, limits: &Limits) -> Result<Result<Vec<u8>, String>, UploadError> {
+    let mut bytes = Vec::new();
+    file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut bytes)?;
+    if let Err(error) = known(&bytes) {
+        return Ok(Err(error.to_string()));
+    }
+    let left = (limits.entry_bytes + 1).saturating_sub(bytes.len() as u64);
+    file.take(left).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limits.entry_bytes {
+        return Ok(Err(EntryError::TooLarge { max: limits.entry_bytes }.to_string()));
+    }
+    Ok(Ok(bytes))
 }
 
 struct Reading<'a, 'b> {
     context: &'a UploadContext<'b>,
-    keep: &'a mut dyn FnMut(KeptFile) -> ControlFlow<()>,
-    summary: UploadSummary,
-    /// Files that name no patient.
-    lone: u64,
+    listener: &'a mut Listener<'b>,
 }
 
 impl Reading<'_, '_> {
     fn archive(&mut self, mut archive: Archive<'_>) -> Result<(), UploadError> {
         let (mut entries, mut refused) = (Vec::new(), Vec::new());
-        let mut skipped = 0;
+        let mut left_out = 0;
         for index in 0..archive.len() {
             let Some(entry) = archive.entry(index) else { continue };
             match entry.usable {
-                Err(error) => refused.push((entry.name, error)),
-                Ok(()) if is_clutter(&entry.name) => skipped += 1,
+                Err(error) => refused.push((index, entry.name, error)),
+                Ok(()) if is_clutter(&entry.name) => left_out += 1,
                 Ok(()) => entries.push((index, entry.name.replace('\\', "/"))),
             }
         }
@@ -137,51 +178,53 @@ impl Reading<'_, '_> {
         }
         let root = common_root(entries.iter().map(|(_, name)| name.as_str()));
         let mut table = self.table(&mut archive, &mut entries, &root)?;
-        // Only now is it known whom the table says they show.
-        for (name, error) in refused {
+        for (index, name, error) in refused {
             let path = name.replace('\\', "/");
-            let row = table.as_mut().and_then(|table| table.find(within(&path, &root)));
-            self.reject(&name, row.and_then(|row| row.patient).as_deref(), error.to_string());
-        }
-        let mut unlabelled = 0;
-        for (index, name) in entries {
-            let bytes = match archive.read(index)? {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    // Its row was found; it is the file that cannot be used.
-                    let row = table.as_mut().and_then(|table| table.find(within(&name, &root)));
-                    let patient = row.and_then(|row| row.patient);
-                    self.reject(&name, patient.as_deref(), error.to_string());
-                    continue;
-                }
-            };
-            let labelled = match &mut table {
-                Some(table) => Ok(table.find(&name[root.len()..]).unwrap_or_default()),
-                None => labels::from_folders(&name[root.len()..]),
-            };
-            match labelled {
-                Err(error) => self.reject(&name, None, error),
-                Ok(labelled) => {
-                    unlabelled +=
-                        u64::from(labelled.label.is_none() && self.context.label.is_none());
-                    self.file(&name, &bytes, labelled)?;
-                }
+            // Its row was found; it is the file that cannot be used.
+            let _ = table.as_mut().and_then(|table| table.find(within(&path, &root)));
+            if self.context.first_entry == 0 {
+                self.reject(Some(index as u64), &name, error.to_string())?;
             }
         }
-        for (row, file, patient) in table.iter().flat_map(Table::unused) {
-            let reason =
-                format!("labels.csv row {row} names this file, which is not in the archive");
-            self.reject(file, patient, reason);
+        self.tell(Found::Files(entries.len() as u64))?;
+        for (index, name) in entries {
+            let path = within(&name, &root);
+            let labelled = match &mut table {
+                Some(table) => Ok(table.find(path).unwrap_or_default()),
+                None => labels::from_folders(path),
+            };
+            let entry = index as u64;
+            if entry < self.context.first_entry {
+                continue;
+            }
+            self.tell(Found::Begun { entry, path: name.clone() })?;
+            match labelled {
+                Err(error) => self.reject(Some(entry), &name, error)?,
+                Ok(labelled) => match archive.read_if(index, |start| known(start).map(drop))? {
+                    Ok(bytes) => self.file(entry, &name, &bytes, labelled)?,
+                    Err(error) => self.reject(Some(entry), &name, error.to_string())?,
+                },
+            }
         }
-        if skipped > 0 {
-            self.summary.notices.push(format!("{skipped} hidden or text files were skipped"));
-        }
-        if unlabelled > 0 {
-            self.summary.notices.push(format!(
-                "{unlabelled} files have no label; they are kept, and only pretraining can learn from them"
-            ));
+        self.unused_rows(table.as_ref())?;
+        if left_out > 0 {
+            self.tell(Found::LeftOut(left_out))?;
         }
         Ok(())
+    }
+
+    /// Tells of the rows of labels that no file was found for.
+    fn unused_rows(&mut self, table: Option<&Table>) -> Result<(), UploadError> {
+        let Some(table) = table else { return Ok(()) };
+        let listed = self.context.limits.listed_files as usize;
+        let mut unused = table.unused();
+        for (row, file) in unused.by_ref().take(listed) {
+            let reason =
+                format!("labels.csv row {row} names this file, which is not in the archive");
+            self.reject(None, file, reason)?;
+        }
+        let further = unused.count() as u64;
+        if further > 0 { self.tell(Found::FurtherRows(further)) } else { Ok(()) }
     }
 
     /// Takes `labels.csv` out of the entries, if there is one beside the images.
@@ -202,67 +245,43 @@ impl Reading<'_, '_> {
         Ok(Some(Table::parse(&bytes, self.context.limits.label_rows)?))
     }
 
-    fn file(&mut self, name: &str, bytes: &[u8], labelled: Labelled) -> Result<(), UploadError> {
+    fn file(
+        &mut self,
+        entry: u64,
+        path: &str,
+        bytes: &[u8],
+        labelled: Labelled,
+    ) -> Result<(), UploadError> {
         let taken = match take_in(bytes, self.context.limits) {
             Ok(taken) => taken,
-            Err(error) => {
-                // What does not decode may still say in its first elements whom it shows.
-                let named = super::salvage::identifiers(bytes).mask(name);
-                self.reject(&named, labelled.patient.as_deref(), error.to_string());
-                return Ok(());
-            }
+            Err(error) => return self.reject(Some(entry), path, error.to_string()),
         };
-        let blob = Sha256::of(&taken.stored);
-        let named = labelled
-            .patient
-            .as_deref()
-            .or(taken.identifiers.patient())
-            .or(self.context.patient.as_deref());
-        let patient_key = match named {
-            Some(patient) => self.context.hasher.key(patient),
-            None => {
-                self.lone += 1;
-                self.context.hasher.lone(&blob)
-            }
-        };
-        let masked = self.mask(&taken.identifiers.mask(name), labelled.patient.as_deref());
-        for notice in &taken.notices {
-            self.summary.notices.push(format!("{masked}: {notice}"));
-        }
-        self.summary.files += 1;
-        let kept = KeptFile {
-            file: masked,
+        let said = || taken.identifiers.patient().map(str::to_owned);
+        self.tell(Found::Kept(Box::new(KeptFile {
+            entry,
+            path: path.to_owned(),
             format: taken.format,
-            stored: taken.stored,
-            blob,
+            original: Sha256::of(bytes),
             label: labelled.label.or_else(|| self.context.label.clone()),
-            patient_key,
+            patient: labelled.patient.or_else(said).or_else(|| self.context.patient.clone()),
             split: labelled.split.or(self.context.split),
+            stored: taken.stored,
             frames: taken.frames,
-        };
-        if (self.keep)(kept).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
+            notices: taken.notices,
+        })))
     }
 
-    fn reject(&mut self, name: &str, patient: Option<&str>, reason: String) {
-        let file = self.mask(name, patient);
-        self.summary.rejected.push(RejectedFile { file, reason });
+    fn reject(
+        &mut self,
+        entry: Option<u64>,
+        path: &str,
+        reason: String,
+    ) -> Result<(), UploadError> {
+        self.tell(Found::Rejected(RejectedEntry { entry, path: path.to_owned(), reason }))
     }
 
-    /// A name without the patient that its row, or the caller, says it is of.
-    fn mask(&self, name: &str, patient: Option<&str>) -> String {
-        let known = patient.into_iter().chain(self.context.patient.as_deref());
-        Identifiers::new(None, known.map(str::to_owned)).mask(name)
-    }
-
-    fn finish(mut self) -> UploadSummary {
-        if self.lone > 0 {
-            self.summary.notices.push(format!(
-                "{} files name no patient; each counts as a patient of its own. Add a `patient` \
-                 column to labels.csv when one patient has several images",
-                self.lone
-            ));
-        }
-        self.summary
+    fn tell(&mut self, found: Found) -> Result<(), UploadError> {
+        if (self.listener)(found).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
     }
 }
 

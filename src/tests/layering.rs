@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("estimate", &["domain"]),
     ("imaging", &["config", "domain"]),
+    ("decode", &["config", "domain", "imaging", "nn"]),
     ("nn", &["domain"]),
     ("matching", &["domain", "nn"]),
     ("onnx", &["nn", "domain"]),
@@ -20,7 +21,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["config", "domain"]),
     (
         "http",
-        &["config", "domain", "store", "imaging", "nn", "onnx", "inference", "import", "estimate"],
+        &[
+            "config",
+            "decode",
+            "domain",
+            "store",
+            "imaging",
+            "nn",
+            "onnx",
+            "inference",
+            "import",
+            "estimate",
+        ],
     ),
 ];
 

@@ -6,6 +6,7 @@ mod browser;
 mod checkpoints;
 mod cluster;
 mod database;
+mod decode;
 mod deletion;
 mod dicom_corpus;
 mod dicom_values;

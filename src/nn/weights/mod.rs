@@ -7,13 +7,15 @@ mod safetensors;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 pub use names::expected;
 pub use random::{normal, random};
 pub use read::{Imported, ReadOptions, read};
 pub use safetensors::{load, load_bytes, metadata_of, to_bytes, write};
 
 /// Why weights cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum WeightsError {
     /// Neither safetensors nor a torch zip checkpoint.
     #[error(
@@ -45,7 +47,7 @@ pub enum WeightsError {
     #[error("{}", describe(.architecture, .missing, .unexpected, .wrong_shape))]
     Mismatch {
         /// The architecture compared with.
-        architecture: &'static str,
+        architecture: String,
         /// Tensors that the architecture has and the file has not.
         missing: Vec<String>,
         /// Tensors that the file has and the architecture has not.
@@ -58,15 +60,33 @@ pub enum WeightsError {
     NonFinite(String),
     /// A tensor could not be handled.
     #[error("a tensor could not be handled: {0}")]
+    #[serde(skip)]
     Tensor(#[from] candle_core::Error),
     /// The file could not be read or written.
     #[error("{path}: {source}")]
+    #[serde(skip)]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl WeightsError {
+    /// The same as one that can be told to another process: what only this one can handle becomes
+    /// words, without a path and without a trace.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        match self {
+            Self::Tensor(error) => {
+                let text = error.to_string();
+                Self::Unreadable(text.lines().next().unwrap_or_default().to_owned())
+            }
+            Self::Io { source, .. } => Self::Unreadable(source.kind().to_string()),
+            other => other,
+        }
+    }
 }
 
 fn describe(

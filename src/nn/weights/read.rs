@@ -26,7 +26,7 @@ const KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "encoder"];
 const NAMES_SHOWN: usize = 5;
 
 /// How to read a checkpoint.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct ReadOptions {
     /// The architecture; found from the tensors when absent.
     pub architecture: Option<Architecture>,
@@ -262,6 +262,6 @@ fn compare(architecture: Architecture, tensors: &Tensors) -> Result<(), WeightsE
     if missing.is_empty() && unexpected.is_empty() && wrong_shape.is_empty() {
         return Ok(());
     }
-    let architecture = architecture.as_str();
+    let architecture = architecture.to_string();
     Err(WeightsError::Mismatch { architecture, missing, unexpected, wrong_shape })
 }
