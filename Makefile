@@ -1,7 +1,7 @@
 # What people do with this repository; the work is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
+.PHONY: help bench-intake bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check-cuda: ## Type-check the build for NVIDIA GPUs (fetches nvcc; no GPU needed
 
 openapi: ## Write openapi/openapi.json from the code
 	@scripts/openapi.sh
+
+bench-intake: ## Measure what reading files in processes of their own costs
+	@scripts/bench.sh intake
 
 bench-match: ## Compare matching solvers with public heuristics (ARGS=name picks instances)
 	@scripts/bench.sh matching $(ARGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make bench-train`, `bench-match`, `bench-pretraining`: measure against pinned peers, each in an
-# environment of its own.
+# `make bench-train`, `bench-match`, `bench-pretraining`, `bench-intake`: measure against pinned peers,
+# each in an environment of its own.
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -8,6 +8,12 @@ set -euo pipefail
 cd "$ROOT"
 name="$1"
 shift
+# The peer of this one is the same code without the boundary.
+if [ "$name" = intake ]; then
+    # shellcheck source=env.sh
+    . scripts/env.sh
+    exec cargo bench --locked --bench intake
+fi
 case "$name" in
     matching)
         environment="$RUNTIME/venv-bench-matching"

@@ -15,7 +15,7 @@ use crate::import::{ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
 use crate::store::{self, Blobs, Database, Store, keys};
-use crate::{decode, http, serve, telemetry, training, worker};
+use crate::{decode, http, import, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
 #[derive(Parser)]
@@ -47,6 +47,12 @@ enum Command {
         /// The one file that may be opened by its path.
         #[arg(long)]
         checkpoint: Option<PathBuf>,
+    },
+    /// Writes an imported backbone's files and prints how they agree; started by the importer.
+    #[command(hide = true)]
+    Transcribe {
+        /// What is transcribed, as JSON.
+        asked: String,
     },
     /// Measures what a training step costs and prints it as JSON; started by the server and workers.
     #[command(hide = true)]
@@ -99,6 +105,8 @@ struct Import {
     storage: Storage,
     #[command(flatten)]
     compute: Compute,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 #[derive(Args)]
@@ -168,6 +176,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(storage) => runtime.block_on(migrate(&storage)),
         Command::Openapi => print(&http::document_json()?),
         Command::Calibrate { trial } => calibrate(&trial),
+        Command::Transcribe { asked } => transcribed(&asked),
         Command::Decode { .. } => Ok(()),
     };
     // What still computes for nobody must not hold up the end.
@@ -199,14 +208,15 @@ async fn import_file(import: Import) -> anyhow::Result<()> {
             collapse_depth: import.collapse_depth,
         },
     };
-    let runtime = Runtime::load(&import.compute)?;
+    // Told before anything is started.
+    Runtime::load(&import.compute)?;
     let database = Database::open(&import.storage).await?;
     let pool = store::connect(database.url(), import.storage.database_connections).await?;
     let scratch = tempfile::tempdir()?;
     let store = Store { pool: pool.clone(), blobs: Blobs::local(&import.storage.blobs())? };
-    let threads = import.compute.threads();
-    let decoder = decode::Pool::start(std::env::current_exe()?, &Limits::default())?;
-    let importer = Importer::new(store, runtime, scratch.path().to_owned(), threads, decoder);
+    let folder = scratch.path().to_owned();
+    let decoder = decode::Pool::start(std::env::current_exe()?, &import.limits, folder.clone())?;
+    let importer = Importer::new(store, import.compute, folder, decoder);
     let imported = importer.import(&import.file, request).await;
     pool.close().await;
     database.stop();
@@ -218,6 +228,11 @@ fn write_random(random: &Random) -> anyhow::Result<()> {
     let tensors = weights::random(random.architecture, random.seed)?;
     weights::write(&tensors, &std::collections::BTreeMap::new(), &random.out)?;
     Ok(())
+}
+
+fn transcribed(asked: &str) -> anyhow::Result<()> {
+    let asked = serde_json::from_str(asked).context("what is asked cannot be read")?;
+    print(&serde_json::to_string(&import::transcribe(&asked)?)?)
 }
 
 fn calibrate(trial: &str) -> anyhow::Result<()> {

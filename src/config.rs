@@ -57,7 +57,7 @@ pub struct Storage {
 }
 
 /// What computes.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, clap::Args, serde::Serialize, serde::Deserialize)]
 pub struct Compute {
     /// ONNX Runtime's shared library.
     #[arg(long, env = "ORT_DYLIB_PATH")]
@@ -105,7 +105,9 @@ impl Compute {
 }
 
 /// Where a network runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Device {
     /// The processor.
     Cpu,

@@ -128,12 +128,17 @@ async fn app(
     let secret = secret::load(&pool, &storage.secret()).await?;
     let store = Store { pool: pool.clone(), blobs };
     let threads = config.compute.threads();
-    let decoder = Pool::start(std::env::current_exe()?, &config.limits)
+    let decoder = Pool::start(std::env::current_exe()?, &config.limits, scratch.clone())
         .context("the processes that read files cannot be started")?;
     tell_confinement(decoder.clone()).await?;
     Ok(App {
-        registry: Registry::new(runtime.clone(), &config.compute, &config.limits),
-        importer: Importer::new(store.clone(), runtime, scratch.clone(), threads, decoder.clone()),
+        registry: Registry::new(runtime, &config.compute, &config.limits),
+        importer: Importer::new(
+            store.clone(),
+            config.compute.clone(),
+            scratch.clone(),
+            decoder.clone(),
+        ),
         decoder,
         store,
         hasher: PatientHasher::new(secret),

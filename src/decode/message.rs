@@ -84,6 +84,17 @@ pub(super) enum Tell {
     },
 }
 
+/// The bytes of a kept file.
+#[derive(Debug)]
+pub enum Stored {
+    /// What was found is no file that is kept.
+    Nothing,
+    /// A small file.
+    Memory(Vec<u8>),
+    /// A large one.
+    Spooled(tempfile::NamedTempFile),
+}
+
 /// A picture as a network's input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {

@@ -14,5 +14,5 @@ mod process;
 mod wire;
 
 pub use breach::{Breach, DecodeError};
-pub use message::{Frame, UploadAsk};
-pub use pool::{Budget, Pool};
+pub use message::{Frame, Stored, UploadAsk};
+pub use pool::{Budget, Listener, Pool};

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
+
 use super::breach::{Bounds, Breach, DecodeError};
 use super::confine::Confined;
-use super::message::{Ask, Frame, Tell, UploadAsk};
+use super::message::{Ask, Frame, Stored, Tell, UploadAsk};
 use super::process::{Process, Starting};
 use crate::config::Limits;
 use crate::domain::image::Window;
@@ -25,8 +27,13 @@ const FILE_ALLOWANCE: Duration = Duration::from_millis(250);
 const MEBIBYTE_ALLOWANCE: Duration = Duration::from_secs(1);
 /// Address space that reading a checkpoint may take, over its size.
 const CHECKPOINT_RATIO: u64 = 8;
+/// Larger files are kept out of memory until they are stored.
+const IN_MEMORY_BYTES: u64 = 16 << 20;
 /// Bytes of a PNG that a preview may have.
 const PREVIEW_BYTES: u64 = 256 << 20;
+
+/// Takes what is found in an upload, and the bytes of a kept file; breaking stops the reading.
+pub type Listener<'a> = dyn FnMut(Found, Stored) -> ControlFlow<()> + 'a;
 
 /// Children that read what strangers send.
 #[derive(Debug, Clone)]
@@ -35,6 +42,8 @@ pub struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     starting: Starting,
+    /// Folder of large files on their way.
+    scratch: PathBuf,
     /// Children that wait.
     size: usize,
     idle: Mutex<Vec<Process>>,
@@ -42,8 +51,8 @@ struct Shared {
 
 impl Pool {
     /// Starts the children of `program`, which is this one: as many as there are cores, or as the
-    /// limits say.
-    pub fn start(program: PathBuf, limits: &Limits) -> io::Result<Self> {
+    /// limits say. Large files on their way lie in `scratch`.
+    pub fn start(program: PathBuf, limits: &Limits, scratch: PathBuf) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let size = match limits.decode_processes {
             0 => cores,
@@ -51,7 +60,12 @@ impl Pool {
         };
         let starting = Starting { program, limits: limits.clone() };
         let idle = (0..size).map(|_| Process::start(&starting)).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self(Arc::new(Shared { starting, size, idle: Mutex::new(idle) })))
+        Ok(Self(Arc::new(Shared { starting, scratch, size, idle: Mutex::new(idle) })))
+    }
+
+    /// The program that the children run.
+    pub fn program(&self) -> &Path {
+        &self.0.starting.program
     }
 
     /// Waits for the first child; what confines it.
@@ -151,7 +165,7 @@ impl Pool {
         &self,
         file: &File,
         ask: UploadAsk,
-        listener: &mut dyn FnMut(Found) -> ControlFlow<()>,
+        listener: &mut Listener<'_>,
     ) -> Result<(), DecodeError> {
         let mut budget = self.budget();
         budget.allow(file.metadata()?.len());
@@ -167,7 +181,7 @@ impl Pool {
             let max = self.0.starting.limits.upload_breaches;
             let reason = breach.to_string();
             let rejected = Found::Rejected(RejectedEntry { entry: Some(entry), path, reason });
-            if listener(rejected).is_break() {
+            if listener(rejected, Stored::Nothing).is_break() {
                 return Err(DecodeError::Stopped);
             }
             let reason = if reading.breaches > max {
@@ -185,7 +199,8 @@ impl Pool {
             };
             let path = "the rest of the upload".to_owned();
             // Whether anybody still listens makes no difference at the end.
-            let _ = listener(Found::Rejected(RejectedEntry { entry: None, path, reason }));
+            let rest = RejectedEntry { entry: None, path, reason };
+            let _ = listener(Found::Rejected(rest), Stored::Nothing);
             return Ok(());
         }
     }
@@ -301,18 +316,14 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Reads on with one child until the end or a breach.
-    fn read(
-        &mut self,
-        file: &File,
-        listener: &mut dyn FnMut(Found) -> ControlFlow<()>,
-    ) -> Result<(), DecodeError> {
+    fn read(&mut self, file: &File, listener: &mut Listener<'_>) -> Result<(), DecodeError> {
         let is_first = self.breaches == 0;
         let mut process = self.pool.ask(&Ask::Upload(self.ask.clone()), file)?;
         let mut of_file = self.budget.of_one;
         loop {
             let started = Instant::now();
             let message = process.told(of_file.min(self.budget.left))?;
-            let mut found = match message.said {
+            let found = match message.said {
                 Tell::Found(found) => found,
                 Tell::Done => {
                     self.pool.give_back(process);
@@ -324,12 +335,13 @@ impl Reading<'_> {
                 }
                 _ => return Err(nonsense()),
             };
-            match &mut found {
-                Found::Kept(kept) => {
+            let mut stored = Stored::Nothing;
+            match &found {
+                Found::Kept(_) => {
                     if message.bytes > self.pool.0.starting.limits.entry_bytes + (1 << 20) {
                         return Err(nonsense());
                     }
-                    kept.stored = self.stored(&mut process, message.bytes)?;
+                    stored = self.stored(&mut process, message.bytes)?;
                 }
                 Found::Begun { entry, path } => {
                     self.begun = Some((*entry, path.clone()));
@@ -346,16 +358,22 @@ impl Reading<'_> {
             let spent = started.elapsed();
             self.budget.spend(spent);
             of_file = of_file.saturating_sub(spent);
-            if listener(found).is_break() {
+            if listener(found, stored).is_break() {
                 return Err(DecodeError::Stopped);
             }
         }
     }
 
-    fn stored(&self, process: &mut Process, length: u64) -> Result<Vec<u8>, DecodeError> {
-        let mut stored = Vec::with_capacity(usize::try_from(length).unwrap_or(0).min(64 << 20));
-        process.bytes(length, &mut stored, self.budget.of_one)?;
-        Ok(stored)
+    fn stored(&self, process: &mut Process, length: u64) -> Result<Stored, DecodeError> {
+        let patience = self.budget.of_one;
+        if length <= IN_MEMORY_BYTES {
+            let mut stored = Vec::with_capacity(length as usize);
+            process.bytes(length, &mut stored, patience)?;
+            return Ok(Stored::Memory(stored));
+        }
+        let mut stored = NamedTempFile::new_in(&self.pool.0.scratch)?;
+        process.bytes(length, &mut stored, patience)?;
+        Ok(Stored::Spooled(stored))
     }
 }
 

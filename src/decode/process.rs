@@ -109,6 +109,9 @@ impl Process {
 
     /// Asks for work on a file.
     pub(super) fn ask(&mut self, ask: &Ask, file: &std::fs::File) -> io::Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.ready()?;
         self.asked += 1;
         self.renew();

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::problem::{Code, Problem};
 use super::uploads::UploadQuery;
-use crate::decode::{DecodeError, UploadAsk};
+use crate::decode::{DecodeError, Stored, UploadAsk};
 use crate::domain::dataset::{RejectedFile, UploadReport};
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, ImageId};
@@ -56,14 +56,14 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
     let handle = Handle::current();
     let mut keeping = Keeping::new(app, dataset);
     let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset))?;
-    let read =
-        app.decoder.upload(&file, ask, &mut |found| match handle.block_on(keeping.take(found)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                keeping.failure = Some(error);
-                ControlFlow::Break(())
-            }
-        });
+    let mut listener = |found, stored| match handle.block_on(keeping.take(found, stored)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            keeping.failure = Some(error);
+            ControlFlow::Break(())
+        }
+    };
+    let read = app.decoder.upload(&file, ask, &mut listener);
     handle.block_on(datasets::end_upload(&app.store.pool, begun))?;
     match read {
         Ok(()) => {}
@@ -134,10 +134,10 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    async fn take(&mut self, found: Found) -> Result<(), StoreError> {
+    async fn take(&mut self, found: Found, stored: Stored) -> Result<(), StoreError> {
         match found {
             Found::Files(_) | Found::Begun { .. } => {}
-            Found::Kept(kept) => return self.keep(*kept).await,
+            Found::Kept(kept) => return self.keep(*kept, stored).await,
             Found::Rejected(RejectedEntry { path, reason, .. }) => {
                 if (self.rejected.len() as u64) < self.app.limits.listed_files {
                     self.rejected.push(RejectedFile { file: path, reason });
@@ -154,7 +154,7 @@ impl<'a> Keeping<'a> {
     }
 
     /// The blob comes first: a row must never name a blob that is not there.
-    async fn keep(&mut self, mut kept: KeptFile) -> Result<(), StoreError> {
+    async fn keep(&mut self, mut kept: KeptFile, stored: Stored) -> Result<(), StoreError> {
         self.files += 1;
         self.unlabelled += u64::from(kept.label.is_none());
         for notice in kept.notices.iter().take(NOTICES_SHOWN.saturating_sub(self.notices.len())) {
@@ -162,7 +162,12 @@ impl<'a> Keeping<'a> {
         }
         let store = &self.app.store;
         let adding = Adding::begin(store).await?;
-        let blob = store.blobs.put_bytes(Content::from(std::mem::take(&mut kept.stored))).await?;
+        let blob = match stored {
+            // Every kept file comes with its bytes.
+            Stored::Nothing => return adding.end().await,
+            Stored::Memory(bytes) => store.blobs.put_bytes(Content::from(bytes)).await?,
+            Stored::Spooled(file) => store.blobs.put_file(file.path()).await?,
+        };
         let patient_key = if let Some(patient) = kept.patient.take() {
             self.app.hasher.key(&patient)
         } else {

@@ -43,7 +43,7 @@ pub struct KeptFile {
     pub format: Format,
     /// Digest of the file as it was uploaded.
     pub original: Sha256,
-    /// The de-identified original.
+    /// The de-identified original; empty where its bytes travel beside this.
     #[serde(skip)]
     pub stored: Vec<u8>,
     /// Class.

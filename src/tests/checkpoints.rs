@@ -74,7 +74,7 @@ impl Pickle {
 }
 
 /// The tensors as `torch.save({"state_dict": …})` writes them, each under a prefix.
-fn torch_zip(tensors: &Tensors, prefix: &str) -> Vec<u8> {
+pub(crate) fn torch_zip(tensors: &Tensors, prefix: &str) -> Vec<u8> {
     let (mut pickle, mut storages) = (Pickle::default(), Vec::new());
     pickle.raw(b"\x80\x02}").text("state_dict").raw(b"}(");
     for (name, tensor) in tensors {

@@ -21,7 +21,8 @@ const MIB: u64 = 1 << 20;
 fn pool(change: impl FnOnce(&mut Limits)) -> Pool {
     let mut limits = Limits { decode_processes: 1, ..Limits::default() };
     change(&mut limits);
-    Pool::start(PathBuf::from(env!("CARGO_BIN_EXE_lvmed")), &limits).expect("children start")
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_lvmed"));
+    Pool::start(program, &limits, std::env::temp_dir()).expect("children start")
 }
 
 fn file(bytes: &[u8]) -> File {
@@ -46,7 +47,7 @@ fn inputs(pool: &Pool, bytes: &[u8]) -> Result<Vec<Frame>, DecodeError> {
 
 fn upload(pool: &Pool, bytes: &[u8]) -> (Vec<u64>, Vec<(Option<u64>, String)>) {
     let (mut kept, mut rejected) = (Vec::new(), Vec::new());
-    let read = pool.upload(&file(bytes), UploadAsk::default(), &mut |found| {
+    let read = pool.upload(&file(bytes), UploadAsk::default(), &mut |found, _| {
         match found {
             Found::Kept(file) => kept.push(file.entry),
             Found::Rejected(file) => rejected.push((file.entry, file.reason)),
@@ -155,6 +156,10 @@ fn a_child_that_ended_while_it_waited_is_passed_over() {
     let pool = pool(|_| {});
     for child in pool.waiting() {
         let _ = std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status();
+        let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        while !state().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     assert!(inputs(&pool, &png(0, 1, 80)).is_ok());

@@ -16,6 +16,7 @@ mod evaluation;
 mod full_disk;
 mod gradients;
 mod gradients_vit;
+mod hostile;
 mod importing;
 mod killed;
 mod layering;
@@ -41,3 +42,14 @@ mod store;
 mod torch_zip;
 mod training;
 mod vit;
+
+/// A folder of the larger test sets; none, and said so, where they are not.
+pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
+    let folder =
+        std::env::var_os("LVMED_TEST_DATA").map(|data| std::path::Path::new(&data).join(name));
+    let found = folder.filter(|folder| folder.is_dir());
+    if found.is_none() {
+        println!("skipped: LVMED_TEST_DATA names no folder with {name}");
+    }
+    found
+}

@@ -41,10 +41,22 @@ impl Server {
     }
 
     fn launch(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
+        Self::run(Path::new(env!("CARGO_BIN_EXE_lvmed")), folder, variables)
+    }
+
+    /// Starts the release binary, where `LVMED_BINARY` names one, else the one under test.
+    pub(crate) fn start_release(variables: &[(&str, &str)]) -> Self {
+        let program = std::env::var_os("LVMED_BINARY");
+        let program =
+            program.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_lvmed")), PathBuf::from);
+        Self::run(&program, tempfile::tempdir().expect("a temporary folder"), variables)
+    }
+
+    fn run(program: &Path, folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
         let data = folder.path().join("data");
         std::fs::create_dir_all(&data).expect("a data folder");
         std::fs::write(data.join("secret"), [7; 32]).expect("a secret");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lvmed"))
+        let mut child = Command::new(program)
             .args(["serve", "--data"])
             .arg(&data)
             .env_remove("DATABASE_URL")
@@ -250,6 +262,11 @@ impl Server {
         let artifacts = model["artifacts"].as_array().expect("artifacts").iter();
         let weights = artifacts.filter(|artifact| artifact["name"] == "model.safetensors");
         weights.map(|weights| weights["sha256"].as_str().expect("a digest").to_owned()).collect()
+    }
+
+    /// The server's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The process ids of the workers.

@@ -1,20 +1,25 @@
 //! Importing a backbone: a stranger's checkpoint becomes stored weights, an ONNX file and a row.
 
+mod transcribe;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256 as Hasher};
+use tempfile::TempDir;
 
+use crate::config::Compute;
 use crate::decode::{Breach, DecodeError, Pool};
 use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
-use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
-use crate::inference::{ParityError, Runtime, Twins, parity};
-use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
-use crate::nn::{self, Tensors};
-use crate::onnx::{Export, OnnxError, export};
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
+use crate::inference::ParityError;
+use crate::nn::weights::{ReadOptions, WeightsError};
+use crate::onnx::OnnxError;
 use crate::store::{Store, StoreError, backbones};
+
+pub(crate) use transcribe::trained;
+pub use transcribe::{Transcribed, Transcription, transcribe};
 
 /// Longest source and licence text, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
@@ -74,9 +79,8 @@ pub enum ImportError {
 #[derive(Debug, Clone)]
 pub struct Importer {
     store: Store,
-    runtime: Runtime,
+    compute: Compute,
     scratch: PathBuf,
-    threads: usize,
     decoder: Pool,
     /// Held from looking for the same backbone to recording a new one.
     recording: std::sync::Arc<tokio::sync::Mutex<()>>,
@@ -84,23 +88,20 @@ pub struct Importer {
 
 /// What reading, exporting and checking a file gives.
 struct Made {
-    imported: Imported,
-    weights: Vec<u8>,
-    onnx: Vec<u8>,
+    architecture: Architecture,
+    notices: Vec<String>,
     source: Sha256,
     parity: Parity,
+    parameters: u64,
+    /// Where its files lie, and their folder, which goes when this does.
+    files: Transcription,
+    _folder: TempDir,
 }
 
 impl Importer {
-    /// An importer that puts temporary files into `scratch` and computes on `threads` threads.
-    pub fn new(
-        store: Store,
-        runtime: Runtime,
-        scratch: PathBuf,
-        threads: usize,
-        decoder: Pool,
-    ) -> Self {
-        Self { store, runtime, scratch, threads, decoder, recording: std::sync::Arc::default() }
+    /// An importer that puts temporary files into `scratch`, and computes as `compute` says.
+    pub fn new(store: Store, compute: Compute, scratch: PathBuf, decoder: Pool) -> Self {
+        Self { store, compute, scratch, decoder, recording: std::sync::Arc::default() }
     }
 
     /// Imports the file; the backbone, and whether it is new: the same weights under the same name
@@ -114,95 +115,91 @@ impl Importer {
         check_text("source_url", &request.source_url)?;
         check_text("license", &request.license)?;
         let made = self.make(file, &request).await?;
-        let digest = Sha256::of(&made.weights);
+        let blobs = &self.store.blobs;
+        let weights = digest_of(&made.files.weights()).map_err(StoreError::from)?;
         let name = request.name.as_str();
         let pool = &self.store.pool;
         let _recording = self.recording.lock().await;
-        if let Some(same) = backbones::same(pool, name, &digest, &request.preprocessing).await? {
+        if let Some(same) = backbones::same(pool, name, &weights, &request.preprocessing).await? {
             return Ok((same, false));
         }
-        let architecture = made.imported.architecture;
+        // Blobs before the row that names them.
+        let weights = blobs.put_file(&made.files.weights()).await?;
+        let onnx = blobs.put_file(&made.files.onnx()).await?;
         let backbone = Backbone {
             id: BackboneId::new(),
             name: request.name,
-            architecture,
+            architecture: made.architecture,
             preprocessing: request.preprocessing,
-            embedding_size: architecture.embedding_size() as u32,
-            parameters: trained(&made.imported.tensors),
-            weights_sha256: digest,
-            weights_size_bytes: made.weights.len() as u64,
-            onnx_sha256: Sha256::of(&made.onnx),
+            embedding_size: made.architecture.embedding_size() as u32,
+            parameters: made.parameters,
+            weights_sha256: weights.sha256,
+            weights_size_bytes: weights.size_bytes,
+            onnx_sha256: onnx.sha256,
             source_sha256: made.source,
             source_url: request.source_url,
             license: request.license,
-            notices: made.imported.notices,
+            notices: made.notices,
             parity: made.parity,
             origin: Origin::default(),
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
-        // Blobs before the row that names them.
-        self.store.blobs.put_bytes(Bytes::from(made.weights)).await?;
-        self.store.blobs.put_bytes(Bytes::from(made.onnx)).await?;
         Ok((backbones::insert(pool, &backbone).await?, true))
     }
 
     async fn make(&self, file: &Path, request: &ImportRequest) -> Result<Made, ImportError> {
-        let (file, options, size) = (file.to_owned(), request.options, request.preprocessing.size);
-        let (runtime, scratch, threads) =
-            (self.runtime.clone(), self.scratch.clone(), self.threads);
+        let folder = tempfile::tempdir_in(&self.scratch).map_err(StoreError::from)?;
+        let tensors = folder.path().join("tensors.safetensors");
+        let (checkpoint, out, options) = (file.to_owned(), tensors.clone(), request.options);
         let decoder = self.decoder.clone();
-        let work = move || -> Result<Made, ImportError> {
-            let source = digest_of(&file).map_err(StoreError::from)?;
-            let imported = read(&decoder, &file, options, &scratch)?;
-            let metadata = BTreeMap::from([
-                ("architecture".to_owned(), imported.architecture.to_string()),
-                ("source_sha256".to_owned(), source.to_string()),
-            ]);
-            let weights = weights::to_bytes(&imported.tensors, &metadata)?;
-            let Imported { architecture, tensors, .. } = &imported;
-            let onnx = export(&Export {
-                architecture: *architecture,
-                tensors,
-                size,
-                head: None,
-                metadata: &metadata,
-            })?;
-            let twins = Twins { architecture: *architecture, tensors, onnx: &onnx, size };
-            let parity = parity(&twins, &runtime, &scratch, threads)?;
-            Ok(Made { imported, weights, onnx, source, parity })
+        let work = move || -> Result<_, ImportError> {
+            let source = digest_of(&checkpoint).map_err(StoreError::from)?;
+            let (architecture, notices) = read(&decoder, &checkpoint, options, &out)?;
+            Ok((source, architecture, notices))
         };
-        let made = tokio::task::spawn_blocking(move || nn::with_threads(threads, work)).await;
-        let made = made.map_err(|error| ImportError::Failed(error.to_string()))?;
-        made.map_err(|error| ImportError::Failed(error.to_string()))?
+        let read = tokio::task::spawn_blocking(work).await;
+        let read = read.map_err(|error| ImportError::Failed(error.to_string()))?;
+        let (source, architecture, notices) = read?;
+        let files = Transcription {
+            tensors,
+            architecture,
+            size: request.preprocessing.size,
+            metadata: BTreeMap::from([
+                ("architecture".to_owned(), architecture.to_string()),
+                ("source_sha256".to_owned(), source.to_string()),
+            ]),
+            compute: self.compute.clone(),
+            folder: folder.path().to_owned(),
+        };
+        match files.elsewhere(self.decoder.program()).await? {
+            Transcribed::Made { parity, parameters } => {
+                let _folder = folder;
+                Ok(Made { architecture, notices, source, parity, parameters, files, _folder })
+            }
+            Transcribed::Differs { found, bound } => {
+                Err(ParityError::Beyond { found, bound }.into())
+            }
+        }
     }
 }
 
-/// Has a child read a checkpoint, and takes its tensors over from what the child wrote, which can be
-/// nothing but the tensors of a known architecture.
+/// Has a child read a checkpoint and write its tensors to `out`, which can hold nothing but the
+/// tensors of a known architecture.
 fn read(
     decoder: &Pool,
     checkpoint: &Path,
     options: ReadOptions,
-    scratch: &Path,
-) -> Result<Imported, ImportError> {
-    let out = tempfile::NamedTempFile::new_in(scratch).map_err(StoreError::from)?;
-    let read = decoder.checkpoint(checkpoint, options, out.as_file());
-    let (architecture, notices) = read.map_err(|error| match error {
+    out: &Path,
+) -> Result<(Architecture, Vec<String>), ImportError> {
+    let out = std::fs::File::create(out).map_err(StoreError::from)?;
+    let read = decoder.checkpoint(checkpoint, options, &out);
+    Ok(read.map_err(|error| match error {
         DecodeError::Breach(breach) => ImportError::Breach(breach),
         DecodeError::Io(error) => StoreError::from(error).into(),
         other @ (DecodeError::Refused(_) | DecodeError::Stopped) => {
             ImportError::Failed(other.to_string())
         }
-    })??;
-    let as_told = ReadOptions { architecture: Some(architecture), collapse_depth: false };
-    let Imported { tensors, .. } = weights::read(out.path(), as_told)?;
-    Ok(Imported { architecture, tensors, notices })
-}
-
-/// Weights that training would move: running statistics are not counted.
-pub(crate) fn trained(tensors: &Tensors) -> u64 {
-    let moved = tensors.iter().filter(|(name, _)| !name.contains("running_"));
-    moved.map(|(_, tensor)| tensor.elem_count() as u64).sum()
+    })??)
 }
 
 fn digest_of(path: &Path) -> std::io::Result<Sha256> {
