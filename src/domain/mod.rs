@@ -15,6 +15,7 @@ pub mod pretrain;
 pub mod role;
 pub mod run;
 pub mod split;
+pub mod trace;
 pub mod training;
 pub mod word;
 

@@ -7,6 +7,8 @@ mod safetensors;
 
 use std::path::PathBuf;
 
+use crate::domain::trace::without_trace;
+
 pub use names::expected;
 pub use random::{normal, random};
 pub use read::{Imported, ReadOptions, read};
@@ -57,7 +59,7 @@ pub enum WeightsError {
     #[error("tensor {0} holds values that are not finite")]
     NonFinite(String),
     /// A tensor could not be handled.
-    #[error("a tensor could not be handled: {0}")]
+    #[error("a tensor could not be handled: {}", without_trace(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
     /// The file could not be read or written.
     #[error("{path}: {source}")]
