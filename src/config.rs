@@ -11,6 +11,11 @@ pub struct Config {
     #[arg(long, env = "LVMED_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// A second address that answers `/livez`, `/readyz` and `/metrics` only, for probes that must
+    /// get through whatever goes on at the first one.
+    #[arg(long, env = "LVMED_HEALTH_LISTEN")]
+    pub health_listen: Option<SocketAddr>,
+
     /// Where rows, blobs and secrets live.
     #[command(flatten)]
     pub storage: Storage,
@@ -247,9 +252,61 @@ pub struct Limits {
     #[arg(long, env = "LVMED_LIMIT_EVENT_STREAMS", default_value_t = 256)]
     pub event_streams: usize,
 
-    /// Bytes that must stay free on the data folder's disk for an upload to be taken.
+    /// Bytes that must stay free on the data folder's disk for an upload to be taken, and for
+    /// `/readyz` to say that the server is ready.
     #[arg(long, env = "LVMED_LIMIT_FREE_BYTES", default_value_t = 512 << 20)]
     pub free_bytes: u64,
+
+    /// How connections are held to their pace.
+    #[command(flatten)]
+    pub connections: Connections,
+}
+
+/// How many connections are open at the same time, and how long each may keep the server waiting.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connections {
+    /// Connections open at the same time. When all are taken, a new one makes the one close that has
+    /// waited longest for its client; where none waits, the new one is told to come back.
+    #[arg(long = "connections", env = "LVMED_LIMIT_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub all: u32,
+
+    /// Connections open at the same time from one address (of IPv6, one network of 64 bits), by the
+    /// same rule. Behind a proxy, all come from its address.
+    #[arg(long = "connections-per-address", env = "LVMED_LIMIT_CONNECTIONS_PER_ADDRESS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub per_address: u32,
+
+    /// Further connections, on which only `/livez`, `/readyz` and `/metrics` are answered while all
+    /// others are taken.
+    #[arg(long = "reserved-connections", env = "LVMED_LIMIT_RESERVED_CONNECTIONS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub reserved: u32,
+
+    /// Seconds in which the head of a request must have come.
+    #[arg(long, env = "LVMED_LIMIT_HEAD_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub head_seconds: u64,
+
+    /// Bytes of the head of a request.
+    #[arg(long, env = "LVMED_LIMIT_HEAD_BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(8192..=1_048_576))]
+    pub head_bytes: u32,
+
+    /// Seconds for which a connection is kept open between two requests.
+    #[arg(long, env = "LVMED_LIMIT_IDLE_SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub idle_seconds: u64,
+
+    /// Seconds of waiting for the body of a request after which its sender must keep the pace.
+    #[arg(long, env = "LVMED_LIMIT_BODY_GRACE_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub body_grace_seconds: u64,
+
+    /// That pace: bytes for each second that the server waited for the body, on average.
+    #[arg(long, env = "LVMED_LIMIT_BODY_BYTES_PER_SECOND", default_value_t = 16 << 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub body_bytes_per_second: u64,
+
+    /// Seconds that the server waits for the body of one request in all, at whatever pace it comes.
+    #[arg(long, env = "LVMED_LIMIT_BODY_SECONDS", default_value_t = 7200, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub body_seconds: u64,
+
+    /// Seconds for which a client may take nothing of its answer.
+    #[arg(long, env = "LVMED_LIMIT_SEND_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub send_seconds: u64,
 }
 
 impl Limits {

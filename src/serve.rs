@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::decode::Pool;
 use crate::domain::WorkerId;
 use crate::estimate::Estimator;
+use crate::http::listen::{self, Purpose};
+use crate::http::standing::Standing;
 use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
@@ -79,13 +81,9 @@ async fn serve(
     refuse_exposure(config, &pool).await?;
     let app = app(config, runtime, database, pool.clone()).await?;
     let shutdown = app.stopping.clone();
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    announce(config, database, listener.local_addr()?, &pool).await?;
-    let served = axum::serve(listener, router(app))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let served = tokio::spawn(async move { served.await });
+    let listeners = Listeners::bind(config).await?;
+    announce(config, database, listeners.main.local_addr()?, &pool).await?;
+    let served = tokio::spawn(listeners.serve(app));
     worker::cancel_on_signal(shutdown.clone())?;
     tokio::spawn(reap_now_and_then(pool.clone(), shutdown.clone()));
 
@@ -101,7 +99,7 @@ async fn serve(
     shutdown.cancelled().await;
     let patience = Duration::from_secs(config.shutdown_seconds);
     match tokio::time::timeout(patience, served).await {
-        Ok(ended) => ended??,
+        Ok(ended) => ended?,
         Err(_) => tracing::warn!("some requests did not finish in time and were dropped"),
     }
     pool.close().await;
@@ -131,6 +129,7 @@ async fn app(
     let decoder = Pool::start(std::env::current_exe()?, &config.limits, scratch.clone())
         .context("the processes that read files cannot be started")?;
     tell_confinement(decoder.clone()).await?;
+    let stopping = CancellationToken::new();
     Ok(App {
         registry: Registry::new(runtime, &config.compute, &config.limits),
         importer: Importer::new(
@@ -145,12 +144,13 @@ async fn app(
         limits: Arc::new(config.limits.clone()),
         estimator: Estimator::default(),
         threads,
-        changes: events::listen(pool),
+        changes: events::listen(pool.clone()),
         metrics: telemetry::start_metrics().context("metrics cannot be recorded")?,
         spool: scratch,
         built_in_database: database.is_built_in,
         loopback: config.listen.ip().is_loopback(),
-        stopping: CancellationToken::new(),
+        standing: Standing::start(pool, stopping.clone()),
+        stopping,
         gates: Gates::new(&config.limits),
     })
 }
@@ -171,6 +171,45 @@ async fn tell_confinement(decoder: Pool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where the server listens.
+struct Listeners {
+    main: TcpListener,
+    /// Answers probes only.
+    health: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |address: SocketAddr| {
+            let bound = TcpListener::bind(address).await;
+            bound.with_context(|| format!("cannot listen on {address}"))
+        };
+        let main = bind(config.listen).await?;
+        let health = match config.health_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { main, health })
+    }
+
+    /// Serves until the server is told to stop, and then what is still under way.
+    async fn serve(self, app: App) {
+        let (stopping, mut bounds) = (app.stopping.clone(), app.limits.connections.clone());
+        listen::make_room(&mut bounds);
+        let router = router(app);
+        let serve = async |listener, purpose| {
+            listen::serve(listener, router.clone(), bounds.clone(), purpose, stopping.clone())
+                .await;
+        };
+        let health = async {
+            if let Some(listener) = self.health {
+                serve(listener, Purpose::Probes).await;
+            }
+        };
+        tokio::join!(serve(self.main, Purpose::Everything), health);
+    }
 }
 
 /// One server a data folder: two would fight over the cluster and the files in flight.
@@ -211,6 +250,9 @@ async fn announce(
     tracing::info!("data folder {data}, Postgres from {postgres}");
     if !keys::any(pool).await? {
         tracing::info!("no API key exists: everybody on this machine may use the server");
+    }
+    if let Some(address) = config.health_listen {
+        tracing::info!("probes are answered on http://{address} too");
     }
     tracing::info!("listening on http://{address}");
     Ok(())

@@ -1,6 +1,5 @@
 //! Reading bodies within bounds: so many bytes, with so much time between two parts of them.
 
-use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::problem::{Code, Problem};
+use super::{listen, standing};
 
 /// The bounds of one body.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +77,19 @@ pub async fn collect(body: Body, most: &Most) -> Result<Vec<u8>, Problem> {
     Ok(whole)
 }
 
-/// The client went away or sent something that is not HTTP.
-fn broken_off(error: impl Display) -> Problem {
-    Problem::new(Code::BadRequest, format!("the body broke off: {error}"))
+/// The client went away or sent something that is not HTTP, unless it was cut off here.
+fn broken_off(error: axum::Error) -> Problem {
+    let broken =
+        |error: axum::Error| Problem::new(Code::BadRequest, format!("the body broke off: {error}"));
+    cut_off(&error).unwrap_or_else(|| broken(error))
+}
+
+/// Why the server itself cut a body off, if it did: too slow, or its key was revoked meanwhile.
+pub fn cut_off(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+    let slow = listen::slow(error).map(|slow| Problem::new(Code::Timeout, slow.to_string()));
+    slow.or_else(|| {
+        standing::lost(error).map(|lost| Problem::new(Code::Unauthorized, lost.to_string()))
+    })
 }
 
 /// Writing to the spool failed; a full disk is the caller's to know.

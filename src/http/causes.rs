@@ -3,6 +3,7 @@
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 
+use super::body::cut_off;
 use super::problem::{Code, Problem, Violation};
 use crate::decode::DecodeError;
 use crate::domain::forecast::TooLarge;
@@ -29,9 +30,10 @@ impl From<StoreError> for Problem {
             }
             StoreError::Database(ref inner) if sql_state(inner) == DISK_FULL => full(),
             StoreError::Full => full(),
-            StoreError::InUse { .. } | StoreError::NameTaken(_) => {
-                Self::new(Code::Conflict, error.to_string())
-            }
+            StoreError::InUse { .. }
+            | StoreError::NameTaken(_)
+            | StoreError::LastAdmin
+            | StoreError::KeyReused => Self::new(Code::Conflict, error.to_string()),
             StoreError::Database(_)
             | StoreError::Migration(_)
             | StoreError::Blobs(_)
@@ -168,10 +170,11 @@ impl From<MultipartRejection> for Problem {
 
 impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
-        Self::new(
-            Code::BadRequest,
-            format!("the multipart body cannot be read: {}", error.body_text()),
-        )
+        let unreadable = || {
+            let detail = format!("the multipart body cannot be read: {}", error.body_text());
+            Self::new(Code::BadRequest, detail)
+        };
+        cut_off(&error).unwrap_or_else(unreadable)
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event as Told, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -83,7 +84,17 @@ pub async fn stream(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(following.into_stream()).keep_alive(keep_alive).into_response())
+    let stream = Sse::new(following.into_stream()).keep_alive(keep_alive);
+    Ok((unbuffered(), stream).into_response())
+}
+
+/// Proxies pass each event on as it comes: nginx holds answers back until it is told not to, and
+/// others may hold back what they compress.
+fn unbuffered() -> [(HeaderName, HeaderValue); 2] {
+    [
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+    ]
 }
 
 fn start(headers: &HeaderMap, query: &EventsQuery) -> Result<i64, Problem> {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::App;
 use super::body;
 use super::problem::{Code, Problem, Violation};
+use crate::domain::Sha256;
 
 /// The longest text taken from a query or a form field, in characters.
 pub const MAX_TEXT_CHARS: usize = 1000;
@@ -75,21 +76,39 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "the body must be JSON, with the header `Content-Type: application/json`",
-            ));
-        }
-        let most = body::Most {
-            bytes: app.limits.json_bytes as u64,
-            setting: "LVMED_LIMIT_JSON_BYTES",
-            idle: Duration::from_secs(app.limits.upload_idle_seconds),
-        };
-        let bytes = body::collect(request.into_body(), &most).await?;
+        let bytes = json_bytes(request, app).await?;
         let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
         Ok(Self(value))
     }
+}
+
+/// A JSON body and the digest of its bytes, by which a request that is sent again is known.
+#[derive(Debug, Clone)]
+pub struct DigestedJson<T>(pub T, pub Sha256);
+
+impl<T: DeserializeOwned> FromRequest<App> for DigestedJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let bytes = json_bytes(request, app).await?;
+        let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
+        Ok(Self(value, Sha256::of(&bytes)))
+    }
+}
+
+async fn json_bytes(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "the body must be JSON, with the header `Content-Type: application/json`",
+        ));
+    }
+    let most = body::Most {
+        bytes: app.limits.json_bytes as u64,
+        setting: "LVMED_LIMIT_JSON_BYTES",
+        idle: Duration::from_secs(app.limits.upload_idle_seconds),
+    };
+    body::collect(request.into_body(), &most).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

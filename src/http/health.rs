@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::App;
 use super::answer::Json;
-use super::documented::NotReady;
+use super::caller::AsScraper;
+use super::documented::{Guarded, NotReady};
 use super::problem::{Code, Problem};
+use super::spool;
 use crate::store::StoreError;
 
 /// A database that takes longer is not ready.
@@ -63,6 +65,7 @@ pub async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
     if app.stopping.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "the server is shutting down"));
     }
+    room(&app)?;
     match tokio::time::timeout(PATIENCE, app.store.pool.acquire()).await {
         Ok(Ok(_connection)) => {}
         Ok(Err(error)) => {
@@ -74,6 +77,19 @@ pub async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
     Ok(Json(Ready { status: "ready", database, inference: app.registry.device() }))
 }
 
+/// Fails when the disk has no room for an upload.
+fn room(app: &App) -> Result<(), Problem> {
+    let (free, needed) = (spool::free_bytes(&app.spool)?, app.limits.free_bytes);
+    if free >= needed {
+        return Ok(());
+    }
+    let detail = format!(
+        "the data folder's disk has {free} bytes free; {needed} must stay free for uploads to be \
+         taken (LVMED_LIMIT_FREE_BYTES). Make room"
+    );
+    Err(Problem::new(Code::Unavailable, detail))
+}
+
 /// Name and version of the program.
 #[utoipa::path(get, path = "/version", tag = "server",
     operation_id = "get_program_version", security(()),
@@ -82,10 +98,12 @@ pub async fn version() -> Json<Program> {
     Json(Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Counters and durations for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", operation_id = "get_metrics", security(()),
+/// Counters and durations for Prometheus. A program of the server's own machine needs no key for
+/// them; from elsewhere, or through a proxy, any key will do.
+#[utoipa::path(get, path = "/metrics", tag = "server", operation_id = "get_metrics",
+    security((), ("api_key" = [])),
     responses((status = 200, description = "Prometheus text format", body = String,
-        content_type = "text/plain")))]
-pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
+        content_type = "text/plain"), Guarded))]
+pub async fn metrics(State(app): State<App>, _: AsScraper) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

@@ -9,7 +9,7 @@ use super::answer::{Created, Items, Json};
 use super::caller::{AsAdmin, Caller};
 use super::documented::{BadJson, Conflict, Guarded, Missing};
 use super::extract::{Id, JsonBody};
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use crate::domain::name::Name;
 use crate::domain::{KeyId, Role};
 use crate::store::keys::{self, Key};
@@ -73,11 +73,12 @@ pub async fn create(
     JsonBody(wanted): JsonBody<NewKey>,
 ) -> Result<Created<MadeKey>, Problem> {
     let (key, secret) = keys::create(&app.store.pool, &wanted.name, wanted.role).await?;
+    app.standing.closed();
     tracing::info!(key.id = %key.id, role = %key.role, "an API key was made");
     Ok(Created::at(format!("/api/v1/keys/{}", key.id), MadeKey { key, secret }))
 }
 
-/// Revokes an API key at once.
+/// Revokes an API key at once, and ends what is under way with it. The last admin key stays.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
     params(("id" = KeyId, Path, description = "The key's id")),
     responses((status = 204, description = "The key is no longer valid"),
@@ -88,19 +89,10 @@ pub async fn revoke(
     Id(id): Id<KeyId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Admin)?;
-    let admins: Vec<KeyId> = keys::list(&app.store.pool)
-        .await?
-        .into_iter()
-        .filter(|key| key.role == Role::Admin)
-        .map(|key| key.id)
-        .collect();
-    if admins == [id] {
-        let detail = "it is the last admin key; make another one before you revoke it";
-        return Err(Problem::new(Code::Conflict, detail));
-    }
     if !keys::revoke(&app.store.pool, id).await? {
         return Err(Problem::missing("key", id));
     }
+    app.standing.revoked(id);
     tracing::info!(key.id = %id, "an API key was revoked");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,14 +9,15 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use super::{artifacts, drain, observe, problem};
+use super::standing::Standing;
+use super::{artifacts, drain, listen, observe, problem, standing};
 
 /// Nothing is loaded from elsewhere, and no other page may frame this one. Previews come as blobs.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; \
      object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Applies the layers; the first one sees a request first and its answer last.
-pub fn apply(routes: Router) -> Router {
+pub fn apply(routes: Router, standing: &Standing) -> Router {
     routes.layer(
         ServiceBuilder::new()
             .layer(middleware::from_fn(observe::observe))
@@ -28,6 +29,8 @@ pub fn apply(routes: Router) -> Router {
             .layer(CompressionLayer::new().compress_when(compressible()))
             .layer(middleware::from_fn(drain::drain))
             .layer(CatchPanicLayer::custom(problem::panicked))
+            .layer(middleware::from_fn(listen::answer_probes_only))
+            .layer(middleware::from_fn_with_state(standing.clone(), standing::watch))
             // Each body is read by `body`, which holds it to the limit of its route.
             .layer(DefaultBodyLimit::disable()),
     )

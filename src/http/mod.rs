@@ -23,6 +23,7 @@ pub mod import_form;
 pub mod intake;
 pub mod keys;
 pub mod layers;
+pub mod listen;
 pub mod matched_pairs;
 pub mod models;
 pub mod observe;
@@ -38,6 +39,7 @@ pub mod request_id;
 pub mod runs;
 pub mod snapshot;
 pub mod spool;
+pub mod standing;
 pub mod uploads;
 pub mod versions;
 
@@ -92,6 +94,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// How much may go on at the same time.
     pub gates: Gates,
+    /// Which keys have ended, for what is long under way.
+    pub standing: standing::Standing,
 }
 
 impl App {
@@ -139,6 +143,6 @@ pub fn router(app: App) -> axum::Router {
         .merge(docs::routes(&document))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::unknown_method)
-        .with_state(app);
-    layers::apply(routes)
+        .with_state(app.clone());
+    layers::apply(routes, &app.standing)
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::request_id;
+use crate::domain::trace::without_trace;
 
 /// Seconds after which a busy server may be asked again.
 const RETRY_SECONDS: u16 = 2;
@@ -101,7 +102,7 @@ pub struct Violation {
 impl Violation {
     /// What is wrong at `pointer`.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
+        Self { pointer: pointer.into(), detail: told(detail) }
     }
 }
 
@@ -140,7 +141,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of `code`, told in words.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { code, detail: told(detail), errors: Vec::new(), cause: None }
     }
 
     /// There is no `what` of this name.
@@ -248,6 +249,14 @@ pub async fn unknown_route() -> Problem {
 /// The route has no such method; axum adds `Allow`.
 pub async fn unknown_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path does not know the method; `Allow` lists those")
+}
+
+/// What may be told: whatever a library puts behind its errors, no backtrace leaves the server.
+fn told(detail: impl Into<String>) -> String {
+    let mut detail = detail.into();
+    let end = without_trace(&detail).len();
+    detail.truncate(end);
+    detail
 }
 
 /// A handler panicked; the panic's own message is logged and never sent.

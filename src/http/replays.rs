@@ -59,7 +59,7 @@ pub async fn create(
         provenance: &asked.provenance(),
         dataset_version,
         backbone,
-        idempotency_key: None,
+        once: None,
     };
     runs::insert(&app.store.pool, &run).await.map(accepted).map_err(Problem::from)
 }

@@ -9,14 +9,14 @@ use super::App;
 use super::answer::{Accepted, Items, Json, Page};
 use super::caller::{AsTrainer, Caller};
 use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
-use super::extract::{Id, IdempotencyKey, JsonBody, Query, page_size};
+use super::extract::{DigestedJson, Id, IdempotencyKey, Query, page_size};
 use super::problem::{Code, Problem};
 use super::{estimates, pretraining, recipes};
 use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
 use crate::store::events;
 use crate::store::predictions::{self, TestPrediction};
-use crate::store::runs::{self, NewRun};
+use crate::store::runs::{self, NewRun, Once};
 
 /// Which runs to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -43,18 +43,23 @@ pub struct Curves {
 #[utoipa::path(post, path = "/api/v1/runs", tag = "runs",
     operation_id = "create_run", request_body = Spec,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
-        description = "Asking twice with one key queues one run")),
+        description = "A caller that sends one key with one body twice queues one run; another body \
+            under the same key is a conflict")),
     responses((status = 202, description = "The run, queued", body = Run,
         headers(("Location" = String, description = "Where it can be watched"))),
         Conflict, Busy, BadJson, Guarded))]
 pub async fn create(
     State(app): State<App>,
-    _: AsTrainer,
+    AsTrainer(caller): AsTrainer,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBody(spec): JsonBody<Spec>,
+    DigestedJson(spec, body): DigestedJson<Spec>,
 ) -> Result<Accepted<Run>, Problem> {
     let spec = whole(spec)?;
-    if let Some(before) = asked_before(&app, key.as_deref(), &spec).await? {
+    let once = key.map(|key| Once { caller: caller.key, key, body });
+    // Before the queue is looked at: a run that was queued is answered with however full it is now.
+    if let Some(once) = &once
+        && let Some(before) = runs::asked_before(&app.store.pool, once).await?
+    {
         return Ok(accepted(before));
     }
     let (provenance, dataset_version, backbone) = match &spec {
@@ -72,11 +77,9 @@ pub async fn create(
         }
         Spec::Replay(_) => return Err(recipes::replay()),
     };
-    let idempotency_key = key.as_deref();
-    let run =
-        NewRun { spec: &spec, provenance: &provenance, dataset_version, backbone, idempotency_key };
-    let run = runs::insert(&app.store.pool, &run).await?;
-    same(run, &spec).map(accepted)
+    let once = once.as_ref();
+    let run = NewRun { spec: &spec, provenance: &provenance, dataset_version, backbone, once };
+    Ok(accepted(runs::insert(&app.store.pool, &run).await?))
 }
 
 /// What is asked with its defaults filled in.
@@ -85,20 +88,6 @@ fn whole(spec: Spec) -> Result<Spec, Problem> {
         Spec::Pretrain(_) => Ok(spec),
         Spec::Finetune(_) | Spec::Replay(_) => recipes::finetune(spec).map(Spec::Finetune),
     }
-}
-
-/// The run that this key queued before, whatever the queue looks like now.
-async fn asked_before(app: &App, key: Option<&str>, spec: &Spec) -> Result<Option<Run>, Problem> {
-    let Some(key) = key else { return Ok(None) };
-    let before = runs::of_key(&app.store.pool, key).await?;
-    before.map(|run| same(run, spec)).transpose()
-}
-
-fn same(run: Run, spec: &Spec) -> Result<Run, Problem> {
-    if run.spec == *spec {
-        return Ok(run);
-    }
-    Err(Problem::new(Code::Conflict, "this Idempotency-Key queued another run before"))
 }
 
 pub(super) async fn room_in_queue(app: &App) -> Result<(), Problem> {

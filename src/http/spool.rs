@@ -103,7 +103,8 @@ fn check_room(app: &App, more: u64) -> Result<(), Problem> {
     ))
 }
 
-fn free_bytes(folder: &Path) -> Result<u64, Problem> {
+/// Bytes free on the disk of a folder.
+pub(super) fn free_bytes(folder: &Path) -> Result<u64, Problem> {
     let found = rustix::fs::statvfs(folder).map_err(|error| spool_failed(error.into()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

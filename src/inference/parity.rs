@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::{InferenceError, Runtime};
 use crate::domain::Architecture;
 use crate::domain::backbone::Parity;
+use crate::domain::trace::without_trace;
 use crate::nn::{Encoder, Params, Tensors};
 
 /// The largest relative difference that is accepted.
@@ -31,7 +32,7 @@ pub enum ParityError {
         bound: f64,
     },
     /// candle could not compute it.
-    #[error("a tensor could not be handled: {0}")]
+    #[error("a tensor could not be handled: {}", without_trace(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
     /// ONNX Runtime could not.
     #[error(transparent)]

@@ -7,6 +7,7 @@ mod resnet;
 mod vit;
 
 use crate::domain::Architecture;
+use crate::domain::trace::without_trace;
 pub use export::{Export, Head, INPUT, export, export_transformer};
 
 /// Outputs of an exported file: the embedding `[batch, D]`.
@@ -27,7 +28,7 @@ pub enum OnnxError {
     #[error("the weights have no tensor {0}")]
     MissingTensor(String),
     /// A tensor could not be read.
-    #[error("a tensor could not be read: {0}")]
+    #[error("a tensor could not be read: {}", without_trace(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
     /// Protobuf allows two gigabytes.
     #[error("the file would have {0} bytes; an ONNX file holds at most 2147483647")]

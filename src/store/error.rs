@@ -34,6 +34,14 @@ pub enum StoreError {
     /// Another thing has the name already.
     #[error("the name {0:?} is already taken")]
     NameTaken(String),
+    /// Without it nobody could make keys any more.
+    #[error("it is the last admin key; make another one before you revoke it")]
+    LastAdmin,
+    /// The caller sent the Idempotency-Key before, with another body.
+    #[error(
+        "this Idempotency-Key was sent before with another body; send a new key with a new request"
+    )]
+    KeyReused,
     /// The run was taken over by another worker, or has ended.
     #[error("the lease of the run was lost")]
     LeaseLost,

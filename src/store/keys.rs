@@ -1,5 +1,7 @@
 //! API keys: shown once, stored as a hash.
 
+use std::collections::HashSet;
+
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
@@ -100,14 +102,44 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Key>, StoreError> {
         .await?)
 }
 
-/// Revokes a key; whether there was one.
+/// Revokes a key, unless it is the last admin key; whether there was one.
 pub async fn revoke(pool: &PgPool, id: KeyId) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    // Locked: of two requests that each revoke another of the last two, the second one waits here
+    // and then finds that one is left.
+    let admins: Vec<uuid::Uuid> = sqlx::query_scalar(
+        "select id from api_keys where role = 'admin' and revoked_at is null order by id for update",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    if admins == [id.0] {
+        return Err(StoreError::LastAdmin);
+    }
     let done =
         sqlx::query("update api_keys set revoked_at = now() where id = $1 and revoked_at is null")
             .bind(id.0)
-            .execute(pool)
+            .execute(&mut *transaction)
             .await?;
+    transaction.commit().await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// What has come to an end for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether any key was ever made, which ended the time of callers without one.
+    pub any: bool,
+    /// Keys that are no longer valid.
+    pub keys: HashSet<KeyId>,
+}
+
+/// What has come to an end so far.
+pub async fn ended(pool: &PgPool) -> Result<Ended, StoreError> {
+    let rows: Vec<(uuid::Uuid, bool)> =
+        sqlx::query_as("select id, revoked_at is not null from api_keys").fetch_all(pool).await?;
+    let any = !rows.is_empty();
+    let keys = rows.into_iter().filter(|(_, has_ended)| *has_ended).map(|(id, _)| KeyId(id));
+    Ok(Ended { any, keys: keys.collect() })
 }
 
 fn hash(text: &str) -> Vec<u8> {

@@ -7,7 +7,7 @@ use super::StoreError;
 use super::events::append;
 use super::row::{json, parsed, small};
 use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
-use crate::domain::{BackboneId, ModelId, RunId, VersionId};
+use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
 
 /// What every query of runs selects.
 const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id, b.comparison,
@@ -64,18 +64,31 @@ pub struct NewRun<'a> {
     pub dataset_version: VersionId,
     /// The backbone it starts from; none from random weights.
     pub backbone: Option<BackboneId>,
-    /// The caller's key: asking twice with one key queues one run.
-    pub idempotency_key: Option<&'a str>,
+    /// By what the caller tells that it asks again: that queues one run.
+    pub once: Option<&'a Once>,
 }
 
-/// Queues a run; with a key that was used before, the run that it made then.
+/// By what a caller tells that it asks for the same again (`Idempotency-Key`). The key of one caller
+/// is nothing to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// The caller's API key; none while no key exists.
+    pub caller: Option<KeyId>,
+    /// The text that the caller chose.
+    pub key: String,
+    /// The digest of the body that came with it.
+    pub body: Sha256,
+}
+
+/// Queues a run; asked for again, the run that was queued then.
 pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> {
     let id = RunId::new();
     let mut transaction = pool.begin().await?;
     let made = sqlx::query(
         "insert into runs
-             (id, kind, spec, provenance, dataset_version_id, backbone_id, idempotency_key)
-         values ($1, $2, $3, $4, $5, $6, $7) on conflict (idempotency_key) do nothing",
+             (id, kind, spec, provenance, dataset_version_id, backbone_id,
+              idempotency_key, idempotency_caller, idempotency_body)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
     )
     .bind(id.0)
     .bind(run.spec.kind())
@@ -83,17 +96,18 @@ pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> 
     .bind(Json(run.provenance))
     .bind(run.dataset_version.0)
     .bind(run.backbone.map(|backbone| backbone.0))
-    .bind(run.idempotency_key)
+    .bind(run.once.map(|once| once.key.as_str()))
+    .bind(run.once.and_then(|once| once.caller).map(|caller| caller.0))
+    .bind(run.once.map(|once| once.body.as_bytes().as_slice()))
     .execute(&mut *transaction)
     .await?;
     if made.rows_affected() == 0 {
-        drop(transaction);
-        let before: (uuid::Uuid,) =
-            sqlx::query_as("select id from runs where idempotency_key = $1")
-                .bind(run.idempotency_key)
-                .fetch_one(pool)
-                .await?;
-        return existing(pool, RunId(before.0)).await;
+        transaction.rollback().await?;
+        let before = match run.once {
+            Some(once) => asked_before(pool, once).await?,
+            None => None,
+        };
+        return before.ok_or(StoreError::Database(sqlx::Error::RowNotFound));
     }
     append(&mut transaction, id, &EventBody::Status { status: Status::Queued, detail: None })
         .await?;
@@ -109,12 +123,22 @@ pub async fn one(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|found| found.0))
 }
 
-/// The run that an idempotency key queued.
-pub async fn of_key(pool: &PgPool, key: &str) -> Result<Option<Run>, StoreError> {
-    let mut query = sqlx::QueryBuilder::new(COLUMNS);
-    query.push("where r.idempotency_key = ").push_bind(key);
-    let found: Option<Found> = query.build_query_as().fetch_optional(pool).await?;
-    Ok(found.map(|found| found.0))
+/// The run that was queued when the caller asked for the same before; an error when it asked for
+/// something else then.
+pub async fn asked_before(pool: &PgPool, once: &Once) -> Result<Option<Run>, StoreError> {
+    let before: Option<(uuid::Uuid, Option<Vec<u8>>)> = sqlx::query_as(
+        "select id, idempotency_body from runs
+         where idempotency_key = $1 and idempotency_caller is not distinct from $2",
+    )
+    .bind(&once.key)
+    .bind(once.caller.map(|caller| caller.0))
+    .fetch_optional(pool)
+    .await?;
+    match before {
+        None => Ok(None),
+        Some((id, Some(body))) if body == once.body.as_bytes() => one(pool, RunId(id)).await,
+        Some(_) => Err(StoreError::KeyReused),
+    }
 }
 
 /// Which runs to list.

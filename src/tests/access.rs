@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode, Version};
 use serde_json::{Value, json};
 
 use crate::server::Server;
@@ -98,7 +98,7 @@ fn ask(server: &Server, method: &str, path: &str, key: Option<&str>) -> RequestB
 }
 
 /// Makes a key; its id and the key itself.
-async fn key(server: &Server, role: &str, admin: Option<&str>) -> (String, String) {
+pub(crate) async fn key(server: &Server, role: &str, admin: Option<&str>) -> (String, String) {
     let request = server.request(Method::POST, "/api/v1/keys");
     let request = request.json(&json!({"name": format!("the {role}"), "role": role}));
     let request = match admin {
@@ -195,6 +195,71 @@ async fn a_key_closes_the_server_is_kept_as_a_hash_and_ends_when_revoked() {
         let found = holders(&server.data(), secret.as_bytes());
         assert!(found.is_empty(), "a key is in {found:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_nobody_behind_a_proxy_is_let_in_and_metrics_are_no_exception() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let proxied = [
+        ("Forwarded", "for=10.0.0.1"),
+        ("X-Forwarded-For", "10.0.0.1"),
+        ("X-Forwarded-Host", "127.0.0.1"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("Via", "1.1 proxy"),
+    ];
+    let metrics = || server.request(Method::GET, "/metrics");
+    for closed in [false, true] {
+        for (name, value) in proxied {
+            let sign = if closed { "Bearer" } else { &name.to_lowercase() };
+            let me = server.request(Method::GET, "/api/v1/me").header(name, value);
+            server.refused(me, UNAUTHORIZED, &[sign]).await;
+            let scraped = metrics().header(name, value);
+            server.refused(scraped, UNAUTHORIZED, &[&name.to_lowercase(), "lvmed key"]).await;
+            let probe = server.request(Method::GET, "/livez").header(name, value);
+            server.expect(probe, StatusCode::OK).await;
+        }
+        server.expect(metrics(), StatusCode::OK).await;
+        let foreign = [("host", "evil.example"), ("origin", "http://evil.example")];
+        for (name, value) in foreign {
+            server.refused(metrics().header(name, value), FORBIDDEN, &["this machine"]).await;
+        }
+        if !closed {
+            let old = server.request(Method::GET, "/api/v1/me").version(Version::HTTP_10);
+            server.refused(old, UNAUTHORIZED, &["HTTP/1.0"]).await;
+            let (_, admin) = key(&server, "admin", None).await;
+            let (_, viewer) = key(&server, "viewer", Some(&admin)).await;
+            let scraped = metrics().header("via", "1.1 proxy").bearer_auth(viewer);
+            server.expect(scraped, StatusCode::OK).await;
+            let forged = metrics().bearer_auth("lvmed_forged");
+            server.refused(forged, UNAUTHORIZED, &["not valid"]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_admins_who_revoke_each_other_at_once_one_stays() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let (mut first, mut first_key) = key(&server, "admin", None).await;
+    for _ in 0..8 {
+        let (second, second_key) = key(&server, "admin", Some(&first_key)).await;
+        let revoke = |id: &str, key: &str| {
+            let path = format!("/api/v1/keys/{id}");
+            server.request(Method::DELETE, &path).bearer_auth(key.to_owned()).send()
+        };
+
+        let (one, other) = tokio::join!(revoke(&second, &first_key), revoke(&first, &second_key));
+
+        let status = [one, other].map(|answer| answer.expect("an answer").status());
+        let done = status.iter().filter(|status| **status == StatusCode::NO_CONTENT).count();
+        assert_eq!(done, 1, "{status:?}");
+        if status[1] == StatusCode::NO_CONTENT {
+            (first, first_key) = (second, second_key);
+        }
+    }
+    let last = server.request(Method::DELETE, &format!("/api/v1/keys/{first}"));
+    let conflict = (StatusCode::CONFLICT, "conflict");
+    server.refused(last.bearer_auth(&first_key), conflict, &["last admin key"]).await;
 }
 
 #[test]

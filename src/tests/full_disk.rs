@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 
 use crate::pictures::two_classes;
 use crate::server::Server;
@@ -15,6 +15,9 @@ async fn an_upload_that_would_eat_into_the_reserve_is_refused() {
     let server = Server::start_with(&[("LVMED_LIMIT_FREE_BYTES", "1000000000000000000")]);
     let dataset = server.empty_dataset("full").await;
 
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+    let ready = server.request(Method::GET, "/readyz");
+    server.refused(ready, unavailable, &["bytes free", "LVMED_LIMIT_FREE_BYTES"]).await;
     let upload = server.upload(&dataset, "a.zip", two_classes(2, 32));
     server.refused(upload, FULL, &["bytes free", "LVMED_LIMIT_FREE_BYTES"]).await;
     let import = server.import("full", 64, b"weights".to_vec());

@@ -397,3 +397,26 @@ async fn the_same_backbone_is_imported_once_whatever_file_it_comes_in() {
     let listed = server.get("/api/v1/backbones").await;
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(3));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_holds_a_backtrace_or_a_path_of_the_build_even_when_traces_are_asked_for() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0"), ("RUST_BACKTRACE", "1")]);
+    let whole = torch_zip(&resnet18(), None);
+    let mut odd = whole.clone();
+    let at = odd.windows(10).position(|part| part == b"OrderedDic").expect("the pickle is stored");
+    odd[at..at + 5].fill(0xff);
+    let mut headless = 4_u64.to_le_bytes().to_vec();
+    headless.extend_from_slice(b"{\"a\"and more");
+    let files =
+        [b"PK\x03\x04 and so on".to_vec(), whole[..whole.len() / 2].to_vec(), odd, headless];
+
+    for file in files {
+        let answer = server.import("broken", SIZE as u32, file).send().await.expect("an answer");
+
+        let (status, text) = (answer.status(), answer.text().await.expect("a whole answer"));
+        assert!(status.is_client_error(), "{status}: {text}");
+        for sign in ["backtrace", ".rs", "/root", "candle_core::", "\\n   "] {
+            assert!(!text.contains(sign), "{sign:?} in {text}");
+        }
+    }
+}

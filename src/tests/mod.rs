@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod checkpoints;
 mod cluster;
+mod connections;
 mod database;
 mod decode;
 mod deletion;

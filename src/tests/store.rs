@@ -27,9 +27,9 @@ use lvmed::domain::{
 };
 use lvmed::store::models::Publication;
 use lvmed::store::queue::{Claimed, claim};
-use lvmed::store::runs::{self, NewRun};
+use lvmed::store::runs::{self, NewRun, Once};
 use lvmed::store::versions::VersionImage;
-use lvmed::store::{self, backbones, images};
+use lvmed::store::{self, StoreError, backbones, images};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -71,10 +71,10 @@ impl Lab {
     }
 
     async fn queue(&self) -> Run {
-        self.queue_as(None).await
+        self.queue_as(None).await.expect("queued")
     }
 
-    async fn queue_as(&self, idempotency_key: Option<&str>) -> Run {
+    async fn queue_as(&self, once: Option<&Once>) -> Result<Run, StoreError> {
         let spec = Spec::Finetune(Finetune {
             dataset_version: self.version,
             backbone: self.backbone,
@@ -97,9 +97,9 @@ impl Lab {
             provenance: &provenance,
             dataset_version: self.version,
             backbone: Some(self.backbone),
-            idempotency_key,
+            once,
         };
-        runs::insert(self.pool(), &run).await.expect("queued")
+        runs::insert(self.pool(), &run).await
     }
 
     /// Queues a run and has a fresh worker take it for a long time.

@@ -6,6 +6,7 @@ use super::metrics::CannotJudge;
 use super::probe::ProbeError;
 use crate::domain::forecast::TooLarge;
 use crate::domain::pretrain::BatchTooLarge;
+use crate::domain::trace::without_trace;
 use crate::imaging::ImagingError;
 use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
@@ -41,7 +42,7 @@ pub enum TrainingError {
     #[error(transparent)]
     Inference(#[from] InferenceError),
     /// A tensor operation failed.
-    #[error("a computation failed: {0}")]
+    #[error("a computation failed: {}", without_trace(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
     /// The weights could not be read or written.
     #[error(transparent)]

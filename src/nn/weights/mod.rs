@@ -8,6 +8,7 @@ mod safetensors;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use crate::domain::trace::without_trace;
 
 pub use names::expected;
 pub use random::{normal, random};
@@ -59,8 +60,8 @@ pub enum WeightsError {
     #[error("tensor {0} holds values that are not finite")]
     NonFinite(String),
     /// A tensor could not be handled.
-    #[error("a tensor could not be handled: {0}")]
     #[serde(skip)]
+    #[error("a tensor could not be handled: {}", without_trace(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
     /// The file could not be read or written.
     #[error("{path}: {source}")]
@@ -80,8 +81,7 @@ impl WeightsError {
     pub fn plain(self) -> Self {
         match self {
             Self::Tensor(error) => {
-                let text = error.to_string();
-                Self::Unreadable(text.lines().next().unwrap_or_default().to_owned())
+                Self::Unreadable(without_trace(&error.to_string()).to_owned())
             }
             Self::Io { source, .. } => Self::Unreadable(source.kind().to_string()),
             other => other,

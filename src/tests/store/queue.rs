@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lvmed::domain::run::{EventBody, Progress, Status};
-use lvmed::domain::{RunId, WorkerId};
+use lvmed::domain::{KeyId, Role, RunId, Sha256, WorkerId};
 use lvmed::store::queue::{self, Beat, Claimed, Ending};
-use lvmed::store::{StoreError, checkpoints, events, models, runs};
+use lvmed::store::runs::Once;
+use lvmed::store::{StoreError, checkpoints, events, keys, models, runs};
 
-use super::{LONG, Lab};
+use super::{LONG, Lab, name};
 
 /// A lease that has ended by the next statement.
 const GONE: Duration = Duration::ZERO;
@@ -288,19 +289,33 @@ async fn only_failed_and_cancelled_runs_can_be_retried_and_they_get_fresh_attemp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_idempotency_key_makes_one_run_and_none_makes_many() {
+async fn one_idempotency_key_of_one_caller_makes_one_run_and_none_makes_many() {
     let lab = Lab::new().await;
+    let (caller, _) = keys::create(lab.pool(), &name("caller"), Role::Trainer).await.expect("made");
+    let once = |caller: Option<KeyId>, key: &str, body: &[u8]| Once {
+        caller,
+        key: key.to_owned(),
+        body: Sha256::of(body),
+    };
+    let asked = async |once: Once| lab.queue_as(Some(&once)).await.expect("queued").id;
 
-    let made = futures_util::future::join_all((0..8).map(|_| lab.queue_as(Some("key")))).await;
-    let other = lab.queue_as(Some("other key")).await;
+    let same = (0..8).map(|_| asked(once(None, "key", b"body")));
+    let made: BTreeSet<RunId> = futures_util::future::join_all(same).await.into_iter().collect();
+    let other_key = asked(once(None, "other key", b"body")).await;
+    let other_caller = asked(once(Some(caller.id), "key", b"other body")).await;
     let (one, two) = (lab.queue().await, lab.queue().await);
 
-    let ids: BTreeSet<RunId> = made.iter().map(|run| run.id).collect();
-    assert_eq!(ids.len(), 1);
-    let all: BTreeSet<RunId> = [made[0].id, other.id, one.id, two.id].into();
-    assert_eq!(all.len(), 4);
-    assert_eq!(lab.told(made[0].id).await, [Status::Queued]);
-    assert_eq!(runs::queued(lab.pool()).await.expect("answered"), 4);
+    assert_eq!(made.len(), 1);
+    let first = *made.first().expect("one");
+    let all: BTreeSet<RunId> = [first, other_key, other_caller, one.id, two.id].into();
+    assert_eq!(all.len(), 5);
+    assert_eq!(asked(once(Some(caller.id), "key", b"other body")).await, other_caller);
+    for caller in [None, Some(caller.id)] {
+        let refused = lab.queue_as(Some(&once(caller, "key", b"a third body"))).await;
+        assert!(matches!(refused, Err(StoreError::KeyReused)), "{refused:?}");
+    }
+    assert_eq!(lab.told(first).await, [Status::Queued]);
+    assert_eq!(runs::queued(lab.pool()).await.expect("answered"), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

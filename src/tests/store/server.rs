@@ -2,7 +2,7 @@
 
 use lvmed::domain::{KeyId, Role};
 use lvmed::store::secret::{self, SecretError};
-use lvmed::store::{connect, keys};
+use lvmed::store::{StoreError, connect, keys};
 
 use super::name;
 use crate::database::Scratch;
@@ -41,6 +41,31 @@ async fn a_key_opens_until_it_is_revoked_and_its_text_is_nowhere_in_the_database
     assert_eq!(keys::list(pool).await.expect("answered").len(), 1);
     keys::revoke(pool, other.id).await.expect("revoked");
     assert!(keys::any(pool).await.expect("answered"), "revoking the last key opens nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_admin_key_stays_even_when_all_are_revoked_at_once() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let (viewer, _) = keys::create(pool, &name("viewer"), Role::Viewer).await.expect("made");
+    for _ in 0..5 {
+        let mut admins = keys::list(pool).await.expect("answered");
+        admins.retain(|key| key.role == Role::Admin);
+        while admins.len() < 4 {
+            admins.push(keys::create(pool, &name("admin"), Role::Admin).await.expect("made").0);
+        }
+
+        let revoking = admins.iter().map(|key| keys::revoke(pool, key.id));
+        let revoked = futures_util::future::join_all(revoking).await;
+
+        let done = revoked.iter().filter(|revoked| matches!(revoked, Ok(true))).count();
+        let refused = revoked.iter().filter(|done| matches!(done, Err(StoreError::LastAdmin)));
+        assert_eq!((done, refused.count()), (3, 1));
+        let ended = keys::ended(pool).await.expect("answered");
+        assert!(ended.any && !ended.keys.contains(&viewer.id));
+        assert_eq!(admins.iter().filter(|key| ended.keys.contains(&key.id)).count(), 3);
+    }
+    assert!(keys::revoke(pool, viewer.id).await.expect("answered"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
