@@ -13,7 +13,7 @@ use crate::inference::{ParityError, Runtime, Twins, parity};
 use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
 use crate::nn::{self, Tensors};
 use crate::onnx::{Export, OnnxError, export};
-use crate::store::{Store, StoreError, backbones};
+use crate::store::{Store, StoreError, backbones, settle};
 
 /// Longest source and licence text, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
@@ -107,6 +107,11 @@ impl Importer {
         let name = request.name.as_str();
         let pool = &self.store.pool;
         let _recording = self.recording.lock().await;
+        // Blobs before the row that names them; of one that is imported already they may be damaged.
+        let (weights, onnx) = (Bytes::from(made.weights), Bytes::from(made.onnx));
+        let weights_size_bytes = weights.len() as u64;
+        let stored = self.store.blobs.put_bytes(onnx.clone()).await?;
+        self.store.blobs.put_bytes(weights.clone()).await?;
         if let Some(same) = backbones::same(pool, name, &digest, &request.preprocessing).await? {
             return Ok((same, false));
         }
@@ -119,8 +124,8 @@ impl Importer {
             embedding_size: architecture.embedding_size() as u32,
             parameters: trained(&made.imported.tensors),
             weights_sha256: digest,
-            weights_size_bytes: made.weights.len() as u64,
-            onnx_sha256: Sha256::of(&made.onnx),
+            weights_size_bytes,
+            onnx_sha256: stored.sha256,
             source_sha256: made.source,
             source_url: request.source_url,
             license: request.license,
@@ -129,10 +134,9 @@ impl Importer {
             origin: Origin::default(),
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
-        // Blobs before the row that names them.
-        self.store.blobs.put_bytes(Bytes::from(made.weights)).await?;
-        self.store.blobs.put_bytes(Bytes::from(made.onnx)).await?;
-        Ok((backbones::insert(pool, &backbone).await?, true))
+        let backbone = backbones::insert(pool, &backbone).await?;
+        settle(&self.store, &[(digest, weights), (stored.sha256, onnx)]).await?;
+        Ok((backbone, true))
     }
 
     async fn make(&self, file: &Path, request: &ImportRequest) -> Result<Made, ImportError> {

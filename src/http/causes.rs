@@ -32,10 +32,13 @@ impl From<StoreError> for Problem {
             StoreError::InUse { .. } | StoreError::NameTaken(_) => {
                 Self::new(Code::Conflict, error.to_string())
             }
+            StoreError::MissingBlob(_) | StoreError::DamagedBlob(_) => {
+                Self::new(Code::Damaged, error.to_string())
+            }
+            StoreError::Gone(_) => Self::new(Code::NotFound, error.to_string()),
             StoreError::Database(_)
             | StoreError::Migration(_)
             | StoreError::Blobs(_)
-            | StoreError::MissingBlob(_)
             | StoreError::Io(_)
             | StoreError::LeaseLost => Self::internal(error),
         }

@@ -16,8 +16,7 @@ use super::problem::Problem;
 use crate::domain::image::{Image, Window};
 use crate::domain::{ImageId, Role};
 use crate::imaging::{decode_frame, render_png};
-use crate::store::sweep::Deleted;
-use crate::store::{datasets, images};
+use crate::store::{deletion, images};
 
 /// How an image is to be shown.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -78,10 +77,9 @@ pub async fn delete(
     Id(id): Id<ImageId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Trainer)?;
-    if !datasets::delete_image(&app.store.pool, id).await? {
+    if !deletion::image(&app.store, id).await? {
         return Err(Problem::missing("image", id));
     }
-    super::datasets::sweep(&app, Deleted::Image(id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -15,7 +15,6 @@ use crate::domain::dataset::UploadReport;
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, ImageId};
 use crate::imaging::{FrameFacts, KeptFile, UploadContext, UploadError, read_upload};
-use crate::store::sweep::Adding;
 use crate::store::{StoreError, datasets, images};
 
 /// Raw bytes.
@@ -109,24 +108,25 @@ struct Keeping<'a> {
 }
 
 impl Keeping<'_> {
-    /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile) -> Result<(), StoreError> {
-        let store = &self.app.store;
-        let adding = Adding::begin(store).await?;
-        let blob = store.blobs.put_bytes(Content::from(std::mem::take(&mut kept.stored))).await?;
-        for (frame, facts) in kept.frames.iter().enumerate() {
-            let image = image(self.dataset, &kept, frame as u32, facts, blob.size_bytes);
-            if images::add(&store.pool, &image).await? {
+        let original = Content::from(std::mem::take(&mut kept.stored));
+        let size_bytes = original.len() as u64;
+        let made = |(frame, facts): (usize, &FrameFacts)| {
+            image(self.dataset, &kept, frame as u32, facts, size_bytes)
+        };
+        let images: Vec<Image> = kept.frames.iter().enumerate().map(made).collect();
+        let held = images::keep(&self.app.store, self.dataset, original, &images).await?;
+        for (image, before) in images.into_iter().zip(held) {
+            let Some(before) = before else {
                 self.images += 1;
-            } else {
-                self.duplicates += 1;
-                let before = images::same(&store.pool, self.dataset, &image.blob, image.frame);
-                if before.await?.is_some_and(|before| differs(&before, &image)) {
-                    self.conflicts.push(image.file);
-                }
+                continue;
+            };
+            self.duplicates += 1;
+            if differs(&before, &image) {
+                self.conflicts.push(image.file);
             }
         }
-        adding.end().await
+        Ok(())
     }
 
     /// Tells of pictures that were there already and that this upload says something else of.
@@ -146,6 +146,8 @@ impl Keeping<'_> {
 
     fn stopped(mut self) -> Problem {
         let problem = match self.failure.take() {
+            // What had been kept was deleted with the dataset.
+            Some(error @ StoreError::Gone(_)) => return error.into(),
             Some(error) => Problem::from(error),
             None => Problem::internal("an upload was stopped without a reason"),
         };

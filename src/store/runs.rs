@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::events::append;
-use super::row::{json, parsed, small};
+use super::row::{is_gone, json, parsed, small};
 use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, ModelId, RunId, VersionId};
 
@@ -85,7 +85,11 @@ pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> 
     .bind(run.backbone.map(|backbone| backbone.0))
     .bind(run.idempotency_key)
     .execute(&mut *transaction)
-    .await?;
+    .await;
+    let made = match made {
+        Err(error) if is_gone(&error) => return Err(StoreError::Gone("the dataset version")),
+        made => made?,
+    };
     if made.rows_affected() == 0 {
         drop(transaction);
         let before: (uuid::Uuid,) =

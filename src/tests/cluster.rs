@@ -74,7 +74,7 @@ fn a_folder_that_postgres_may_not_enter_or_binaries_that_are_none_get_a_clear_an
     let folder = tempfile::tempdir().expect("a temporary folder");
     let migrate = |data: &std::path::Path, binaries: Option<&std::path::Path>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lvmed"));
-        command.args(["migrate", "--data"]).arg(data).env_remove("DATABASE_URL");
+        command.args(["migrate", "--init", "--data"]).arg(data).env_remove("DATABASE_URL");
         if let Some(binaries) = binaries {
             command.arg("--pg-bin").arg(binaries);
         }
