@@ -65,8 +65,7 @@ pub async fn check(store: &Store) -> Result<Findings, StoreError> {
             State::Whole | State::Missing => {}
         }
     }
-    let suspects: Vec<Sha256> =
-        named.keys().filter(|blob| !seen.contains(blob)).copied().collect();
+    let suspects: Vec<Sha256> = named.keys().filter(|blob| !seen.contains(blob)).copied().collect();
     found.missing = missing(store, &suspects).await?;
     // What was named since is no leftover.
     let still = unnamed(store, &found.unnamed).await?;

@@ -11,7 +11,7 @@ use super::postgres::{Cluster, ClusterError, running_url};
 use crate::config::Storage;
 
 /// The longest that a server which is starting is waited for.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(5);
 
 /// A database that can be connected to for as long as this lives.
 #[derive(Debug)]
@@ -157,10 +157,10 @@ pub enum Absent {
 
 /// Fails unless the data folder is there.
 pub fn insist_on_folder(storage: &Storage) -> Result<(), DatabaseError> {
-    match storage.data.is_dir() {
-        true => Ok(()),
-        false => Err(DatabaseError::NoFolder(whole(&storage.data))),
+    if storage.data.is_dir() {
+        return Ok(());
     }
+    Err(DatabaseError::NoFolder(whole(&storage.data)))
 }
 
 /// The path from the root on, so that nobody wonders which folder it is.

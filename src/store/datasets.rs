@@ -5,9 +5,9 @@ use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::row::{count, is_taken, json, name};
+use crate::domain::DatasetId;
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::name::Name;
-use crate::domain::DatasetId;
 
 /// A dataset with its counts, as one row gives it.
 struct Found(Dataset);

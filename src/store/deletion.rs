@@ -37,10 +37,11 @@ const OF_DATASET: [&str; 9] = [
 pub async fn dataset(store: &Store, id: DatasetId) -> Result<bool, StoreError> {
     let mut transaction = store.pool.begin().await?;
     // Uploads wait for it, and then find it gone.
-    let found = sqlx::query("select 1 from datasets where id = $1 and deleted_at is null for update")
-        .bind(id.0)
-        .fetch_optional(&mut *transaction)
-        .await?;
+    let found =
+        sqlx::query("select 1 from datasets where id = $1 and deleted_at is null for update")
+            .bind(id.0)
+            .fetch_optional(&mut *transaction)
+            .await?;
     if found.is_none() {
         return Ok(false);
     }

@@ -118,8 +118,8 @@ pub async fn curves(
     Ok(curves)
 }
 
-/// Tells which runs change, from one connection for the whole process, beside those of the pool. Whoever waits on it must
-/// also look now and then: a change during a lost connection is not told.
+/// Tells which runs change, from one connection for the whole process, beside those of the pool.
+/// Whoever waits on it must also look now and then: a change during a lost connection is not told.
 pub fn listen(pool: PgPool) -> broadcast::Sender<RunId> {
     let (sender, _) = broadcast::channel(BACKLOG);
     let changes = sender.clone();

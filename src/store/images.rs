@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use sqlx::{FromRow, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use super::{Store, StoreError, datasets, named, sweep};
 use super::row::{count, parsed, parsed_option, small};
+use super::{Store, StoreError, datasets, named, sweep};
 use crate::domain::image::{Format, Image, Window};
 use crate::domain::{DatasetId, ImageId, Sha256};
 
@@ -75,9 +75,11 @@ async fn add_all(
     }
     let mut held = Vec::with_capacity(images.len());
     for image in images {
-        held.push(match add(&mut *transaction, image).await? {
-            true => None,
-            false => same(&mut *transaction, dataset, &image.blob, image.frame).await?,
+        let is_new = add(&mut *transaction, image).await?;
+        held.push(if is_new {
+            None
+        } else {
+            same(&mut *transaction, dataset, &image.blob, image.frame).await?
         });
     }
     transaction.commit().await?;

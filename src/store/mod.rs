@@ -29,9 +29,9 @@ pub mod versions;
 mod whole;
 
 pub use blobs::{Blob, Blobs};
-pub use named::settle;
 pub use database::Database;
 pub use error::StoreError;
+pub use named::settle;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;

@@ -66,12 +66,7 @@ pub(super) async fn after_deletion(store: &Store, what: &'static str, blobs: &[S
 }
 
 /// Sweeps at once and then every so often, until `shutdown`.
-pub async fn now_and_then(
-    store: Store,
-    every: Duration,
-    keep: Keep,
-    shutdown: CancellationToken,
-) {
+pub async fn now_and_then(store: Store, every: Duration, keep: Keep, shutdown: CancellationToken) {
     let sweeping = async {
         loop {
             match sweep(&store, &keep).await {

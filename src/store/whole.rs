@@ -201,7 +201,6 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::fs::{File, FileTimes};
-    use std::time::SystemTime;
 
     use super::{Mark, State, Whole};
     use crate::domain::Sha256;
@@ -223,6 +222,25 @@ mod tests {
         file.set_times(FileTimes::new().set_modified(modified)).expect("set back");
 
         assert_eq!(whole.look(&path, &name).expect("read"), State::Damaged);
-        assert!(modified <= SystemTime::now());
+    }
+
+    #[test]
+    fn a_file_that_was_found_whole_is_known_until_it_looks_different() {
+        let (whole, name) = (Whole::default(), Sha256::of(b"content"));
+        let mark = |inode| Mark::File {
+            device: 1,
+            inode,
+            size: 7,
+            modified: (1_700_000_000, 5),
+            changed: (1_700_000_000, 5),
+        };
+
+        assert!(whole.judge(&name, &name, Some(mark(1))));
+
+        assert!(whole.knows(&name, &mark(1)));
+        assert!(!whole.knows(&name, &mark(2)));
+        assert!(!whole.knows(&Sha256::of(b"other"), &mark(1)));
+        assert!(!whole.judge(&name, &Sha256::of(b"other"), Some(mark(3))));
+        assert!(!whole.knows(&name, &mark(3)));
     }
 }

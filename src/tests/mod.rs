@@ -5,6 +5,8 @@ mod bad_input;
 mod browser;
 mod checkpoints;
 mod cluster;
+mod commands;
+mod damage;
 mod database;
 mod deletion;
 mod dicom_corpus;

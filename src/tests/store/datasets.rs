@@ -31,7 +31,10 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
 
     assert!(deletion::image(&scratch.store, added[2].id).await.expect("answered"));
 
-    assert!(!deletion::image(&scratch.store, added[2].id).await.expect("answered"), "deleted twice");
+    assert!(
+        !deletion::image(&scratch.store, added[2].id).await.expect("answered"),
+        "deleted twice"
+    );
     let found = datasets::one(pool, id).await.expect("answered").expect("there");
     assert_eq!((found.images, found.patients, found.rejected), (4, 3, 3));
     assert_eq!(found.classes, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
@@ -146,7 +149,10 @@ async fn a_backbone_reads_back_is_found_by_its_equal_and_outlives_its_deletion_o
     assert_eq!(same("lvmed", b"others", 224).await, None);
     assert_eq!(same("lvmed", b"weights", 256).await, None);
     assert!(deletion::backbone(&scratch.store, given.id).await.expect("answered"));
-    assert!(!deletion::backbone(&scratch.store, given.id).await.expect("answered"), "deleted twice");
+    assert!(
+        !deletion::backbone(&scratch.store, given.id).await.expect("answered"),
+        "deleted twice"
+    );
     assert_eq!(same("lvmed", b"weights", 224).await, None);
     assert_eq!(backbones::one(pool, given.id).await.expect("answered"), None);
     assert!(backbones::list(pool).await.expect("answered").is_empty());
