@@ -1,5 +1,8 @@
 //! The command line: parses the command and calls what does it.
 
+mod check;
+mod keys;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,11 +13,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
-use crate::domain::{Architecture, Preprocessing, Role};
+use crate::domain::{Architecture, Preprocessing};
 use crate::import::{ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
-use crate::store::{self, Blobs, Database, Store, keys};
+use crate::store::database::{Absent, insist_on_folder, whole};
+use crate::store::{self, Blobs, Database, Store};
 use crate::{decode, http, import, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
@@ -36,9 +40,12 @@ enum Command {
     Backbone(BackboneCommand),
     /// Manages API keys.
     #[command(subcommand)]
-    Key(KeyCommand),
+    Key(keys::KeyCommand),
     /// Brings the database's schema up to date.
-    Migrate(Storage),
+    Migrate(Migrate),
+    /// Reads every stored file and tells which are damaged, missing or not needed; ends with 1 when
+    /// one is damaged or missing. A server may run meanwhile.
+    Check(check::Check),
     /// Prints the OpenAPI document.
     Openapi,
     /// Reads what strangers send, within bounds; started by the server.
@@ -122,19 +129,13 @@ struct Random {
     out: PathBuf,
 }
 
-#[derive(Subcommand)]
-enum KeyCommand {
-    /// Makes a key and prints it; it is shown this once.
-    Create {
-        /// Whom or what it is for.
-        #[arg(long)]
-        name: String,
-        /// What it allows.
-        #[arg(long, value_enum)]
-        role: Role,
-        #[command(flatten)]
-        storage: Storage,
-    },
+#[derive(Args)]
+struct Migrate {
+    /// Makes the data folder and its built-in database where they are not there yet.
+    #[arg(long)]
+    init: bool,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 /// Parses the command line and runs the command.
@@ -149,18 +150,15 @@ pub fn main() -> ExitCode {
     }
     telemetry::start_logging();
     match run(line.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "whoever typed the command reads the answer")]
-            {
-                eprintln!("error: {error:#}");
-            }
+            tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     // The future is polled on this thread, the process's first: children may be started from it.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match command {
@@ -170,10 +168,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             runtime.block_on(import_file(*import))
         }
         Command::Backbone(BackboneCommand::Random(random)) => write_random(&random),
-        Command::Key(KeyCommand::Create { name, role, storage }) => {
-            runtime.block_on(create_key(&name, role, &storage))
-        }
-        Command::Migrate(storage) => runtime.block_on(migrate(&storage)),
+        Command::Key(command) => runtime.block_on(keys::run(command)),
+        Command::Migrate(migrate) => runtime.block_on(bring_up_to_date(&migrate)),
+        Command::Check(check) => return runtime.block_on(check::run(check)),
         Command::Openapi => print(&http::document_json()?),
         Command::Calibrate { trial } => calibrate(&trial),
         Command::Transcribe { asked } => transcribed(&asked),
@@ -181,7 +178,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     };
     // What still computes for nobody must not hold up the end.
     runtime.shutdown_background();
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// What followed the name of the command.
@@ -210,7 +207,8 @@ async fn import_file(import: Import) -> anyhow::Result<()> {
     };
     // Told before anything is started.
     Runtime::load(&import.compute)?;
-    let database = Database::open(&import.storage).await?;
+    insist_on_folder(&import.storage)?;
+    let database = open(&import.storage, Absent::Refuse, Uses::Files).await?;
     let pool = store::connect(database.url(), import.storage.database_connections).await?;
     let scratch = tempfile::tempdir()?;
     let store = Store { pool: pool.clone(), blobs: Blobs::local(&import.storage.blobs())? };
@@ -240,22 +238,40 @@ fn calibrate(trial: &str) -> anyhow::Result<()> {
     print(&serde_json::to_string(&training::calibrate(&trial)?)?)
 }
 
-async fn create_key(name: &str, role: Role, storage: &Storage) -> anyhow::Result<()> {
-    let name = Name::parse(name)?;
-    let database = Database::open(storage).await?;
-    let pool = store::connect(database.url(), 2).await?;
-    let made = keys::create(&pool, &name, role).await;
-    pool.close().await;
+async fn bring_up_to_date(migrate: &Migrate) -> anyhow::Result<()> {
+    let absent = if migrate.init { Absent::Make } else { Absent::Refuse };
+    let database = open(&migrate.storage, absent, Uses::Rows).await?;
+    let migrated = store::connect(database.url(), 2).await;
+    if let Ok(pool) = &migrated {
+        pool.close().await;
+    }
     database.stop();
-    print(&made?.1)
+    migrated?;
+    Ok(())
 }
 
-async fn migrate(storage: &Storage) -> anyhow::Result<()> {
-    let database = Database::open(storage).await?;
-    let pool = store::connect(database.url(), 2).await?;
-    pool.close().await;
-    database.stop();
-    Ok(())
+/// What a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Uses {
+    /// The database alone.
+    Rows,
+    /// The stored files too.
+    Files,
+}
+
+/// Opens the database of a short command and says where it is.
+async fn open(storage: &Storage, absent: Absent, uses: Uses) -> anyhow::Result<Database> {
+    let database = Database::open(storage, absent).await?;
+    let folder = format!("data folder {}, ", whole(&storage.data).display());
+    let folder = if uses == Uses::Files || database.is_built_in() { folder } else { String::new() };
+    tell(&format!("{folder}{}", database.place()));
+    Ok(database)
+}
+
+/// Tells whoever typed the command what is no result.
+#[expect(clippy::print_stderr, reason = "whoever typed the command reads it")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Writes the command's result for whoever, or whatever, called it.

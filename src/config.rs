@@ -32,6 +32,19 @@ pub struct Config {
     #[arg(long, env = "LVMED_SHUTDOWN_SECONDS", default_value_t = 20)]
     pub shutdown_seconds: u64,
 
+    /// Seconds between two sweeps, which remove stored files that nothing refers to any more.
+    #[arg(long, env = "LVMED_SWEEP_SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub sweep_seconds: u64,
+
+    /// Seconds for which a sweep leaves a stored file alone to which nothing refers: it may be on
+    /// its way.
+    #[arg(long, env = "LVMED_SWEEP_GRACE_SECONDS", default_value_t = 3600)]
+    pub sweep_grace_seconds: u64,
+
+    /// Days for which the checkpoint of a failed or cancelled run is kept, to be retried from.
+    #[arg(long, env = "LVMED_KEEP_CHECKPOINT_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub keep_checkpoint_days: u32,
+
     /// What computes.
     #[command(flatten)]
     pub compute: Compute,
@@ -56,7 +69,7 @@ pub struct Storage {
     #[arg(long, env = "LVMED_PG_BIN")]
     pub pg_bin: Option<PathBuf>,
 
-    /// Connections kept to Postgres.
+    /// Connections kept to Postgres by a process, beside the one by which it hears of changes.
     #[arg(long, env = "LVMED_DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,
 }
@@ -91,6 +104,11 @@ impl Storage {
     /// The part of it that a server and the workers it starts use; emptied when a server starts.
     pub fn server_scratch(&self) -> PathBuf {
         self.scratch().join("server")
+    }
+
+    /// The file that names the database which the folder is used with.
+    pub fn owner(&self) -> PathBuf {
+        self.data.join("database-id")
     }
 
     /// The file of the server's secret.

@@ -21,7 +21,7 @@ use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
 use crate::inference::{Registry, Runtime};
-use crate::store::{self, Blobs, Database, Store, database, events, keys, queue, secret};
+use crate::store::{self, Blobs, Database, Store, database, events, keys, queue, secret, sweep};
 use crate::{telemetry, worker};
 
 /// Pause before a worker that died is replaced; doubled for each death in a row.
@@ -81,6 +81,13 @@ async fn serve(
     refuse_exposure(config, &pool).await?;
     let app = app(config, runtime, database, pool.clone()).await?;
     let shutdown = app.stopping.clone();
+    let sweeping = sweep::now_and_then(
+        app.store.clone(),
+        Duration::from_secs(config.sweep_seconds),
+        kept_by_sweeps(config),
+        shutdown.clone(),
+    );
+    tokio::spawn(sweeping);
     let listeners = Listeners::bind(config).await?;
     announce(config, database, listeners.main.local_addr()?, &pool).await?;
     let served = tokio::spawn(listeners.serve(app));
@@ -212,14 +219,28 @@ impl Listeners {
     }
 }
 
+fn kept_by_sweeps(config: &Config) -> sweep::Keep {
+    sweep::Keep {
+        grace: Duration::from_secs(config.sweep_grace_seconds),
+        checkpoints: Duration::from_hours(24) * config.keep_checkpoint_days,
+        owner: config.storage.owner(),
+    }
+}
+
 /// One server a data folder: two would fight over the cluster and the files in flight.
 fn lock(config: &Config) -> anyhow::Result<std::fs::File> {
-    let path = config.storage.data.join("server.lock");
+    let path = database::server_lock(&config.storage.data);
     let file = std::fs::File::create(&path)
         .with_context(|| format!("the data folder cannot be written: {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(
-        || format!("another server runs on the data folder {}", config.storage.data.display()),
-    )?;
+    let lock = || rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    let locked = lock().or_else(|_| {
+        // A command may just look whether a server runs, which takes no time.
+        std::thread::sleep(Duration::from_millis(100));
+        lock()
+    });
+    locked.with_context(|| {
+        format!("another server runs on the data folder {}", config.storage.data.display())
+    })?;
     Ok(file)
 }
 
@@ -233,8 +254,13 @@ async fn refuse_exposure(config: &Config, pool: &sqlx::PgPool) -> anyhow::Result
     anyhow::ensure!(
         config.listen.ip().is_loopback() || keys::any(pool).await?,
         "refusing to listen on {} without authentication: make a key first with \
-         `lvmed key create --role admin --name NAME`, or listen on 127.0.0.1",
-        config.listen
+         `lvmed key create --role admin --name NAME{}`, or listen on 127.0.0.1",
+        config.listen,
+        match config.storage.database_url {
+            // It reads the variable as well.
+            Some(_) => String::new(),
+            None => format!(" --data {}", config.storage.data.display()),
+        }
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::uploads;
 use crate::domain::backbone::BackboneStage;
 use crate::domain::{Backbone, BackboneId, Role};
-use crate::store::backbones;
+use crate::store::{backbones, deletion};
 
 /// All backbones, oldest first.
 #[utoipa::path(get, path = "/api/v1/backbones", tag = "backbones", operation_id = "list_backbones",
@@ -93,7 +93,7 @@ pub async fn change(
     changed.map(Json).ok_or_else(|| Problem::missing("backbone", id))
 }
 
-/// Deletes a backbone that no unfinished run uses. Models made from it go on working.
+/// Deletes a backbone that no unfinished run uses, and its files. Models made from it go on working.
 #[utoipa::path(delete, path = "/api/v1/backbones/{id}", tag = "backbones",
     operation_id = "delete_backbone",
     params(("id" = BackboneId, Path, description = "The backbone's id")),
@@ -104,7 +104,7 @@ pub async fn delete(
     Id(id): Id<BackboneId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Admin)?;
-    if !backbones::delete(&app.store.pool, id).await? {
+    if !deletion::backbone(&app.store, id).await? {
         return Err(Problem::missing("backbone", id));
     }
     Ok(StatusCode::NO_CONTENT)

@@ -34,10 +34,13 @@ impl From<StoreError> for Problem {
             | StoreError::NameTaken(_)
             | StoreError::LastAdmin
             | StoreError::KeyReused => Self::new(Code::Conflict, error.to_string()),
+            StoreError::MissingBlob(_) | StoreError::DamagedBlob(_) => {
+                Self::new(Code::Damaged, error.to_string())
+            }
+            StoreError::Gone(_) => Self::new(Code::NotFound, error.to_string()),
             StoreError::Database(_)
             | StoreError::Migration(_)
             | StoreError::Blobs(_)
-            | StoreError::MissingBlob(_)
             | StoreError::Io(_)
             | StoreError::LeaseLost => Self::internal(error),
         }

@@ -14,8 +14,7 @@ use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::image::Image;
 use crate::domain::name::Name;
 use crate::domain::{DatasetId, ImageId, Role};
-use crate::store::sweep::{Deleted, originals};
-use crate::store::{datasets, images};
+use crate::store::{datasets, deletion, images};
 
 /// Rejected files that are listed at most.
 const REJECTED_SHOWN: u32 = 10_000;
@@ -79,8 +78,10 @@ pub async fn one(
     existing(&app, id).await.map(Json)
 }
 
-/// Deletes a dataset and the stored files of its images, unless another dataset holds them too.
-/// Models, evaluations and the counts of its versions stay on record.
+/// Deletes a dataset with its images, their stored files unless another dataset holds them too, what
+/// was predicted of them, and its rejected files. Models and evaluations stay on record, and of its
+/// versions that runs learnt from the digest, the labels and the counts. An upload that is still
+/// being read ends without keeping anything.
 #[utoipa::path(delete, path = "/api/v1/datasets/{id}", tag = "datasets",
     operation_id = "delete_dataset",
     params(("id" = DatasetId, Path, description = "The dataset's id")),
@@ -91,20 +92,10 @@ pub async fn delete(
     Id(id): Id<DatasetId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Trainer)?;
-    if !datasets::delete(&app.store.pool, id).await? {
+    if !deletion::dataset(&app.store, id).await? {
         return Err(Problem::missing("dataset", id));
     }
-    sweep(&app, Deleted::Dataset(id)).await;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Removes the files of what was deleted. The deletion stands even when that fails; the files are
-/// then left behind, and the log says so.
-pub(super) async fn sweep(app: &App, deleted: Deleted) {
-    match originals(&app.store, deleted).await {
-        Ok(removed) => tracing::info!(?deleted, removed, "stored files were removed"),
-        Err(error) => tracing::error!(?deleted, %error, "stored files were left behind"),
-    }
 }
 
 /// The files that uploads to the dataset could not take, each with the reason.

@@ -74,6 +74,8 @@ fn described(code: Code) -> &'static str {
         Code::Unavailable => "Something that the server needs is not there now",
         Code::Timeout => "The body came too slowly",
         Code::MethodNotAllowed => "The path does not know the method",
-        Code::Internal => "The server failed; its log says why under the request's id",
+        Code::Damaged | Code::Internal => {
+            "The server failed: a stored file is damaged, or its log says why under the request's id"
+        }
     }
 }

@@ -17,8 +17,7 @@ use super::intake::Bytes;
 use super::problem::Problem;
 use crate::domain::image::{Image, Window};
 use crate::domain::{ImageId, Role};
-use crate::store::sweep::Deleted;
-use crate::store::{datasets, images};
+use crate::store::{deletion, images};
 
 /// Longest side of a preview, in pixels.
 const MAX_SIDE: u32 = 4096;
@@ -82,10 +81,9 @@ pub async fn delete(
     Id(id): Id<ImageId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Trainer)?;
-    if !datasets::delete_image(&app.store.pool, id).await? {
+    if !deletion::image(&app.store, id).await? {
         return Err(Problem::missing("image", id));
     }
-    super::datasets::sweep(&app, Deleted::Image(id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

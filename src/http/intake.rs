@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::ops::ControlFlow;
 
-use bytes::Bytes as Content;
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,8 +15,7 @@ use crate::domain::dataset::{RejectedFile, UploadReport};
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, ImageId};
 use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry};
-use crate::store::sweep::Adding;
-use crate::store::{Blob, StoreError, datasets, images};
+use crate::store::{Blob, Content, StoreError, datasets, images};
 
 /// Raw bytes.
 #[derive(Debug, utoipa::ToSchema)]
@@ -161,32 +159,35 @@ impl<'a> Keeping<'a> {
             self.notices.push(format!("{}: {notice}", kept.path));
         }
         let store = &self.app.store;
-        let adding = Adding::begin(store).await?;
-        let blob = match stored {
+        let (content, _spooled) = match stored {
             // Every kept file comes with its bytes.
-            Stored::Nothing => return adding.end().await,
-            Stored::Memory(bytes) => store.blobs.put_bytes(Content::from(bytes)).await?,
-            Stored::Spooled(file) => store.blobs.put_file(file.path()).await?,
+            Stored::Nothing => return Ok(()),
+            Stored::Memory(bytes) => (Content::Bytes(bytes.into()), None),
+            Stored::Spooled(file) => (Content::File(file.path().to_owned()), Some(file)),
         };
+        let blob = store.blobs.put(&content).await?;
         let patient_key = if let Some(patient) = kept.patient.take() {
             self.app.hasher.key(&patient)
         } else {
             self.lone += 1;
             self.app.hasher.lone(&blob.sha256)
         };
-        for (frame, facts) in kept.frames.iter().enumerate() {
-            let image = image(self.dataset, &kept, (frame as u32, facts), (&patient_key, blob));
-            if images::add(&store.pool, &image).await? {
+        let made = |(frame, facts): (usize, &FrameFacts)| {
+            image(self.dataset, &kept, (frame as u32, facts), (&patient_key, blob))
+        };
+        let images: Vec<Image> = kept.frames.iter().enumerate().map(made).collect();
+        let held = images::keep(store, self.dataset, &content, &images).await?;
+        for (image, before) in images.into_iter().zip(held) {
+            let Some(before) = before else {
                 self.images += 1;
-            } else {
-                self.duplicates += 1;
-                let before = images::same(&store.pool, self.dataset, &image.blob, image.frame);
-                if before.await?.is_some_and(|before| differs(&before, &image)) {
-                    self.conflicts.push(image.file);
-                }
+                continue;
+            };
+            self.duplicates += 1;
+            if differs(&before, &image) {
+                self.conflicts.push(image.file);
             }
         }
-        adding.end().await
+        Ok(())
     }
 
     fn report(mut self) -> UploadReport {
@@ -233,6 +234,8 @@ impl<'a> Keeping<'a> {
 
     fn stopped(mut self) -> Problem {
         let problem = match self.failure.take() {
+            // What had been kept was deleted with the dataset.
+            Some(error @ StoreError::Gone(_)) => return error.into(),
             Some(error) => Problem::from(error),
             None => Problem::internal("an upload was stopped without a reason"),
         };

@@ -11,7 +11,7 @@ use super::extract::Id;
 use super::problem::Problem;
 use crate::domain::model::Model;
 use crate::domain::{ModelId, Role};
-use crate::store::models;
+use crate::store::{deletion, models};
 
 /// All models, newest first.
 #[utoipa::path(get, path = "/api/v1/models", tag = "models", operation_id = "list_models",
@@ -34,7 +34,7 @@ pub async fn one(
     existing(&app, id).await.map(Json)
 }
 
-/// Deletes a model. The run that made it stays on record.
+/// Deletes a model and its files. The run that made it stays on record, with the evaluation.
 #[utoipa::path(delete, path = "/api/v1/models/{id}", tag = "models", operation_id = "delete_model",
     params(("id" = ModelId, Path, description = "The model's id")),
     responses((status = 204, description = "It is deleted"), Missing, Guarded))]
@@ -44,7 +44,7 @@ pub async fn delete(
     Id(id): Id<ModelId>,
 ) -> Result<StatusCode, Problem> {
     caller.must(Role::Trainer)?;
-    if !models::delete(&app.store.pool, id).await? {
+    if !deletion::model(&app.store, id).await? {
         return Err(Problem::missing("model", id));
     }
     Ok(StatusCode::NO_CONTENT)

@@ -13,7 +13,7 @@ use super::documented::{BadPictures, Guarded, Missing};
 use super::extract::Id;
 use super::intake::Bytes;
 use super::pictures::{PicturesForm, Prepared, prepare, receive};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::{artifacts, backbones, models};
 use crate::domain::model::{ClassProbability, Prediction};
 use crate::domain::{BackboneId, ModelId, Preprocessing, Role, Sha256};
@@ -105,10 +105,27 @@ async fn answer(
         let input = |picture: &mut Prepared| std::mem::take(&mut picture.input);
         let inputs = pictures.iter_mut().map(input).collect();
         let outputs = app.registry.run(&ticket, &path, inputs).await?;
-        answers.extend(pictures.drain(..).zip(outputs));
+        for answer in pictures.drain(..).zip(outputs) {
+            answers.push(finite(answer)?);
+        }
     }
     preparing.end().await?;
     Ok(answers)
+}
+
+/// What is not a number is no answer, and JSON would make `null` of it.
+fn finite((picture, output): (Prepared, Output)) -> Result<(Prepared, Output), Problem> {
+    let probabilities = output.probabilities.iter().flatten();
+    if output.embedding.iter().chain(probabilities).all(|value| value.is_finite()) {
+        return Ok((picture, output));
+    }
+    let detail = format!(
+        "frame {} of the picture makes the network answer with what is not a number (NaN or \
+         infinite): its weights, or the picture's values, are beyond what it can compute with. Try \
+         another picture; when that fails too, run the training again",
+        picture.frame
+    );
+    Err(Problem::new(Code::Damaged, detail))
 }
 
 fn prediction(picture: Prepared, labels: &[String], found: &[f32]) -> Result<Prediction, Problem> {
@@ -131,7 +148,25 @@ fn prediction(picture: Prepared, labels: &[String], found: &[f32]) -> Result<Pre
 
 #[cfg(test)]
 mod tests {
-    use super::{Prepared, prediction};
+    use super::{Code, Prepared, finite, prediction};
+    use crate::inference::Output;
+
+    #[test]
+    fn what_is_not_a_number_never_leaves() {
+        let answer = |probabilities: Option<Vec<f32>>, embedding: Vec<f32>| {
+            let picture = Prepared { file: None, frame: 0, input: Vec::new() };
+            finite((picture, Output { probabilities, embedding }))
+        };
+
+        assert!(answer(Some(vec![0.5]), vec![1.0]).is_ok());
+        for refused in [
+            answer(Some(vec![f32::NAN]), vec![1.0]),
+            answer(Some(vec![f32::INFINITY]), vec![1.0]),
+            answer(None, vec![f32::NEG_INFINITY]),
+        ] {
+            assert_eq!(refused.expect_err("no numbers").code(), Code::Damaged);
+        }
+    }
 
     #[test]
     fn classes_come_most_probable_first() {

@@ -45,6 +45,8 @@ pub enum Code {
     Timeout,
     /// The route does not know the method.
     MethodNotAllowed,
+    /// A stored file is damaged or missing, or a model gave no numbers.
+    Damaged,
     /// The server failed; the log says why.
     Internal,
 }
@@ -66,7 +68,7 @@ impl Code {
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Damaged | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -85,6 +87,7 @@ impl Code {
             Self::Unavailable => "Temporarily unavailable",
             Self::Timeout => "Timed out",
             Self::MethodNotAllowed => "Method not allowed",
+            Self::Damaged => "What is stored is damaged",
             Self::Internal => "The server failed",
         }
     }
@@ -235,6 +238,7 @@ impl IntoResponse for Problem {
             | Code::StorageFull
             | Code::Timeout
             | Code::MethodNotAllowed
+            | Code::Damaged
             | Code::Internal => {}
         }
         response

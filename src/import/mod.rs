@@ -16,7 +16,7 @@ use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::ParityError;
 use crate::nn::weights::{ReadOptions, WeightsError};
 use crate::onnx::OnnxError;
-use crate::store::{Store, StoreError, backbones};
+use crate::store::{Content, Store, StoreError, backbones, settle};
 
 pub(crate) use transcribe::trained;
 pub use transcribe::{Transcribed, Transcription, transcribe};
@@ -116,16 +116,17 @@ impl Importer {
         check_text("license", &request.license)?;
         let made = self.make(file, &request).await?;
         let blobs = &self.store.blobs;
-        let weights = digest_of(&made.files.weights()).map_err(StoreError::from)?;
         let name = request.name.as_str();
         let pool = &self.store.pool;
         let _recording = self.recording.lock().await;
-        if let Some(same) = backbones::same(pool, name, &weights, &request.preprocessing).await? {
+        // Blobs before the row that names them; of one that is imported already they may be damaged.
+        let files = [made.files.weights(), made.files.onnx()].map(Content::File);
+        let weights = blobs.put(&files[0]).await?;
+        let onnx = blobs.put(&files[1]).await?;
+        let same = backbones::same(pool, name, &weights.sha256, &request.preprocessing).await?;
+        if let Some(same) = same {
             return Ok((same, false));
         }
-        // Blobs before the row that names them.
-        let weights = blobs.put_file(&made.files.weights()).await?;
-        let onnx = blobs.put_file(&made.files.onnx()).await?;
         let backbone = Backbone {
             id: BackboneId::new(),
             name: request.name,
@@ -144,7 +145,10 @@ impl Importer {
             origin: Origin::default(),
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
-        Ok((backbones::insert(pool, &backbone).await?, true))
+        let backbone = backbones::insert(pool, &backbone).await?;
+        settle(&self.store, &[weights.sha256, onnx.sha256].into_iter().zip(files).collect::<Vec<_>>())
+            .await?;
+        Ok((backbone, true))
     }
 
     async fn make(&self, file: &Path, request: &ImportRequest) -> Result<Made, ImportError> {

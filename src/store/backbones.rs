@@ -159,29 +159,3 @@ pub async fn same(
     .await?;
     Ok(found.map(|found| found.0))
 }
-
-/// Deletes a backbone that no unfinished run needs; whether there was one.
-pub async fn delete(pool: &PgPool, id: BackboneId) -> Result<bool, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let waiting: i64 = sqlx::query(
-        "select count(*) as waiting from runs
-         where backbone_id = $1 and status in ('queued', 'running')",
-    )
-    .bind(id.0)
-    .fetch_one(&mut *transaction)
-    .await?
-    .try_get("waiting")?;
-    if waiting > 0 {
-        return Err(StoreError::InUse {
-            what: "the backbone",
-            by: format!("{waiting} queued or running run(s)"),
-        });
-    }
-    let done =
-        sqlx::query("update backbones set deleted_at = now() where id = $1 and deleted_at is null")
-            .bind(id.0)
-            .execute(&mut *transaction)
-            .await?;
-    transaction.commit().await?;
-    Ok(done.rows_affected() > 0)
-}

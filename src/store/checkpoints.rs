@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::queue::{Claimed, hold};
 use super::row::{parsed, parsed_option};
-use super::{Store, StoreError};
+use super::{Store, StoreError, named, sweep};
 use crate::domain::{RunId, Sha256};
 
 /// What is kept of a run.
@@ -34,11 +34,15 @@ pub struct Found {
 /// attempt's. A worker that lost its run must not put its older state in the place of its
 /// successor's.
 pub async fn put(store: &Store, run: &Claimed, bytes: Bytes) -> Result<bool, StoreError> {
-    let blob = store.blobs.put_bytes(bytes).await?;
+    let blob = store.blobs.put_bytes(bytes.clone()).await?;
     let mut transaction = store.pool.begin().await?;
     if !hold(&mut transaction, run).await? {
-        // The blob stays: the successor computes the same state and may refer to it already.
+        // The blob is left to a sweep: the successor computes the same state and may name it.
         return Ok(false);
+    }
+    named::hold(&mut transaction).await?;
+    if !store.blobs.exists(&blob.sha256).await? {
+        store.blobs.put_bytes(bytes).await?;
     }
     let before = kept(&mut *transaction, run.id).await?;
     if before.is_some_and(|before| before.newest == blob.sha256) {
@@ -55,9 +59,9 @@ pub async fn put(store: &Store, run: &Claimed, bytes: Bytes) -> Result<bool, Sto
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    match before.and_then(|before| before.previous) {
-        Some(dropped) if dropped != blob.sha256 => store.blobs.delete(&dropped).await?,
-        _ => {}
+    // Another run may have come to the same state and name the file as well.
+    if let Some(dropped) = before.and_then(|before| before.previous) {
+        sweep::release(store, &[dropped]).await?;
     }
     Ok(true)
 }
@@ -68,17 +72,13 @@ pub async fn get(store: &Store, run: RunId) -> Result<Found, StoreError> {
     let Some(kept) = kept(&store.pool, run).await? else { return Ok(found) };
     for blob in kept.blobs() {
         match store.blobs.bytes(&blob).await {
-            Ok(bytes) if Sha256::of(&bytes) == blob => {
+            Ok(bytes) => {
                 found.bytes = Some(bytes);
                 break;
             }
-            Ok(_) | Err(StoreError::MissingBlob(_)) => found.damaged.push(blob),
+            Err(error) if error.is_damage() => found.damaged.push(blob),
             Err(error) => return Err(error),
         }
-    }
-    // A damaged file would be taken for the same state when that is reached and written again.
-    for blob in &found.damaged {
-        store.blobs.delete(blob).await?;
     }
     Ok(found)
 }
@@ -90,9 +90,7 @@ pub async fn delete(store: &Store, run: RunId) -> Result<(), StoreError> {
         .bind(run.0)
         .execute(&store.pool)
         .await?;
-    for blob in kept.blobs() {
-        store.blobs.delete(&blob).await?;
-    }
+    sweep::release(store, &kept.blobs().collect::<Vec<_>>()).await?;
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 //! Rows of datasets and of the files that uploads could not take.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::row::{count, is_taken, json, name};
+use crate::domain::DatasetId;
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::name::Name;
-use crate::domain::{DatasetId, ImageId};
 
 /// A dataset with its counts, as one row gives it.
 struct Found(Dataset);
@@ -90,55 +90,27 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Dataset>, StoreError> {
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// Deletes a dataset that no unfinished run learns from or is judged by; whether there was one. What
-/// finished runs learnt from stays on record, without the pictures that they showed of it.
-pub async fn delete(pool: &PgPool, id: DatasetId) -> Result<bool, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let waiting: i64 = sqlx::query(
-        "select count(distinct r.id) as waiting from runs r
-         join dataset_versions v on v.id = r.dataset_version_id
-             or v.id::text = r.spec->'gate'->>'dataset_version'
-         where v.dataset_id = $1 and r.status in ('queued', 'running')",
+/// Keeps a dataset from being deleted until the transaction ends, and other additions to it waiting.
+/// Fails with [`StoreError::Gone`] when it was deleted.
+pub(super) async fn hold(connection: &mut PgConnection, id: DatasetId) -> Result<(), StoreError> {
+    let found = sqlx::query(
+        "select 1 from datasets where id = $1 and deleted_at is null for no key update",
     )
     .bind(id.0)
-    .fetch_one(&mut *transaction)
-    .await?
-    .try_get("waiting")?;
-    if waiting > 0 {
-        return Err(StoreError::InUse {
-            what: "the dataset",
-            by: format!("{waiting} queued or running run(s)"),
-        });
-    }
-    let done =
-        sqlx::query("update datasets set deleted_at = now() where id = $1 and deleted_at is null")
-            .bind(id.0)
-            .execute(&mut *transaction)
-            .await?;
-    sqlx::query(
-        "update images set deleted_at = now() where dataset_id = $1 and deleted_at is null",
-    )
-    .bind(id.0)
-    .execute(&mut *transaction)
+    .fetch_optional(connection)
     .await?;
-    sqlx::query(
-        "delete from matched_pairs m using runs r
-         join dataset_versions v on v.id = r.dataset_version_id
-         where m.run_id = r.id and v.dataset_id = $1",
-    )
-    .bind(id.0)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(done.rows_affected() > 0)
+    found.map(|_| ()).ok_or(StoreError::Gone("the dataset"))
 }
 
-/// Records what an upload could not take.
+/// Records what an upload could not take. Fails with [`StoreError::Gone`] when the dataset was
+/// deleted meanwhile.
 pub async fn reject(
     pool: &PgPool,
     id: DatasetId,
     rejected: &[RejectedFile],
 ) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    hold(&mut transaction, id).await?;
     sqlx::query(
         "insert into rejected_files (dataset_id, file, reason)
          select $1, file, reason
@@ -146,14 +118,16 @@ pub async fn reject(
     )
     .bind(id.0)
     .bind(Json(rejected))
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 /// Records that an upload is being read. Should the server die meanwhile, the record stays among the
 /// rejected files, and tells that only a part was kept.
 pub async fn begin_upload(pool: &PgPool, id: DatasetId) -> Result<i64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    hold(&mut transaction, id).await?;
     let row = sqlx::query(
         "insert into rejected_files (dataset_id, file, reason) values ($1, 'an upload',
              'is still being read, or the server stopped while it was: upload it again; what is '
@@ -161,8 +135,9 @@ pub async fn begin_upload(pool: &PgPool, id: DatasetId) -> Result<i64, StoreErro
          returning id",
     )
     .bind(id.0)
-    .fetch_one(pool)
+    .fetch_one(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(row.try_get("id")?)
 }
 
@@ -186,14 +161,4 @@ pub async fn rejected(
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|(file, reason)| RejectedFile { file, reason }).collect())
-}
-
-/// Deletes one image of a dataset; whether there was one.
-pub async fn delete_image(pool: &PgPool, id: ImageId) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("update images set deleted_at = now() where id = $1 and deleted_at is null")
-            .bind(id.0)
-            .execute(pool)
-            .await?;
-    Ok(done.rows_affected() > 0)
 }

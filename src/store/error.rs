@@ -2,6 +2,10 @@
 
 use crate::domain::Sha256;
 
+/// What to do about a stored file that is lost or damaged.
+const HEALING: &str = "Upload or import the same file again, or restore it from a backup; \
+                       `lvmed check` lists every file that is not what it should be";
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,8 +22,14 @@ pub enum StoreError {
     #[error("the disk of the data folder is full")]
     Full,
     /// A blob that a row refers to is not there.
-    #[error("blob {0} is missing from the blob store")]
+    #[error("the stored file {0} is missing. {HEALING}")]
     MissingBlob(Sha256),
+    /// A blob has another content than its name says.
+    #[error("the stored file {0} is damaged: its content has another SHA-256. {HEALING}")]
+    DamagedBlob(Sha256),
+    /// What was to be used was deleted since it was looked up.
+    #[error("{0} was deleted meanwhile")]
+    Gone(&'static str),
     /// A file could not be read or written.
     #[error("{0}")]
     Io(std::io::Error),
@@ -45,6 +55,13 @@ pub enum StoreError {
     /// The run was taken over by another worker, or has ended.
     #[error("the lease of the run was lost")]
     LeaseLost,
+}
+
+impl StoreError {
+    /// Whether a stored file is lost or damaged: trying again helps nobody before it is restored.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::MissingBlob(_) | Self::DamagedBlob(_))
+    }
 }
 
 impl From<std::io::Error> for StoreError {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::broadcast;
@@ -118,8 +118,8 @@ pub async fn curves(
     Ok(curves)
 }
 
-/// Tells which runs change, from one connection for the whole process. Whoever waits on it must
-/// also look now and then: a change during a lost connection is not told.
+/// Tells which runs change, from one connection for the whole process, beside those of the pool.
+/// Whoever waits on it must also look now and then: a change during a lost connection is not told.
 pub fn listen(pool: PgPool) -> broadcast::Sender<RunId> {
     let (sender, _) = broadcast::channel(BACKLOG);
     let changes = sender.clone();
@@ -135,11 +135,21 @@ pub fn listen(pool: PgPool) -> broadcast::Sender<RunId> {
 }
 
 async fn forward(pool: &PgPool, changes: &broadcast::Sender<RunId>) -> Result<(), StoreError> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.ignore_pool_close_event(false);
+    // Not one of the pool's: it is held for good, and the pool may have no other.
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_with((*pool.connect_options()).clone())
+        .await?;
+    let mut listener = PgListener::connect_with(&own).await?;
     listener.listen("runs").await?;
+    let mut closing = pool.close_event();
     loop {
-        let change = listener.recv().await?;
+        let change = tokio::select! {
+            change = listener.recv() => change?,
+            () = &mut closing => return Ok(()),
+        };
         if let Ok(run) = change.payload().parse() {
             // Nobody listening is fine.
             let _ = changes.send(run);

@@ -1,9 +1,10 @@
 //! Rows of images.
 
-use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+use bytes::Bytes;
+use sqlx::{FromRow, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
 use super::row::{count, parsed, parsed_option, small};
+use super::{Store, StoreError, datasets, named, sweep};
 use crate::domain::image::{Format, Image, Window};
 use crate::domain::{DatasetId, ImageId, Sha256};
 
@@ -39,8 +40,54 @@ impl FromRow<'_, PgRow> for Found {
     }
 }
 
+/// Stores an original and adds its images, one a frame, all or none. For each the image that the
+/// dataset holds of that frame already, in whose place it is not added. Fails with
+/// [`StoreError::Gone`] when the dataset was deleted, and leaves nothing then.
+pub async fn keep(
+    store: &Store,
+    dataset: DatasetId,
+    original: &Content,
+    images: &[Image],
+) -> Result<Vec<Option<Image>>, StoreError> {
+    // Before a connection is taken: writing may take its time.
+    let blob = store.blobs.put(original).await?;
+    let added = add_all(store, dataset, original, images).await;
+    if matches!(added, Err(StoreError::Gone(_))) {
+        sweep::after_deletion(store, "a dataset was deleted", &[blob.sha256]).await;
+    }
+    added
+}
+
+async fn add_all(
+    store: &Store,
+    dataset: DatasetId,
+    original: &Content,
+    images: &[Image],
+) -> Result<Vec<Option<Image>>, StoreError> {
+    let mut transaction = store.pool.begin().await?;
+    named::hold(&mut transaction).await?;
+    datasets::hold(&mut transaction, dataset).await?;
+    // A row must never name a blob that is not there, and a deletion may have removed it just now.
+    if let Some(image) = images.first()
+        && !store.blobs.exists(&image.blob).await?
+    {
+        store.blobs.put(original).await?;
+    }
+    let mut held = Vec::with_capacity(images.len());
+    for image in images {
+        let is_new = add(&mut *transaction, image).await?;
+        held.push(if is_new {
+            None
+        } else {
+            same(&mut *transaction, dataset, &image.blob, image.frame).await?
+        });
+    }
+    transaction.commit().await?;
+    Ok(held)
+}
+
 /// Adds an image unless the dataset already holds that frame of that file; whether it was added.
-pub async fn add(pool: &PgPool, image: &Image) -> Result<bool, StoreError> {
+pub async fn add(executor: impl PgExecutor<'_>, image: &Image) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "insert into images
              (id, dataset_id, file, frame, label, patient_key, split, format, width, height,
@@ -63,14 +110,14 @@ pub async fn add(pool: &PgPool, image: &Image) -> Result<bool, StoreError> {
     .bind(image.window.map(|window| window.width))
     .bind(image.blob.to_string())
     .bind(image.size_bytes as i64)
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(done.rows_affected() > 0)
 }
 
 /// The image that a dataset already holds of that frame of that file.
 pub async fn same(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     dataset: DatasetId,
     blob: &Sha256,
     frame: u32,
@@ -82,7 +129,7 @@ pub async fn same(
     .bind(dataset.0)
     .bind(blob.to_string())
     .bind(frame as i32)
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?;
     Ok(found.map(|found| found.0))
 }

@@ -3,9 +3,11 @@
 pub mod backbones;
 mod binaries;
 pub mod blobs;
+pub mod check;
 pub mod checkpoints;
 pub mod database;
 pub mod datasets;
+pub mod deletion;
 pub mod error;
 pub mod events;
 pub mod features;
@@ -13,6 +15,8 @@ pub mod images;
 pub mod keys;
 pub mod matched_pairs;
 pub mod models;
+mod named;
+pub mod owner;
 pub mod postgres;
 pub mod predictions;
 pub mod queue;
@@ -22,10 +26,12 @@ pub mod secret;
 pub mod sweep;
 mod unprivileged;
 pub mod versions;
+mod whole;
 
-pub use blobs::{Blob, Blobs};
+pub use blobs::{Blob, Blobs, Content};
 pub use database::Database;
 pub use error::StoreError;
+pub use named::settle;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;

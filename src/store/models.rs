@@ -146,16 +146,6 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Model>, StoreError> {
     Ok(models)
 }
 
-/// Deletes a model; whether there was one. Its run stays on record.
-pub async fn delete(pool: &PgPool, id: ModelId) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("update models set deleted_at = now() where id = $1 and deleted_at is null")
-            .bind(id.0)
-            .execute(pool)
-            .await?;
-    Ok(done.rows_affected() > 0)
-}
-
 async fn with_artifacts(pool: &PgPool, mut model: Model) -> Result<Model, StoreError> {
     let rows = sqlx::query(
         "select name, media_type, size_bytes, sha256 from artifacts where model_id = $1

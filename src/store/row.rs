@@ -54,6 +54,12 @@ fn unreadable(column: &str, error: impl Display) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.to_string().into() }
 }
 
+/// Whether the database refused because a row that is referred to was deleted, or one that was to be
+/// deleted is referred to.
+pub(super) fn is_gone(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
+}
+
 /// Whether the database refused a row because a unique index already holds its key.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)

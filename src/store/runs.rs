@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::events::append;
-use super::row::{json, parsed, small};
+use super::row::{is_gone, json, parsed, small};
 use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
 
@@ -100,7 +100,11 @@ pub async fn insert(pool: &PgPool, run: &NewRun<'_>) -> Result<Run, StoreError> 
     .bind(run.once.and_then(|once| once.caller).map(|caller| caller.0))
     .bind(run.once.map(|once| once.body.as_bytes().as_slice()))
     .execute(&mut *transaction)
-    .await?;
+    .await;
+    let made = match made {
+        Err(error) if is_gone(&error) => return Err(StoreError::Gone("the dataset version")),
+        made => made?,
+    };
     if made.rows_affected() == 0 {
         transaction.rollback().await?;
         let before = match run.once {

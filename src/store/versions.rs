@@ -3,9 +3,9 @@
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
 use super::images::Found as FoundImage;
-use super::row::{json, parsed, small};
+use super::row::{is_gone, json, parsed, small};
+use super::{StoreError, datasets};
 use crate::domain::dataset::Version;
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, Split, VersionId};
@@ -38,7 +38,8 @@ pub struct VersionImage {
     pub split: Split,
 }
 
-/// Freezes a snapshot. The number of `version` is ignored and counts up within the dataset.
+/// Freezes a snapshot. The number of `version` is ignored and counts up within the dataset. Fails
+/// with [`StoreError::Gone`] when the dataset, or an image of it, was deleted meanwhile.
 pub async fn freeze(
     pool: &PgPool,
     version: &Version,
@@ -46,10 +47,7 @@ pub async fn freeze(
 ) -> Result<Version, StoreError> {
     let mut transaction = pool.begin().await?;
     // Two snapshots at once would take the same number.
-    sqlx::query("select 1 from datasets where id = $1 for update")
-        .bind(version.dataset.0)
-        .execute(&mut *transaction)
-        .await?;
+    datasets::hold(&mut transaction, version.dataset).await?;
     let found: Found = sqlx::query_as(
         "insert into dataset_versions (id, dataset_id, number, digest, seed, labels, splits, notices)
          values ($1, $2,
@@ -71,7 +69,7 @@ pub async fn freeze(
         images.iter().map(|entry| entry.image.label.as_deref()).collect();
     let patients: Vec<&str> = images.iter().map(|entry| entry.image.patient_key.as_str()).collect();
     let splits: Vec<&str> = images.iter().map(|entry| entry.split.as_str()).collect();
-    sqlx::query(
+    let frozen = sqlx::query(
         "insert into version_images (version_id, image_id, label, patient_key, split)
          select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[])",
     )
@@ -81,9 +79,15 @@ pub async fn freeze(
     .bind(patients)
     .bind(splits)
     .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(found.0)
+    .await;
+    match frozen {
+        Err(error) if is_gone(&error) => Err(StoreError::Gone("an image of the dataset")),
+        frozen => {
+            frozen?;
+            transaction.commit().await?;
+            Ok(found.0)
+        }
+    }
 }
 
 /// The version of this id.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::json;
 
+use crate::pictures::two_classes;
 use crate::server::Server;
 
 /// The longest that children may outlive a killed server.
@@ -69,12 +70,35 @@ async fn a_stopped_server_leaves_no_process_and_no_lock_of_postgres_behind() {
     assert!(!server.data().join("postgres/postmaster.pid").exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_is_enough_for_uploads_and_a_run() {
+    let server = Server::start_with(&[("LVMED_DATABASE_CONNECTIONS", "1")]);
+    let backbone = server.random_backbone("resnet18", 32).await;
+    let dataset = server.dataset("sides", two_classes(8, 32)).await;
+    let others = [server.empty_dataset("one").await, server.empty_dataset("two").await];
+    let uploads = others.iter().map(|dataset| {
+        server.expect(server.upload(dataset, "a.zip", two_classes(12, 32)), StatusCode::OK)
+    });
+
+    let version = server.freeze(&dataset).await;
+    let spec = json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],
+                      "method": "probe"});
+    let run = server.queue(&spec).await;
+    futures_util::future::join_all(uploads).await;
+    server.succeed(&run).await;
+
+    // The stream of events holds none.
+    let events = server.request(reqwest::Method::GET, &format!("/api/v1/runs/{run}/events"));
+    let told = events.send().await.expect("a stream").text().await.expect("it ends");
+    assert!(told.contains("succeeded"), "{told}");
+}
+
 #[test]
 fn a_folder_that_postgres_may_not_enter_or_binaries_that_are_none_get_a_clear_answer() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let migrate = |data: &std::path::Path, binaries: Option<&std::path::Path>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lvmed"));
-        command.args(["migrate", "--data"]).arg(data).env_remove("DATABASE_URL");
+        command.args(["migrate", "--init", "--data"]).arg(data).env_remove("DATABASE_URL");
         if let Some(binaries) = binaries {
             command.arg("--pg-bin").arg(binaries);
         }

@@ -6,6 +6,8 @@ mod browser;
 mod checkpoints;
 mod cluster;
 mod connections;
+mod commands;
+mod damage;
 mod database;
 mod decode;
 mod deletion;

@@ -300,6 +300,25 @@ impl Server {
         self.child.wait().expect("the child is ours").success()
     }
 
+    /// How to reach the server's built-in database.
+    pub(crate) fn database_url(&self) -> String {
+        let lock = std::fs::read_to_string(self.data().join("postgres/postmaster.pid"))
+            .expect("the built-in Postgres is running");
+        let socket = lock.lines().nth(4).expect("the folder of its socket").replace('/', "%2F");
+        format!("postgres://lvmed@localhost/lvmed?host={socket}")
+    }
+
+    /// Runs a command of the program on the server's data folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_lvmed"))
+            .args(arguments)
+            .arg("--data")
+            .arg(self.data())
+            .env_remove("DATABASE_URL")
+            .output()
+            .expect("the program runs")
+    }
+
     /// The server's data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")

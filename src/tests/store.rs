@@ -8,6 +8,7 @@ mod models;
 mod pretrained;
 mod queue;
 mod server;
+mod sweep;
 mod versions;
 
 use std::collections::BTreeMap;

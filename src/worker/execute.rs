@@ -15,7 +15,7 @@ use crate::nn;
 use crate::store::features::Extractor;
 use crate::store::models::Publication;
 use crate::store::queue::{Beat, Claimed, Ending};
-use crate::store::{StoreError, checkpoints, events, models, queue};
+use crate::store::{StoreError, checkpoints, events, models, queue, settle};
 use crate::training::replay::Recorded;
 use crate::training::{self, Job, Outcome, Packed, Stop, TrainingError};
 
@@ -63,7 +63,9 @@ impl Worker {
                 let publish = |made| self.publish_backbone(run, &job, made);
                 self.conclude(run, control, backbone, publish).await
             }
-            Err(PrepareError::Store(error)) => Some(Ending::Stumbled(error.to_string())),
+            Err(PrepareError::Store(error)) if !error.is_damage() => {
+                Some(Ending::Stumbled(error.to_string()))
+            }
             Err(error) => Some(Ending::Failed(error.to_string())),
         }
     }
@@ -93,6 +95,8 @@ impl Worker {
             Err(TrainingError::Stopped(Stop::Enough)) => {
                 Some(Ending::Failed("the run stopped early as if it were replayed".to_owned()))
             }
+            // Until somebody restores the file, every attempt meets it.
+            Err(error) if is_damage(&error) => Some(Ending::Failed(error.to_string())),
             Err(error) if error.is_transient() => Some(Ending::Stumbled(error.to_string())),
             Err(error) => Some(Ending::Failed(error.to_string())),
         }
@@ -175,10 +179,10 @@ impl Worker {
     }
 
     /// Stores the files that a run gives.
-    pub(super) async fn keep(&self, files: Vec<Packed>) -> Result<Vec<Artifact>, StoreError> {
+    pub(super) async fn keep(&self, files: &[Packed]) -> Result<Vec<Artifact>, StoreError> {
         let mut artifacts = Vec::with_capacity(files.len());
         for file in files {
-            let blob = self.store.blobs.put_bytes(file.bytes).await?;
+            let blob = self.store.blobs.put_bytes(file.bytes.clone()).await?;
             artifacts.push(Artifact {
                 name: file.name.to_owned(),
                 media_type: file.media_type.to_owned(),
@@ -189,7 +193,18 @@ impl Worker {
         Ok(artifacts)
     }
 
+    /// Makes sure of the files once rows name them.
+    pub(super) async fn settle(&self, run: &Claimed, artifacts: &[Artifact], files: Vec<Packed>) {
+        let named = artifacts.iter().zip(files);
+        let files: Vec<_> = named.map(|(artifact, file)| (artifact.sha256, file.bytes)).collect();
+        // The run has succeeded by now, whatever happens here.
+        if let Err(error) = settle(&self.store, &files).await {
+            tracing::error!(run = %run.id, %error, "the published files were not made sure of");
+        }
+    }
+
     async fn publish(&self, run: &Claimed, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
+        let artifacts = self.keep(&outcome.files).await?;
         let publication = Publication {
             name: job.name.clone(),
             backbone: job.backbone.id,
@@ -197,10 +212,11 @@ impl Worker {
             preprocessing: job.backbone.preprocessing.clone(),
             evaluation: outcome.evaluation,
             license: job.backbone.license.clone(),
-            artifacts: self.keep(outcome.files).await?,
+            artifacts,
             predictions: outcome.predictions,
         };
         let model = models::publish(&self.store.pool, run, &publication).await?;
+        self.settle(run, &publication.artifacts, outcome.files).await;
         tracing::info!(run = %run.id, %model, "run succeeded");
         Ok(())
     }
@@ -247,6 +263,11 @@ impl Worker {
             }
         }
     }
+}
+
+fn is_damage(error: &TrainingError) -> bool {
+    let TrainingError::Host(error) = error else { return false };
+    error.downcast_ref::<StoreError>().is_some_and(StoreError::is_damage)
 }
 
 fn lost(run: &Claimed) -> Option<Ending> {

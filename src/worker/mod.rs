@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::domain::{RunId, WorkerId};
 use crate::estimate::Estimator;
 use crate::inference::Runtime;
-use crate::store::{self, Blobs, Store, events, queue};
+use crate::store::{self, Blobs, Store, database, events, queue};
 
 /// Names the worker when the server started it, so that the server can let go of its runs.
 pub const WORKER_ID: &str = "LVMED_WORKER_ID";
@@ -47,6 +47,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let url = config.storage.database_url.as_deref().context(
         "a worker needs DATABASE_URL; `lvmed serve` starts its own workers and gives it to them",
     )?;
+    database::insist_on_folder(&config.storage)?;
     let pool = store::connect(url, config.storage.database_connections).await?;
     let blobs = Blobs::local(&config.storage.blobs())?;
     let id = own_id()?;

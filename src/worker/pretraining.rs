@@ -110,7 +110,7 @@ impl Worker {
         made: Pretrained,
     ) -> Result<(), StoreError> {
         let parameters = import::trained(&made.tensors);
-        let artifacts = self.keep(made.files).await?;
+        let artifacts = self.keep(&made.files).await?;
         let named = |name: &str| {
             let found = artifacts.iter().find(|artifact| artifact.name == name);
             found.ok_or_else(|| std::io::Error::other(format!("pretraining made no {name}")))
@@ -146,12 +146,13 @@ impl Worker {
                 parent: parent.map(|parent| parent.id),
                 run: Some(run.id),
                 comparison: made.comparison,
-                artifacts,
+                artifacts: artifacts.clone(),
             },
             created_at: OffsetDateTime::UNIX_EPOCH,
         };
-        let made = backbones::publish(&self.store.pool, run, &backbone).await?;
-        tracing::info!(run = %run.id, backbone = %made.id, stage = stage.as_str(), "run succeeded");
+        let published = backbones::publish(&self.store.pool, run, &backbone).await?;
+        self.settle(run, &artifacts, made.files).await;
+        tracing::info!(run = %run.id, backbone = %published.id, stage = stage.as_str(), "run succeeded");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use lvmed::domain::dataset::RejectedFile;
 use lvmed::domain::{BackboneId, DatasetId, ImageId, Preprocessing, Sha256};
 use lvmed::store::images::{self, Page};
 use lvmed::store::queue::{Ending, end};
-use lvmed::store::{StoreError, backbones, datasets, runs};
+use lvmed::store::{StoreError, backbones, datasets, deletion, runs};
 
 use super::{Lab, backbone, image, name};
 use crate::database::Scratch;
@@ -29,9 +29,12 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
     datasets::reject(pool, id, &rejected).await.expect("recorded");
     datasets::reject(pool, id, &[]).await.expect("nothing to record is no error");
 
-    assert!(datasets::delete_image(pool, added[2].id).await.expect("answered"));
+    assert!(deletion::image(&scratch.store, added[2].id).await.expect("answered"));
 
-    assert!(!datasets::delete_image(pool, added[2].id).await.expect("answered"), "deleted twice");
+    assert!(
+        !deletion::image(&scratch.store, added[2].id).await.expect("answered"),
+        "deleted twice"
+    );
     let found = datasets::one(pool, id).await.expect("answered").expect("there");
     assert_eq!((found.images, found.patients, found.rejected), (4, 3, 3));
     assert_eq!(found.classes, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
@@ -45,26 +48,26 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_with_unfinished_runs_stays_and_a_deleted_one_frees_its_name() {
     let lab = Lab::new().await;
-    let pool = lab.pool();
+    let (pool, store) = (lab.pool(), &lab.scratch.store);
     let taken = datasets::create(pool, &name("lab")).await;
     assert!(matches!(taken, Err(StoreError::NameTaken(found)) if found == "lab"));
     let running = lab.running().await;
     let queued = lab.queue().await;
 
-    let refused = datasets::delete(pool, lab.dataset).await;
+    let refused = deletion::dataset(store, lab.dataset).await;
     assert!(matches!(&refused, Err(StoreError::InUse { by, .. }) if by.starts_with("2 ")));
-    let refused = backbones::delete(pool, lab.backbone).await;
+    let refused = deletion::backbone(store, lab.backbone).await;
     assert!(matches!(&refused, Err(StoreError::InUse { by, .. }) if by.starts_with("2 ")));
     end(pool, &running, &Ending::Failed("no".to_owned())).await.expect("ended");
     runs::cancel(pool, queued.id).await.expect("cancelled");
 
-    assert!(datasets::delete(pool, lab.dataset).await.expect("answered"));
-    assert!(!datasets::delete(pool, lab.dataset).await.expect("answered"), "deleted twice");
+    assert!(deletion::dataset(store, lab.dataset).await.expect("answered"));
+    assert!(!deletion::dataset(store, lab.dataset).await.expect("answered"), "deleted twice");
     assert!(datasets::one(pool, lab.dataset).await.expect("answered").is_none());
     assert!(datasets::list(pool).await.expect("answered").is_empty());
     assert!(images::one(pool, lab.images[0].image.id).await.expect("answered").is_none());
     datasets::create(pool, &name("lab")).await.expect("the name is free again");
-    assert!(backbones::delete(pool, lab.backbone).await.expect("answered"));
+    assert!(deletion::backbone(store, lab.backbone).await.expect("answered"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +90,7 @@ async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once()
     second_frame.frame = 1;
     assert!(add(second_frame).await);
     assert!(add(image(other, 1, None)).await, "another dataset may hold it too");
-    assert!(datasets::delete_image(pool, original.id).await.expect("answered"));
+    assert!(deletion::image(&scratch.store, original.id).await.expect("answered"));
     assert!(images::one(pool, original.id).await.expect("answered").is_none());
     assert!(add(image(id, 1, Some("b"))).await, "it may come back after it was deleted");
     assert!(images::one(pool, ImageId::new()).await.expect("answered").is_none());
@@ -145,8 +148,11 @@ async fn a_backbone_reads_back_is_found_by_its_equal_and_outlives_its_deletion_o
     assert_eq!(same("other", b"weights", 224).await, None);
     assert_eq!(same("lvmed", b"others", 224).await, None);
     assert_eq!(same("lvmed", b"weights", 256).await, None);
-    assert!(backbones::delete(pool, given.id).await.expect("answered"));
-    assert!(!backbones::delete(pool, given.id).await.expect("answered"), "deleted twice");
+    assert!(deletion::backbone(&scratch.store, given.id).await.expect("answered"));
+    assert!(
+        !deletion::backbone(&scratch.store, given.id).await.expect("answered"),
+        "deleted twice"
+    );
     assert_eq!(same("lvmed", b"weights", 224).await, None);
     assert_eq!(backbones::one(pool, given.id).await.expect("answered"), None);
     assert!(backbones::list(pool).await.expect("answered").is_empty());

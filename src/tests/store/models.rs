@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lvmed::domain::ModelId;
 use lvmed::domain::model::Stage;
 use lvmed::domain::run::Status;
-use lvmed::store::{StoreError, models, predictions};
+use lvmed::store::{StoreError, deletion, models, predictions};
 
 use super::{Lab, artifact, evaluation};
 
@@ -75,8 +75,11 @@ async fn versions_of_a_name_count_up_even_when_runs_finish_together_or_a_model_i
     assert_eq!(versions, (1..=6).collect());
     assert!(listed.is_sorted_by(|one, other| one.id > other.id), "not newest first");
     let newest = listed.iter().find(|model| model.version == 6).expect("there").clone();
-    assert!(models::delete(pool, newest.id).await.expect("answered"));
-    assert!(!models::delete(pool, newest.id).await.expect("answered"), "deleted twice");
+    assert!(deletion::model(&lab.scratch.store, newest.id).await.expect("answered"));
+    assert!(
+        !deletion::model(&lab.scratch.store, newest.id).await.expect("answered"),
+        "deleted twice"
+    );
     assert!(models::one(pool, newest.id).await.expect("answered").is_none());
     let other = lab.publication("chest");
     let chest = models::publish(pool, &lab.running().await, &other).await.expect("published");

@@ -6,7 +6,7 @@ use lvmed::domain::pretrain::{Comparison, Verdict};
 use lvmed::domain::run::Status;
 use lvmed::domain::{Backbone, BackboneId, RunId, Split};
 use lvmed::store::versions::{self, VersionImage};
-use lvmed::store::{StoreError, backbones, images, matched_pairs};
+use lvmed::store::{StoreError, backbones, deletion, images, matched_pairs};
 use serde_json::json;
 
 use super::{LONG, Lab, artifact, backbone, image, version};
@@ -59,7 +59,7 @@ async fn a_pretrained_backbone_is_published_with_its_run_and_can_be_approved() {
     let none = backbones::set_stage(pool, BackboneId::new(), BackboneStage::Approved).await;
     assert!(none.expect("answered").is_none());
     // What it was compared with stays on record when the backbone is deleted.
-    assert!(backbones::delete(pool, given.id).await.expect("answered"));
+    assert!(deletion::backbone(&lab.scratch.store, given.id).await.expect("answered"));
     let ended = lab.run(&run).await;
     assert_eq!((ended.backbone, ended.comparison), (None, Some(comparison())));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lvmed::domain::{Split, VersionId};
-use lvmed::store::{datasets, versions};
+use lvmed::store::{deletion, versions};
 
 use super::{Lab, version};
 
@@ -25,22 +25,24 @@ async fn versions_frozen_together_get_one_number_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_keeps_what_it_froze_when_the_dataset_is_deleted() {
+async fn a_version_keeps_what_it_froze() {
     let lab = Lab::new().await;
     let pool = lab.pool();
     let given = version(lab.dataset);
 
-    assert!(datasets::delete(pool, lab.dataset).await.expect("answered"));
-
     let mut found = versions::one(pool, lab.version).await.expect("answered").expect("there");
+
     (found.id, found.created_at, found.number) = (given.id, given.created_at, 0);
     assert_eq!(found, given);
+    for entry in &lab.images {
+        assert!(deletion::image(&lab.scratch.store, entry.image.id).await.expect("answered"));
+    }
     let images = versions::images(pool, lab.version, None).await.expect("answered");
     assert_eq!(images.len(), 4);
     assert!(images.is_sorted_by_key(|entry| entry.image.blob.to_string()), "not by content");
     let test = versions::images(pool, lab.version, Some(Split::Test)).await.expect("answered");
-    let files: BTreeSet<&str> = test.iter().map(|entry| entry.image.file.as_str()).collect();
-    assert_eq!(files, ["002.dcm", "003.dcm"].into());
+    let ids: BTreeSet<_> = test.iter().map(|entry| entry.image.id).collect();
+    assert_eq!(ids, [lab.images[2].image.id, lab.images[3].image.id].into());
     assert!(test.iter().all(|entry| entry.split == Split::Test));
     let none = versions::images(pool, lab.version, Some(Split::Validation)).await;
     assert!(none.expect("answered").is_empty());
