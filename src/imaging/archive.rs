@@ -96,7 +96,7 @@ pub struct Entry {
 impl<'a> Archive<'a> {
     /// Opens an archive and checks its directory.
     pub fn open(file: File, limits: &'a Limits) -> Result<Self, ArchiveError> {
-        let unreadable = |error: ZipError| ArchiveError::NotAZip(error.to_string());
+        let unreadable = |error: ZipError| ArchiveError::NotAZip(why(&error));
         let mut zip = ZipArchive::new(file).map_err(unreadable)?;
         let (found, max) = (zip.len() as u64, limits.archive_entries);
         if found > max {
@@ -126,7 +126,7 @@ impl<'a> Archive<'a> {
         let file = match self.zip.by_index_raw(index) {
             Ok(file) => file,
             Err(error) => {
-                let usable = Err(EntryError::Damaged(error.to_string()));
+                let usable = Err(EntryError::Damaged(why(&error)));
                 return Some(Entry { name: format!("entry {index}"), usable });
             }
         };
@@ -162,7 +162,7 @@ impl<'a> Archive<'a> {
             Err(ZipError::UnsupportedArchive(reason)) if reason.contains("assword") => {
                 return Ok(Err(EntryError::Encrypted));
             }
-            Err(error) => return Ok(Err(EntryError::Damaged(error.to_string()))),
+            Err(error) => return Ok(Err(EntryError::Damaged(why(&error)))),
         };
         let packed = entry.compressed_size().max(1);
         let by_ratio = packed.saturating_mul(limits.archive_ratio).max(RATIO_GRACE_BYTES);
@@ -171,8 +171,8 @@ impl<'a> Archive<'a> {
         let read = entry.by_ref().take(cap + 1).read_to_end(&mut bytes);
         drop(entry);
         self.inflated += bytes.len() as u64;
-        if let Err(error) = read {
-            return Ok(Err(EntryError::Damaged(error.to_string())));
+        if read.is_err() {
+            return Ok(Err(EntryError::Damaged("its data is damaged".to_owned())));
         }
         if bytes.len() as u64 <= cap {
             return Ok(if is_archive(&bytes) { Err(EntryError::Nested) } else { Ok(bytes) });
@@ -185,6 +185,19 @@ impl<'a> Archive<'a> {
         } else {
             EntryError::Ratio { max: limits.archive_ratio }
         }))
+    }
+}
+
+/// What is wrong in our words: the library's own may quote the archive.
+fn why(error: &ZipError) -> String {
+    match error {
+        ZipError::CompressionMethodNotSupported(method) => format!(
+            "it is packed by method {method}, which is not read here; pack it with the usual method, \
+             Deflate"
+        ),
+        ZipError::UnsupportedArchive(_) => "it is of a kind that is not read here".to_owned(),
+        ZipError::Io(_) => "it ends too early".to_owned(),
+        _ => "its directory is damaged".to_owned(),
     }
 }
 
