@@ -168,6 +168,11 @@ pub struct Limits {
     #[arg(long, env = "LVMED_LIMIT_LABEL_ROWS", default_value_t = 1_000_000)]
     pub label_rows: u64,
 
+    /// Files that the answer to an upload lists at most, of those taken and of those rejected each;
+    /// others are counted. As many rejected files of an upload are kept on record.
+    #[arg(long, env = "LVMED_LIMIT_LISTED_FILES", default_value_t = 10_000)]
+    pub listed_files: u64,
+
     /// Classes of one dataset.
     #[arg(long, env = "LVMED_LIMIT_CLASSES", default_value_t = 1000)]
     pub classes: u64,

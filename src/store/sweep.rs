@@ -34,6 +34,11 @@ impl Adding {
         Ok(Self(transaction))
     }
 
+    /// The transaction, in which the rows are added: all of a file's, or none.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+
     /// Lets sweeps begin again.
     pub async fn end(self) -> Result<(), StoreError> {
         Ok(self.0.commit().await?)
