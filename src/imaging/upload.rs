@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use super::archive::{Archive, ArchiveError};
 use super::intake::{FrameFacts, take_in};
 use super::labels::{self, BadLabels, Labelled, Table};
-use super::patient::{Identifiers, PatientHasher};
+use super::patient::PatientHasher;
 use crate::config::Limits;
-use crate::domain::dataset::RejectedFile;
+use crate::domain::counted::counted;
 use crate::domain::image::Format;
+use crate::domain::receipt::{Capped, Refused, notices, remarks};
 use crate::domain::{Sha256, Split};
 
 /// What applies to a whole upload.
@@ -31,8 +32,12 @@ pub struct UploadContext<'a> {
 /// A file that was read and may be stored.
 #[derive(Debug, Clone)]
 pub struct KeptFile {
-    /// Its name, identifiers of the patient masked.
+    /// Its path in the upload, for the answer only; never to be stored.
     pub file: String,
+    /// Its place in the upload, counted from 1.
+    pub entry: u64,
+    /// Digest of the file as it came; never to be stored as it is.
+    pub original: Sha256,
     /// What it is.
     pub format: Format,
     /// The de-identified original.
@@ -50,12 +55,16 @@ pub struct KeptFile {
 }
 
 /// What became of an upload, beside the files that were kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UploadSummary {
     /// Files kept.
     pub files: u64,
+    /// Files kept that have no label.
+    pub without_label: u64,
+    /// Files kept that name no patient.
+    pub without_patient: u64,
     /// Files that could not be taken.
-    pub rejected: Vec<RejectedFile>,
+    pub rejected: Capped<Refused>,
     /// What a person should know.
     pub notices: Vec<String>,
 }
@@ -94,7 +103,14 @@ pub fn read_upload(
     if start.is_empty() {
         return Err(UploadError::Empty);
     }
-    let mut reading = Reading { context, keep, summary: UploadSummary::default(), lone: 0 };
+    let summary = UploadSummary {
+        files: 0,
+        without_label: 0,
+        without_patient: 0,
+        rejected: Capped::new(context.limits.listed_files),
+        notices: Vec::new(),
+    };
+    let mut reading = Reading { context, keep, summary, remarks: remarks() };
     // `PK` and 3, 4 starts an archive; `PK` and 5, 6 is one without entries.
     if start == b"PK\x03\x04" || start == b"PK\x05\x06" {
         reading.archive(Archive::open(file, context.limits)?)?;
@@ -104,9 +120,9 @@ pub fn read_upload(
         if bytes.len() as u64 > context.limits.entry_bytes {
             let max = context.limits.entry_bytes;
             let reason = format!("has more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)");
-            reading.reject(name, None, reason);
+            reading.reject(name, 1, &reason);
         } else {
-            reading.file(name, &bytes, Labelled::default())?;
+            reading.file(name, 1, &bytes, Labelled::default())?;
         }
     }
     Ok(reading.finish())
@@ -116,8 +132,8 @@ struct Reading<'a, 'b> {
     context: &'a UploadContext<'b>,
     keep: &'a mut dyn FnMut(KeptFile) -> ControlFlow<()>,
     summary: UploadSummary,
-    /// Files that name no patient.
-    lone: u64,
+    /// What is to be known of single files.
+    remarks: Capped<String>,
 }
 
 impl Reading<'_, '_> {
@@ -127,7 +143,7 @@ impl Reading<'_, '_> {
         for index in 0..archive.len() {
             let Some(entry) = archive.entry(index) else { continue };
             match entry.usable {
-                Err(error) => refused.push((entry.name, error)),
+                Err(error) => refused.push((index, entry.name, error)),
                 Ok(()) if is_clutter(&entry.name) => skipped += 1,
                 Ok(()) => entries.push((index, entry.name.replace('\\', "/"))),
             }
@@ -136,22 +152,19 @@ impl Reading<'_, '_> {
             return Err(ArchiveError::Empty.into());
         }
         let root = common_root(entries.iter().map(|(_, name)| name.as_str()));
-        let mut table = self.table(&mut archive, &mut entries, &root)?;
-        // Only now is it known whom the table says they show.
-        for (name, error) in refused {
+        let (mut table, table_entry) = self.table(&mut archive, &mut entries, &root)?.unzip();
+        for (index, name, error) in refused {
+            // Its row is found; it is the file that cannot be used.
             let path = name.replace('\\', "/");
-            let row = table.as_mut().and_then(|table| table.find(within(&path, &root)));
-            self.reject(&name, row.and_then(|row| row.patient).as_deref(), error.to_string());
+            let _ = table.as_mut().and_then(|table| table.find(within(&path, &root)));
+            self.reject(&name, place(index), &error.to_string());
         }
-        let mut unlabelled = 0;
         for (index, name) in entries {
             let bytes = match archive.read(index)? {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    // Its row was found; it is the file that cannot be used.
-                    let row = table.as_mut().and_then(|table| table.find(within(&name, &root)));
-                    let patient = row.and_then(|row| row.patient);
-                    self.reject(&name, patient.as_deref(), error.to_string());
+                    let _ = table.as_mut().and_then(|table| table.find(within(&name, &root)));
+                    self.reject(&name, place(index), &error.to_string());
                     continue;
                 }
             };
@@ -160,37 +173,29 @@ impl Reading<'_, '_> {
                 None => labels::from_folders(&name[root.len()..]),
             };
             match labelled {
-                Err(error) => self.reject(&name, None, error),
-                Ok(labelled) => {
-                    unlabelled +=
-                        u64::from(labelled.label.is_none() && self.context.label.is_none());
-                    self.file(&name, &bytes, labelled)?;
-                }
+                Err(error) => self.reject(&name, place(index), &error),
+                Ok(labelled) => self.file(&name, place(index), &bytes, labelled)?,
             }
         }
-        for (row, file, patient) in table.iter().flat_map(Table::unused) {
+        for (row, file) in table.iter().flat_map(Table::unused) {
             let reason =
                 format!("labels.csv row {row} names this file, which is not in the archive");
-            self.reject(file, patient, reason);
+            self.reject(file, table_entry.unwrap_or_default(), &reason);
         }
         if skipped > 0 {
-            self.summary.notices.push(format!("{skipped} hidden or text files were skipped"));
-        }
-        if unlabelled > 0 {
-            self.summary.notices.push(format!(
-                "{unlabelled} files have no label; they are kept, and only pretraining can learn from them"
-            ));
+            let files = counted(skipped, "hidden or text file was", "hidden or text files were");
+            self.summary.notices.push(format!("{files} skipped"));
         }
         Ok(())
     }
 
-    /// Takes `labels.csv` out of the entries, if there is one beside the images.
+    /// Takes `labels.csv` out of the entries, if there is one beside the images, with its place.
     fn table(
         &self,
         archive: &mut Archive<'_>,
         entries: &mut Vec<(usize, String)>,
         root: &str,
-    ) -> Result<Option<Table>, UploadError> {
+    ) -> Result<Option<(Table, u64)>, UploadError> {
         let is_table = |name: &str| {
             name.strip_prefix(root).is_some_and(|rest| rest.eq_ignore_ascii_case(labels::FILE_NAME))
         };
@@ -199,71 +204,96 @@ impl Reading<'_, '_> {
         };
         let (index, _) = entries.remove(at);
         let bytes = archive.read(index)?.map_err(|error| BadLabels::Columns(error.to_string()))?;
-        Ok(Some(Table::parse(&bytes, self.context.limits.label_rows)?))
+        Ok(Some((Table::parse(&bytes, self.context.limits.label_rows)?, place(index))))
     }
 
-    fn file(&mut self, name: &str, bytes: &[u8], labelled: Labelled) -> Result<(), UploadError> {
+    fn file(
+        &mut self,
+        name: &str,
+        entry: u64,
+        bytes: &[u8],
+        labelled: Labelled,
+    ) -> Result<(), UploadError> {
         let taken = match take_in(bytes, self.context.limits) {
             Ok(taken) => taken,
             Err(error) => {
-                // What does not decode may still say in its first elements whom it shows.
-                let named = super::salvage::identifiers(bytes).mask(name);
-                self.reject(&named, labelled.patient.as_deref(), error.to_string());
+                self.reject(name, entry, &error.to_string());
                 return Ok(());
             }
         };
+        let context = self.context;
+        let label = labelled.label.or_else(|| context.label.clone());
+        let given = labelled.patient.as_deref();
+        let named = given.or(taken.identifiers.patient()).or(context.patient.as_deref());
         let blob = Sha256::of(&taken.stored);
-        let named = labelled
-            .patient
-            .as_deref()
-            .or(taken.identifiers.patient())
-            .or(self.context.patient.as_deref());
-        let patient_key = match named {
-            Some(patient) => self.context.hasher.key(patient),
-            None => {
-                self.lone += 1;
-                self.context.hasher.lone(&blob)
-            }
-        };
-        let masked = self.mask(&taken.identifiers.mask(name), labelled.patient.as_deref());
+        let patient_key =
+            named.map_or_else(|| context.hasher.lone(&blob), |patient| context.hasher.key(patient));
+        let is_lone = named.is_none();
+        let identifiers = taken.identifiers.and(given).and(context.patient.as_deref());
+        if label.as_deref().is_some_and(|label| identifiers.are_told_by(label)) {
+            self.reject(name, entry, LABEL_TELLS);
+            return Ok(());
+        }
         for notice in &taken.notices {
-            self.summary.notices.push(format!("{masked}: {notice}"));
+            self.remarks.push_with(|| format!("{name}: {notice}"));
         }
         self.summary.files += 1;
+        self.summary.without_label += u64::from(label.is_none());
+        self.summary.without_patient += u64::from(is_lone);
         let kept = KeptFile {
-            file: masked,
+            file: name.to_owned(),
+            entry,
+            original: Sha256::of(bytes),
             format: taken.format,
             stored: taken.stored,
             blob,
-            label: labelled.label.or_else(|| self.context.label.clone()),
+            label,
             patient_key,
-            split: labelled.split.or(self.context.split),
+            split: labelled.split.or(context.split),
             frames: taken.frames,
         };
         if (self.keep)(kept).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
     }
 
-    fn reject(&mut self, name: &str, patient: Option<&str>, reason: String) {
-        let file = self.mask(name, patient);
-        self.summary.rejected.push(RejectedFile { file, reason });
-    }
-
-    /// A name without the patient that its row, or the caller, says it is of.
-    fn mask(&self, name: &str, patient: Option<&str>) -> String {
-        let known = patient.into_iter().chain(self.context.patient.as_deref());
-        Identifiers::new(None, known.map(str::to_owned)).mask(name)
+    fn reject(&mut self, name: &str, entry: u64, reason: &str) {
+        self.summary.rejected.push_with(|| Refused::new(name, entry, reason));
     }
 
     fn finish(mut self) -> UploadSummary {
-        if self.lone > 0 {
-            self.summary.notices.push(format!(
-                "{} files name no patient; each counts as a patient of its own. Add a `patient` \
-                 column to labels.csv when one patient has several images",
-                self.lone
-            ));
+        let UploadSummary { without_label, without_patient, .. } = self.summary;
+        let general = &mut self.summary.notices;
+        match without_label {
+            0 => {}
+            1 => general.push(
+                "1 file has no label; it is kept, and only pretraining can learn from it".to_owned(),
+            ),
+            many => general.push(format!(
+                "{many} files have no label; they are kept, and only pretraining can learn from them"
+            )),
         }
+        let advice = "Add a `patient` column to labels.csv when one patient has several images";
+        match without_patient {
+            0 => {}
+            1 => general.push(format!(
+                "1 file names no patient; it counts as a patient of its own. {advice}"
+            )),
+            many => general.push(format!(
+                "{many} files name no patient; each counts as a patient of its own. {advice}"
+            )),
+        }
+        self.summary.notices = notices(std::mem::take(general), self.remarks);
         self.summary
     }
+}
+
+/// Why a file is refused whose class would be the name of a patient, and what to do about it.
+const LABEL_TELLS: &str = "its label holds a name, a number or the birth date of its patient, and a \
+    label is stored with every version and model. Name the class by what the picture shows, as its \
+    folder or in the column `label` of labels.csv; folders named after patients make no classes";
+
+/// Where an entry stands in its archive, counted from 1.
+fn place(index: usize) -> u64 {
+    index as u64 + 1
 }
 
 /// The part of an entry's name below the common root.
