@@ -1,6 +1,7 @@
 //! From a spooled upload to blobs and rows, on a thread that may wait for the decoder.
 
 use std::fs::File;
+use std::io::Seek;
 use std::ops::ControlFlow;
 
 use bytes::Bytes as Content;
@@ -11,9 +12,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::problem::Problem;
 use super::uploads::UploadQuery;
+use crate::domain::counted::counted;
 use crate::domain::dataset::UploadReport;
-use crate::domain::image::Image;
-use crate::domain::{DatasetId, ImageId};
+use crate::domain::image::{Image, shown};
+use crate::domain::receipt::{Capped, Received};
+use crate::domain::{DatasetId, ImageId, Sha256};
 use crate::imaging::{FrameFacts, KeptFile, UploadContext, UploadError, read_upload};
 use crate::store::sweep::Adding;
 use crate::store::{StoreError, datasets, images};
@@ -43,23 +46,20 @@ pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem>
 }
 
 fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let Upload { dataset, file, query, place } = upload;
+    let Upload { dataset, mut file, query, place } = upload;
     let name = query.file.as_deref().unwrap_or("upload");
     let context = UploadContext {
         limits: &app.limits,
         hasher: &app.hasher,
-        label: query
-            .label
-            .as_deref()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned),
+        label: query.label.clone(),
         patient: query.patient.filter(|text| !text.trim().is_empty()),
         split: query.split,
     };
+    file.rewind().map_err(StoreError::from)?;
+    let digest = Sha256::of_reader(&mut file).map_err(StoreError::from)?;
+    let known_by = app.hasher.upload(&digest);
     let handle = Handle::current();
-    let mut keeping =
-        Keeping { app, dataset, images: 0, duplicates: 0, conflicts: Vec::new(), failure: None };
+    let mut keeping = Keeping::new(app, dataset);
     let mut keep = |kept: KeptFile| match handle.block_on(keeping.keep(kept)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -67,7 +67,7 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
             ControlFlow::Break(())
         }
     };
-    let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset))?;
+    let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset, &known_by))?;
     let read = read_upload(file, name, &context, &mut keep);
     handle.block_on(datasets::end_upload(&app.store.pool, begun))?;
     let mut summary = match read {
@@ -76,70 +76,88 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
         Err(error) => return Err(keeping.told(error.into())),
     };
     summary.notices.extend(keeping.conflict());
-    handle.block_on(datasets::reject(&app.store.pool, dataset, &summary.rejected))?;
+    let rejected = datasets::reject(&app.store.pool, dataset, &known_by, &summary.rejected);
+    handle.block_on(rejected)?;
     drop(place);
     tracing::info!(
         dataset.id = %dataset, files = summary.files, images = keeping.images,
-        duplicates = keeping.duplicates, rejected = summary.rejected.len(), "an upload was taken in"
+        duplicates = keeping.duplicates, rejected = summary.rejected.total(),
+        "an upload was taken in"
     );
     Ok(UploadReport {
         files: summary.files,
         images: keeping.images,
         duplicates: keeping.duplicates,
-        rejected: summary.rejected,
+        receipt: keeping.receipt.into_items(),
+        rejected_total: summary.rejected.total(),
+        rejected: summary.rejected.into_items(),
+        files_without_label: summary.without_label,
+        files_without_patient: summary.without_patient,
         notices: summary.notices,
     })
 }
 
 /// Files named in a notice at most.
-const CONFLICTS_SHOWN: usize = 20;
-
-fn differs(before: &Image, now: &Image) -> bool {
-    (&before.label, &before.patient_key, before.split) != (&now.label, &now.patient_key, now.split)
-}
+const CONFLICTS_SHOWN: u64 = 20;
 
 struct Keeping<'a> {
     app: &'a App,
     dataset: DatasetId,
     images: u64,
     duplicates: u64,
+    receipt: Capped<Received>,
     /// Files that were there already with another class, patient or split.
-    conflicts: Vec<String>,
+    conflicts: Capped<String>,
     failure: Option<StoreError>,
 }
 
-impl Keeping<'_> {
+impl<'a> Keeping<'a> {
+    fn new(app: &'a App, dataset: DatasetId) -> Self {
+        let receipt = Capped::new(app.limits.listed_files);
+        let conflicts = Capped::new(CONFLICTS_SHOWN);
+        Self { app, dataset, images: 0, duplicates: 0, receipt, conflicts, failure: None }
+    }
+
     /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile) -> Result<(), StoreError> {
         let store = &self.app.store;
-        let adding = Adding::begin(store).await?;
+        let mut adding = Adding::begin(store).await?;
         let blob = store.blobs.put_bytes(Content::from(std::mem::take(&mut kept.stored))).await?;
-        for (frame, facts) in kept.frames.iter().enumerate() {
-            let image = image(self.dataset, &kept, frame as u32, facts, blob.size_bytes);
-            if images::add(&store.pool, &image).await? {
-                self.images += 1;
-            } else {
-                self.duplicates += 1;
-                let before = images::same(&store.pool, self.dataset, &image.blob, image.frame);
-                if before.await?.is_some_and(|before| differs(&before, &image)) {
-                    self.conflicts.push(image.file);
-                }
-            }
+        let pictures: Vec<Image> = (0..)
+            .zip(&kept.frames)
+            .map(|(frame, facts)| image(self.dataset, &kept, frame, facts, blob.size_bytes))
+            .collect();
+        let original = self.app.hasher.original(&kept.original);
+        let added = images::add(adding.connection(), &pictures, &original).await?;
+        adding.end().await?;
+        self.images += added.images;
+        self.duplicates += pictures.len() as u64 - added.images;
+        if added.differs {
+            self.conflicts.push_with(|| kept.file.clone());
         }
-        adding.end().await
+        self.receipt.push_with(|| Received {
+            file: kept.file,
+            number: added.number,
+            name: shown(added.number, kept.format, 0),
+            images: pictures.len() as u32,
+            added: added.images as u32,
+        });
+        Ok(())
     }
 
     /// Tells of pictures that were there already and that this upload says something else of.
     fn conflict(&self) -> Option<String> {
-        let shown: Vec<&str> =
-            self.conflicts.iter().take(CONFLICTS_SHOWN).map(String::as_str).collect();
-        let more = self.conflicts.len() - shown.len();
-        let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!shown.is_empty()).then(|| {
+        let and_more = match self.conflicts.left_out() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (verb, keep) =
+            if self.conflicts.total() == 1 { ("was", "it keeps") } else { ("were", "they keep") };
+        (self.conflicts.total() > 0).then(|| {
             format!(
-                "{}{and_more} were here already with another class, patient or split, which they \
-                 keep; delete the images first to change that",
-                shown.join(", ")
+                "{}{and_more} {verb} here already with another class, patient or split, which {keep}; \
+                 delete the images first to change that",
+                self.conflicts.items().join(", ")
             )
         })
     }
@@ -156,7 +174,11 @@ impl Keeping<'_> {
     fn told(&self, problem: Problem) -> Problem {
         match self.images {
             0 => problem,
-            kept => problem.adding(format!("{kept} images of this upload were kept")),
+            kept => {
+                let images =
+                    counted(kept, "image of this upload was", "images of this upload were");
+                problem.adding(format!("{images} kept"))
+            }
         }
     }
 }
@@ -171,7 +193,8 @@ fn image(
     Image {
         id: ImageId::new(),
         dataset,
-        file: kept.file.clone(),
+        // The database knows.
+        number: 0,
         frame,
         label: kept.label.clone(),
         patient_key: kept.patient_key.clone(),
