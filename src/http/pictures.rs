@@ -12,8 +12,7 @@ use super::intake::Bytes;
 use super::problem::{Code, Problem, Violation};
 use crate::config::Limits;
 use crate::domain::Preprocessing;
-use crate::domain::image::Format;
-use crate::imaging::{ImagingError, decode_all, prepare, sniff, take_in};
+use crate::imaging::{ImagingError, decode_all, prepare};
 
 /// Files of one form at most.
 const MAX_FILES: usize = 1000;
@@ -38,7 +37,7 @@ pub struct Sent {
 /// A picture that is ready for a network.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The name of its file, identifiers of the patient masked.
+    /// The name of its file, as the caller sent it.
     pub file: Option<String>,
     /// Frame within the file.
     pub frame: u32,
@@ -143,7 +142,7 @@ fn pictures(
     preprocessing: &Preprocessing,
     input_bytes: u64,
 ) -> Result<Vec<Prepared>, ImagingError> {
-    let file = sent.name.map(|name| shown(&name, &sent.bytes, limits)).transpose()?;
+    let file = sent.name.as_deref().map(shown);
     let decoded = decode_all(&sent.bytes, limits)?;
     let found = decoded.len() as u64 * input_bytes;
     if found > limits.decoded_bytes {
@@ -156,13 +155,9 @@ fn pictures(
     (0..).zip(decoded).map(input).collect()
 }
 
-/// The file's name without what the file says of its patient.
-fn shown(name: &str, bytes: &[u8], limits: &Limits) -> Result<String, ImagingError> {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(300).collect();
-    if sniff(bytes) != Some(Format::Dicom) {
-        return Ok(name);
-    }
-    Ok(take_in(bytes, limits)?.identifiers.mask(&name))
+/// The file's name as the caller sent it, for the answer to the caller and nothing else.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 fn room_for(pictures: usize, limits: &Limits, input_bytes: u64) -> Result<(), Problem> {
