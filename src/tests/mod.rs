@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod browser;
+mod canaries;
 mod checkpoints;
 mod cluster;
 mod database;
@@ -23,6 +24,7 @@ mod local_affinities;
 mod main_job;
 mod matching;
 mod matching_solver;
+mod names;
 mod objectives;
 mod openapi;
 mod optimisers;
