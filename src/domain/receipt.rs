@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Characters of a reason at most.
 const REASON_CHARS: usize = 300;
-/// Notices that are told one by one at most; the rest is counted.
-const NOTICES: usize = 100;
+/// Notices on files at most, with those on all of them; the rest is counted. What was there already
+/// makes a hundred of them.
+const NOTICES: usize = 99;
 
 /// A file that was read and kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -123,8 +124,8 @@ mod tests {
         let mut many = remarks();
         (0..250).for_each(|number| many.push(number.to_string()));
         let told = notices(vec!["general".to_owned()], many);
-        assert_eq!((told.len(), told[0].as_str(), told[98].as_str()), (100, "general", "97"));
-        assert_eq!(told[99], "and 152 more remarks on files");
+        assert_eq!((told.len(), told[0].as_str(), told[97].as_str()), (99, "general", "96"));
+        assert_eq!(told[98], "and 153 more remarks on files");
         assert_eq!(Refused::new("a", 1, &"é".repeat(400)).reason.chars().count(), 300);
     }
 }

@@ -4,6 +4,7 @@
 //! A long name is found within a word; a short one only as a word, since `Ali` is in `malignant` and
 //! `Ben` in `benign`.
 
+use super::escaped::unescaped;
 use super::folded::{folded, is_dense, whole_words, without_umlauts, words};
 
 /// Letters from which on a name is looked for within words too.
@@ -83,8 +84,11 @@ pub(super) struct Sought {
 impl Sought {
     /// A name of a person as DICOM has it: components by `^`, writings by `=`, names by `\`.
     pub(super) fn name(&mut self, text: &str) {
-        let readings = [Some(text.to_owned()), as_utf8(text)];
-        for reading in readings.into_iter().flatten() {
+        let readings = match unescaped(text) {
+            Some(read) => vec![read],
+            None => std::iter::once(text.to_owned()).chain(as_utf8(text)).collect(),
+        };
+        for reading in readings {
             reading.split(['=', '\\']).for_each(|writing| self.writing(writing));
         }
     }
@@ -97,7 +101,8 @@ impl Sought {
                 value.contains('.') && value.chars().all(|c| c == '.' || c.is_ascii_digit());
             // The digits alone: `MRN-778899` is found as `778899` too. Those of a UID name its maker.
             let parts = if is_uid { Vec::new() } else { words(value) };
-            let digits = parts.into_iter().filter(|word| is_digits(word));
+            let is_long = |word: &String| is_digits(word) && word.chars().count() >= LONG_NUMBER;
+            let digits = parts.into_iter().filter(is_long);
             for number in digits.chain([whole]) {
                 let shorter = number.trim_start_matches('0').to_owned();
                 for number in [number, shorter] {
@@ -277,7 +282,7 @@ mod tests {
 
     #[test]
     fn names_are_found_in_every_script_and_form() {
-        let cases: [(&str, &[&str]); 18] = [
+        let cases: [(&str, &[&str]); 19] = [
             (
                 "Meyer^Anna",
                 &["MEYER_ANNA", "anna meyer", "AnnaMeyer", "meyera", "ANNA", "AMeyer_2"],
@@ -301,6 +306,8 @@ mod tests {
             ("van der Berg^Jo", &["vanderberg", "van_der_Berg", "Berg"]),
             ("Sørensen^Åse", &["soerensen", "SORENSEN", "ase"]),
             ("MEYER ANNA", &["Meyer", "anna"]),
+            // A name under `\ISO 2022 IR 87`, as the toolkit gives it.
+            ("Yamada^Tarou=\u{1B}$B;3ED\u{1B}(B^\u{1B}$BB@O:\u{1B}(B", &["山田太郎", "tarou"]),
             // UTF-8 in an element whose character set is not named.
             ("\u{e5}\u{b1}\u{b1}\u{e7}\u{94}\u{b0}", &["山田"]),
         ];
@@ -355,7 +362,7 @@ mod tests {
             ("A17", &["A1", "A170"]),
             ("4711", &["47112"]),
             ("unknown", &["unknown"]),
-            ("left-0", &["left"]),
+            ("LUNG1-001", &["001", "lung"]),
             ("1.2.840.113619.2.55", &["840", "113619"]),
         ];
         for (known, labels) in kept {

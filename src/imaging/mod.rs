@@ -4,6 +4,7 @@ pub mod archive;
 pub mod deidentify;
 pub mod dicom;
 pub mod error;
+mod escaped;
 mod folded;
 pub mod guard;
 mod identifiers;

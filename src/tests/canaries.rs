@@ -1,5 +1,6 @@
 //! DICOM files with a token in every kind of element, and in the words that their structure is told by.
 
+use dicom_core::value::{DataSetSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
@@ -66,7 +67,7 @@ pub(crate) fn everywhere(class: usize, number: u32, token: &str) -> Vec<u8> {
         }
         let mut item = InMemDicomObject::new_empty();
         item.put(DataElement::new(tags::CODE_MEANING, VR::LO, PrimitiveValue::from(token)));
-        let items = dicom_core::value::DataSetSequence::from(vec![item]);
+        let items = Value::Sequence(DataSetSequence::from(vec![item]));
         object.put(DataElement::new(tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, items));
     });
     file[..token.len()].copy_from_slice(token.as_bytes());

@@ -109,7 +109,8 @@ fn entries() -> Vec<(String, Vec<u8>)> {
     entries.push((format!("left/{CANARY}.zip"), zip(&[(CANARY.to_owned(), b"inner".to_vec())])));
     entries.push((format!("left/{CANARY}.png"), with_chunk(&png(0, 1, 16))));
     entries.push((format!("left/{CANARY}-cut.png"), with_chunk(&png(0, 2, 16))[..60].to_vec()));
-    let comment = [b"\xFF\xD8\xFF\xFE\x00\x0B", CANARY.as_bytes(), b"\xFF\xC0\x00\x03"].concat();
+    let comment =
+        [b"\xFF\xD8\xFF\xFE\x00\x0B".as_slice(), CANARY.as_bytes(), b"\xFF\xC0\x00\x03"].concat();
     entries.push((format!("left/{CANARY}.jpg"), comment));
     let root = format!("{CANARY} {}", NAMES[1]);
     entries.into_iter().map(|(name, bytes)| (format!("{root}/{name}"), bytes)).collect()
@@ -117,8 +118,8 @@ fn entries() -> Vec<(String, Vec<u8>)> {
 
 /// A PNG with the token as a text and as the name of a chunk.
 fn with_chunk(png: &[u8]) -> Vec<u8> {
-    let text = [&9_u32.to_be_bytes(), b"tEXt".as_slice(), CANARY.as_bytes(), &[0; 4]].concat();
-    let odd = [&9_u32.to_be_bytes(), b"QZXC".as_slice(), CANARY.as_bytes(), &[0; 4]].concat();
+    let text = [9_u32.to_be_bytes().as_slice(), b"tEXt", CANARY.as_bytes(), &[0; 4]].concat();
+    let odd = [9_u32.to_be_bytes().as_slice(), b"QZXC", CANARY.as_bytes(), &[0; 4]].concat();
     [&png[..33], &text, &odd, &png[33..]].concat()
 }
 
