@@ -160,7 +160,7 @@ def upload(api: Api, plan: Plan) -> dict[str, Any]:
     for note in report["notices"]:
         say(f"    note: {note}")
     if first := next(iter(report["receipt"]), None):
-        say(f"    names of files are not kept: {first['file']} is picture {first['name']} from now on")
+        say(f"    names of files are not kept: {first['file']} is now {first['name']}")
     return dataset
 
 
