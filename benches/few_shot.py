@@ -158,8 +158,9 @@ def ours(case: Case, api: Api, folder: Path, backbone: str, seed: int) -> Outcom
                 archive.write(file, file.name)
         dataset = api.post("/api/v1/datasets", {"name": case.name})["id"]
         report = api.upload(f"/api/v1/datasets/{dataset}/uploads", packed, {"file": packed.name})
-    if report["rejected"] or report["duplicates"]:
+    if report["rejected"] or report["duplicates"] or len(report["receipt"]) != report["files"]:
         raise SystemExit(f"not every image was taken: {report}")
+    files = {received["number"]: received["file"] for received in report["receipt"]}
     version = api.post(f"/api/v1/datasets/{dataset}/versions", {"validation": 0})
     asked = {"kind": "finetune", "dataset_version": version["id"], "backbone": backbone}
     run = api.post("/api/v1/runs", {**asked, "seed": seed, **case.recipe()})["id"]
@@ -172,7 +173,9 @@ def ours(case: Case, api: Api, folder: Path, backbone: str, seed: int) -> Outcom
     evaluation = finished["evaluation"]
     order = [evaluation["labels"].index(label) for label in LABELS]
     items = api.get(f"/api/v1/runs/{run}/predictions")["items"]
-    probabilities = {item["file"]: [item["probabilities"][at] for at in order] for item in items}
+    probabilities = {
+        files[item["number"]]: [item["probabilities"][at] for at in order] for item in items
+    }
     return Outcome(seconds, evaluation["macro_auroc"]["value"], probabilities)
 
 

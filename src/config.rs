@@ -193,6 +193,11 @@ pub struct Limits {
     #[arg(long, env = "LVMED_LIMIT_LABEL_ROWS", default_value_t = 1_000_000)]
     pub label_rows: u64,
 
+    /// Files that the answer to an upload lists at most, of those taken and of those rejected each;
+    /// others are counted. As many rejected files of an upload are kept on record.
+    #[arg(long, env = "LVMED_LIMIT_LISTED_FILES", default_value_t = 10_000)]
+    pub listed_files: u64,
+
     /// Classes of one dataset.
     #[arg(long, env = "LVMED_LIMIT_CLASSES", default_value_t = 1000)]
     pub classes: u64,
@@ -246,10 +251,6 @@ pub struct Limits {
     #[arg(long, env = "LVMED_LIMIT_UPLOAD_BREACHES", default_value_t = 16)]
     pub upload_breaches: u32,
 
-    /// Files listed in the answer to an upload; further ones are counted.
-    #[arg(long, env = "LVMED_LIMIT_LISTED_FILES", default_value_t = 10_000)]
-    pub listed_files: u64,
-
     /// Seconds that one prediction may take.
     #[arg(long, env = "LVMED_LIMIT_PREDICT_SECONDS", default_value_t = 60)]
     pub predict_seconds: u64,
@@ -281,7 +282,7 @@ pub struct Limits {
 }
 
 /// How many connections are open at the same time, and how long each may keep the server waiting.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, clap::Args, serde::Serialize, serde::Deserialize)]
 pub struct Connections {
     /// Connections open at the same time. When all are taken, a new one makes the one close that has
     /// waited longest for its client; where none waits, the new one is told to come back.

@@ -152,13 +152,15 @@ def upload(api: Api, plan: Plan) -> dict[str, Any]:
         report = api.upload(uploads, archive, {"file": archive.name})
         size = archive.stat().st_size
     say(f"    sent {megabytes(size)}: {report['files']} files kept, {report['images']} images,")
-    say(f"    {report['duplicates']} duplicates, {len(report['rejected'])} files rejected:")
+    say(f"    {report['duplicates']} duplicates, {report['rejected_total']} files rejected:")
     for rejected in report["rejected"][:REJECTED_SHOWN]:
         say(f"      {rejected['file']}: {rejected['reason'].splitlines()[0]}")
-    if (more := len(report["rejected"]) - REJECTED_SHOWN) > 0:
+    if (more := report["rejected_total"] - REJECTED_SHOWN) > 0:
         say(f"      and {more} more")
     for note in report["notices"]:
         say(f"    note: {note}")
+    if first := next(iter(report["receipt"]), None):
+        say(f"    names of files are not kept: {first['file']} is now {first['name']}")
     return dataset
 
 

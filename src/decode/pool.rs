@@ -180,7 +180,7 @@ impl Pool {
             let Some((entry, path)) = reading.begun.take() else { return Err(breach.into()) };
             let max = self.0.starting.limits.upload_breaches;
             let reason = breach.to_string();
-            let rejected = Found::Rejected(RejectedEntry { entry: Some(entry), path, reason });
+            let rejected = Found::Rejected(RejectedEntry { entry, path, reason });
             if listener(rejected, Stored::Nothing).is_break() {
                 return Err(DecodeError::Stopped);
             }
@@ -199,7 +199,7 @@ impl Pool {
             };
             let path = "the rest of the upload".to_owned();
             // Whether anybody still listens makes no difference at the end.
-            let rest = RejectedEntry { entry: None, path, reason };
+            let rest = RejectedEntry { entry: entry + 1, path, reason };
             let _ = listener(Found::Rejected(rest), Stored::Nothing);
             return Ok(());
         }

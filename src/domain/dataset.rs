@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::ids::{DatasetId, VersionId};
+use super::receipt::{Received, Refused};
 use super::{Sha256, Split, name::Name};
 
 /// A named, mutable collection of labelled images.
@@ -28,11 +29,13 @@ pub struct Dataset {
     pub created_at: OffsetDateTime,
 }
 
-/// A file of an upload that could not be taken, and why.
+/// A file of an upload that could not be taken, as it is kept: by its place, without its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RejectedFile {
-    /// Name within the upload.
-    pub file: String,
+    /// Its place in the archive, counted from 1; 1 for a file that was sent alone. Null where the
+    /// upload as a whole is meant, and for files that were rejected before places were kept.
+    #[schema(required)]
+    pub entry: Option<u64>,
     /// What is wrong with it, for people to read.
     pub reason: String,
 }
@@ -46,8 +49,18 @@ pub struct UploadReport {
     pub images: u64,
     /// Pictures that the dataset already held and that were not added again.
     pub duplicates: u64,
-    /// Files that could not be taken; nothing else was lost because of them.
-    pub rejected: Vec<RejectedFile>,
+    /// Which number each of these files has got, as many as `LVMED_LIMIT_LISTED_FILES` allows. It is
+    /// told here only: the names of files are not stored.
+    pub receipt: Vec<Received>,
+    /// Files that could not be taken, as many as `LVMED_LIMIT_LISTED_FILES` allows; nothing else was
+    /// lost because of them.
+    pub rejected: Vec<Refused>,
+    /// Files that could not be taken, all of them.
+    pub rejected_total: u64,
+    /// Files kept that have no label.
+    pub files_without_label: u64,
+    /// Files kept that name no patient; each counts as a patient of its own.
+    pub files_without_patient: u64,
     /// Things worth knowing that did not stop a file from being kept.
     pub notices: Vec<String>,
 }

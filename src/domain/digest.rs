@@ -22,6 +22,17 @@ impl Sha256 {
         Self(Hasher::digest(bytes).into())
     }
 
+    /// The digest of all that a reader gives.
+    pub fn of_reader(reader: &mut impl std::io::Read) -> std::io::Result<Self> {
+        let (mut hasher, mut part) = (Hasher::new(), vec![0; 1 << 16]);
+        loop {
+            match reader.read(&mut part)? {
+                0 => return Ok(Self::finish(hasher)),
+                read => hasher.update(part.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+
     /// The digest that a streaming hasher has arrived at.
     pub fn finish(hasher: Hasher) -> Self {
         Self(hasher.finalize().into())

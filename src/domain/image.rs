@@ -38,6 +38,20 @@ impl Format {
     }
 }
 
+/// How a picture is shown: the number and the format of its file, and which frame it is where it is
+/// not the first: `17.dcm`, `17.dcm frame 3`.
+pub fn shown(number: u64, format: Format, frame: u32) -> String {
+    let ending = match format {
+        Format::Png => "png",
+        Format::Jpeg => "jpg",
+        Format::Dicom => "dcm",
+    };
+    match frame {
+        0 => format!("{number}.{ending}"),
+        frame => format!("{number}.{ending} frame {}", u64::from(frame) + 1),
+    }
+}
+
 /// A linear grey-scale window in the units of the picture (DICOM PS3.3 C.11.2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Window {
@@ -54,8 +68,9 @@ pub struct Image {
     pub id: ImageId,
     /// The dataset it belongs to.
     pub dataset: DatasetId,
-    /// The name of the uploaded file within its upload; identifiers of the patient are masked.
-    pub file: String,
+    /// The number of its file in the dataset, counted from 1 in the order of upload. Frames of one
+    /// file share it; no other file ever gets it. The name that the file had is not kept.
+    pub number: u64,
     /// Frame within the file, from 0.
     pub frame: u32,
     /// Class label, when one was given.
@@ -81,4 +96,23 @@ pub struct Image {
     /// When it was uploaded.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+}
+
+impl Image {
+    /// How it is shown; see [`shown`].
+    pub fn shown(&self) -> String {
+        shown(self.number, self.format, self.frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, shown};
+
+    #[test]
+    fn pictures_are_shown_by_their_number_format_and_frame() {
+        assert_eq!(shown(17, Format::Dicom, 0), "17.dcm");
+        assert_eq!(shown(17, Format::Dicom, 2), "17.dcm frame 3");
+        assert_eq!(shown(1, Format::Jpeg, 0), "1.jpg");
+    }
 }

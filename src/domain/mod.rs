@@ -2,6 +2,7 @@
 
 pub mod augmentation;
 pub mod backbone;
+pub mod counted;
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;
@@ -9,9 +10,11 @@ pub mod forecast;
 pub mod ids;
 pub mod image;
 pub mod imbalance;
+pub mod line;
 pub mod model;
 pub mod name;
 pub mod pretrain;
+pub mod receipt;
 pub mod role;
 pub mod run;
 pub mod size;

@@ -1,13 +1,12 @@
-//! Names that people give to things: short, one line, no control characters.
+//! Names that people give to things: short, one line, the same however they were typed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name, in characters.
-pub const MAX_NAME_CHARS: usize = 120;
+use super::line::{self, BadLine};
 
-/// A name for a dataset, backbone, model or key: 1 to [`MAX_NAME_CHARS`] printable characters.
+/// A name for a dataset, backbone, model or key: 1 to [`line::MAX_LINE_CHARS`] printable characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 120)]
@@ -15,35 +14,18 @@ pub struct Name(String);
 
 /// Why a text cannot be a name.
 #[derive(Debug, thiserror::Error)]
-pub enum BadName {
-    /// Nothing but white space.
-    #[error("a name must not be empty")]
-    Empty,
-    /// Longer than [`MAX_NAME_CHARS`].
-    #[error("the name has {found} characters; the limit is {MAX_NAME_CHARS}")]
-    TooLong {
-        /// Characters found.
-        found: usize,
-    },
-    /// Holds a line break or another control character.
-    #[error("a name must not hold control characters")]
-    Control,
-}
+#[error("the name {0}")]
+pub struct BadName(#[from] BadLine);
 
 impl Name {
-    /// Checks and trims `text`.
+    /// Checks `text` and brings it into the form that names are stored in.
     pub fn parse(text: &str) -> Result<Self, BadName> {
-        let text = text.trim();
-        let found = text.chars().count();
-        if found == 0 {
-            Err(BadName::Empty)
-        } else if found > MAX_NAME_CHARS {
-            Err(BadName::TooLong { found })
-        } else if text.chars().any(char::is_control) {
-            Err(BadName::Control)
-        } else {
-            Ok(Self(text.to_owned()))
-        }
+        Ok(Self(line::parse(text)?))
+    }
+
+    /// A name as it was stored, perhaps when other rules held.
+    pub fn stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The name as text.

@@ -13,11 +13,8 @@ use super::problem::Problem;
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::image::Image;
 use crate::domain::name::Name;
-use crate::domain::{DatasetId, ImageId, Role};
+use crate::domain::{DatasetId, ImageId, Role, Sha256, line};
 use crate::store::{datasets, deletion, images};
-
-/// Rejected files that are listed at most.
-const REJECTED_SHOWN: u32 = 10_000;
 
 /// A dataset to be made.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -35,6 +32,10 @@ pub struct ImagesQuery {
     /// Only images of this class.
     #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     label: Option<String>,
+    /// Only images of the file with this SHA-256: of the file as it was sent, or of the
+    /// de-identified one that is stored.
+    #[param(pattern = "^[0-9a-fA-F]{64}$")]
+    sha256: Option<String>,
     /// Only images after this one; the `next` of the page before.
     after: Option<ImageId>,
     /// Images on the page; 100 when absent.
@@ -102,7 +103,8 @@ pub async fn delete(
 #[utoipa::path(get, path = "/api/v1/datasets/{id}/rejected", tag = "datasets",
     operation_id = "list_rejected_files",
     params(("id" = DatasetId, Path, description = "The dataset's id")),
-    responses((status = 200, description = "The first 10000 of them", body = Items<RejectedFile>),
+    responses((status = 200, description = "The first of them, as many as \
+        `LVMED_LIMIT_LISTED_FILES` allows", body = Items<RejectedFile>),
         Missing, Guarded))]
 pub async fn rejected(
     State(app): State<App>,
@@ -111,7 +113,7 @@ pub async fn rejected(
 ) -> Result<Json<Items<RejectedFile>>, Problem> {
     caller.must(Role::Viewer)?;
     existing(&app, id).await?;
-    Ok(Items::json(datasets::rejected(&app.store.pool, id, REJECTED_SHOWN).await?))
+    Ok(Items::json(datasets::rejected(&app.store.pool, id, app.limits.listed_files).await?))
 }
 
 /// The images of a dataset in the order of their upload.
@@ -127,10 +129,21 @@ pub async fn images(
     Query(query): Query<ImagesQuery>,
 ) -> Result<Json<Page<Image>>, Problem> {
     caller.must(Role::Viewer)?;
-    Checks::default().text("label", query.label.as_deref()).done()?;
+    let sha256 = query.sha256.as_deref().map(|text| text.to_ascii_lowercase().parse::<Sha256>());
+    let mut checks = Checks::default();
+    checks.text("label", query.label.as_deref());
+    if matches!(sha256, Some(Err(_))) {
+        checks.fail("sha256", "must be the 64 hexadecimal digits of a SHA-256");
+    }
+    checks.done()?;
     let limit = page_size(query.limit)?;
     existing(&app, id).await?;
-    let page = images::Page { label: query.label, after: query.after, limit: limit + 1 };
+    let page = images::Page {
+        label: query.label.as_deref().map(line::composed),
+        file: sha256.and_then(Result::ok).map(|digest| (app.hasher.original(&digest), digest)),
+        after: query.after,
+        limit: limit + 1,
+    };
     let found = images::list(&app.store.pool, id, &page).await?;
     Ok(Page::json(found, limit, |image| image.id.to_string()))
 }

@@ -1,6 +1,7 @@
 //! From a spooled upload to blobs and rows, on a thread that may wait for the decoder.
 
 use std::fs::File;
+use std::io::Seek;
 use std::ops::ControlFlow;
 
 use time::OffsetDateTime;
@@ -11,9 +12,11 @@ use super::App;
 use super::problem::{Code, Problem};
 use super::uploads::UploadQuery;
 use crate::decode::{DecodeError, Stored, UploadAsk};
-use crate::domain::dataset::{RejectedFile, UploadReport};
-use crate::domain::image::Image;
-use crate::domain::{DatasetId, ImageId};
+use crate::domain::counted::counted;
+use crate::domain::dataset::UploadReport;
+use crate::domain::image::{Image, shown};
+use crate::domain::receipt::{Capped, Received, Refused, notices, remarks};
+use crate::domain::{DatasetId, ImageId, Sha256};
 use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry};
 use crate::store::{Blob, Content, StoreError, datasets, images};
 
@@ -42,18 +45,20 @@ pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem>
 }
 
 fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let Upload { dataset, file, query, place } = upload;
-    let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+    let Upload { dataset, mut file, query, place } = upload;
+    file.rewind().map_err(StoreError::from)?;
+    let digest = Sha256::of_reader(&mut file).map_err(StoreError::from)?;
+    let known_by = app.hasher.upload(&digest);
     let ask = UploadAsk {
         name: query.file.unwrap_or_else(|| "upload".to_owned()),
-        label: given(query.label).map(|text| text.trim().to_owned()),
-        patient: given(query.patient),
+        label: query.label,
+        patient: query.patient.filter(|text| !text.trim().is_empty()),
         split: query.split,
         first_entry: 0,
     };
     let handle = Handle::current();
     let mut keeping = Keeping::new(app, dataset);
-    let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset))?;
+    let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset, &known_by))?;
     let mut listener = |found, stored| match handle.block_on(keeping.take(found, stored)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -63,36 +68,22 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
     };
     let read = app.decoder.upload(&file, ask, &mut listener);
     handle.block_on(datasets::end_upload(&app.store.pool, begun))?;
-    match read {
-        Ok(()) => {}
-        Err(DecodeError::Stopped) => return Err(keeping.stopped()),
-        Err(DecodeError::Refused(reason)) => {
-            return Err(keeping.told(Problem::new(Code::Invalid, reason)));
-        }
-        Err(DecodeError::Breach(breach)) => {
-            let problem = Problem::new(Code::Invalid, format!("the upload {breach}"));
-            return Err(keeping.told(problem));
-        }
-        Err(error @ DecodeError::Io(_)) => return Err(keeping.told(error.into())),
+    if let Err(error) = read {
+        return Err(keeping.broken_off(error));
     }
-    let report = keeping.report();
-    handle.block_on(datasets::reject(&app.store.pool, dataset, &report.rejected))?;
+    let rejected = datasets::reject(&app.store.pool, dataset, &known_by, &keeping.rejected);
+    handle.block_on(rejected)?;
     drop(place);
     tracing::info!(
-        dataset.id = %dataset, files = report.files, images = report.images,
-        duplicates = report.duplicates, rejected = report.rejected.len(), "an upload was taken in"
+        dataset.id = %dataset, files = keeping.files, images = keeping.images,
+        duplicates = keeping.duplicates, rejected = keeping.rejected.total(),
+        "an upload was taken in"
     );
-    Ok(report)
+    Ok(keeping.report())
 }
 
 /// Files named in a notice at most.
-const CONFLICTS_SHOWN: usize = 20;
-/// Notices of single files in an answer at most.
-const NOTICES_SHOWN: usize = 100;
-
-fn differs(before: &Image, now: &Image) -> bool {
-    (&before.label, &before.patient_key, before.split) != (&now.label, &now.patient_key, now.split)
-}
+const CONFLICTS_SHOWN: u64 = 20;
 
 /// What was found of an upload and kept of it so far.
 struct Keeping<'a> {
@@ -101,33 +92,34 @@ struct Keeping<'a> {
     files: u64,
     images: u64,
     duplicates: u64,
-    /// Files that name no patient.
-    lone: u64,
-    /// Files without a class.
-    unlabelled: u64,
+    without_label: u64,
+    without_patient: u64,
+    receipt: Capped<Received>,
+    rejected: Capped<Refused>,
     /// Files that were there already with another class, patient or split.
-    conflicts: Vec<String>,
-    rejected: Vec<RejectedFile>,
-    /// Rejected files beyond those that are listed.
-    further: u64,
-    notices: Vec<String>,
+    conflicts: Capped<String>,
+    /// What is to be known of single files.
+    remarks: Capped<String>,
+    left_out: u64,
     failure: Option<StoreError>,
 }
 
 impl<'a> Keeping<'a> {
     fn new(app: &'a App, dataset: DatasetId) -> Self {
+        let listed = app.limits.listed_files;
         Self {
             app,
             dataset,
             files: 0,
             images: 0,
             duplicates: 0,
-            lone: 0,
-            unlabelled: 0,
-            conflicts: Vec::new(),
-            rejected: Vec::new(),
-            further: 0,
-            notices: Vec::new(),
+            without_label: 0,
+            without_patient: 0,
+            receipt: Capped::new(listed),
+            rejected: Capped::new(listed),
+            conflicts: Capped::new(CONFLICTS_SHOWN),
+            remarks: remarks(),
+            left_out: 0,
             failure: None,
         }
     }
@@ -136,28 +128,17 @@ impl<'a> Keeping<'a> {
         match found {
             Found::Files(_) | Found::Begun { .. } => {}
             Found::Kept(kept) => return self.keep(*kept, stored).await,
-            Found::Rejected(RejectedEntry { path, reason, .. }) => {
-                if (self.rejected.len() as u64) < self.app.limits.listed_files {
-                    self.rejected.push(RejectedFile { file: path, reason });
-                } else {
-                    self.further += 1;
-                }
+            Found::Rejected(RejectedEntry { entry, path, reason }) => {
+                self.rejected.push_with(|| Refused::new(&path, entry, &reason));
             }
-            Found::FurtherRows(rows) => self.further += rows,
-            Found::LeftOut(files) => {
-                self.notices.push(format!("{files} hidden or text files were skipped"));
-            }
+            Found::FurtherRows(rows) => self.rejected.count(rows),
+            Found::LeftOut(files) => self.left_out += files,
         }
         Ok(())
     }
 
     /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile, stored: Stored) -> Result<(), StoreError> {
-        self.files += 1;
-        self.unlabelled += u64::from(kept.label.is_none());
-        for notice in kept.notices.iter().take(NOTICES_SHOWN.saturating_sub(self.notices.len())) {
-            self.notices.push(format!("{}: {notice}", kept.path));
-        }
         let store = &self.app.store;
         let (content, _spooled) = match stored {
             // Every kept file comes with its bytes.
@@ -166,78 +147,109 @@ impl<'a> Keeping<'a> {
             Stored::Spooled(file) => (Content::File(file.path().to_owned()), Some(file)),
         };
         let blob = store.blobs.put(&content).await?;
-        let patient_key = if let Some(patient) = kept.patient.take() {
-            self.app.hasher.key(&patient)
-        } else {
-            self.lone += 1;
-            self.app.hasher.lone(&blob.sha256)
+        let patient = kept.patient.take();
+        let hasher = &self.app.hasher;
+        let patient_key =
+            patient.as_deref().map_or_else(|| hasher.lone(&blob.sha256), |named| hasher.key(named));
+        let made = |(frame, facts): (u32, &FrameFacts)| {
+            image(self.dataset, &kept, (frame, facts), (&patient_key, blob))
         };
-        let made = |(frame, facts): (usize, &FrameFacts)| {
-            image(self.dataset, &kept, (frame as u32, facts), (&patient_key, blob))
-        };
-        let images: Vec<Image> = kept.frames.iter().enumerate().map(made).collect();
-        let held = images::keep(store, self.dataset, &content, &images).await?;
-        for (image, before) in images.into_iter().zip(held) {
-            let Some(before) = before else {
-                self.images += 1;
-                continue;
-            };
-            self.duplicates += 1;
-            if differs(&before, &image) {
-                self.conflicts.push(image.file);
-            }
+        let pictures: Vec<Image> = (0..).zip(&kept.frames).map(made).collect();
+        let original = hasher.original(&kept.original);
+        let added = images::keep(store, &content, &pictures, &original).await?;
+        self.files += 1;
+        self.without_label += u64::from(kept.label.is_none());
+        self.without_patient += u64::from(patient.is_none());
+        for notice in &kept.notices {
+            self.remarks.push_with(|| format!("{}: {notice}", kept.path));
         }
+        self.images += added.images;
+        self.duplicates += pictures.len() as u64 - added.images;
+        if added.differs {
+            self.conflicts.push_with(|| kept.path.clone());
+        }
+        self.receipt.push_with(|| Received {
+            file: kept.path,
+            number: added.number,
+            name: shown(added.number, kept.format, 0),
+            images: pictures.len() as u32,
+            added: added.images as u32,
+        });
         Ok(())
     }
 
-    fn report(mut self) -> UploadReport {
-        if self.unlabelled > 0 {
-            self.notices.push(format!(
-                "{} files have no label; they are kept, and only pretraining can learn from them",
-                self.unlabelled
-            ));
-        }
-        if self.lone > 0 {
-            self.notices.push(format!(
-                "{} files name no patient; each counts as a patient of its own. Add a `patient` \
-                 column to labels.csv when one patient has several images",
-                self.lone
-            ));
-        }
-        if self.further > 0 {
-            self.notices.push(format!("{} further files could not be taken", self.further));
-        }
-        self.notices.extend(self.conflict());
+    fn report(self) -> UploadReport {
+        let general = self.general();
         UploadReport {
             files: self.files,
             images: self.images,
             duplicates: self.duplicates,
-            rejected: self.rejected,
-            notices: self.notices,
+            receipt: self.receipt.into_items(),
+            rejected_total: self.rejected.total(),
+            rejected: self.rejected.into_items(),
+            files_without_label: self.without_label,
+            files_without_patient: self.without_patient,
+            notices: notices(general, self.remarks),
         }
+    }
+
+    /// What is to be known of the upload as a whole.
+    fn general(&self) -> Vec<String> {
+        let mut general = Vec::new();
+        if self.left_out > 0 {
+            let files =
+                counted(self.left_out, "hidden or text file was", "hidden or text files were");
+            general.push(format!("{files} skipped"));
+        }
+        match self.without_label {
+            0 => {}
+            1 => general.push(
+                "1 file has no label; it is kept, and only pretraining can learn from it".to_owned(),
+            ),
+            many => general.push(format!(
+                "{many} files have no label; they are kept, and only pretraining can learn from them"
+            )),
+        }
+        let advice = "Add a `patient` column to labels.csv when one patient has several images";
+        match self.without_patient {
+            0 => {}
+            1 => general.push(format!(
+                "1 file names no patient; it counts as a patient of its own. {advice}"
+            )),
+            many => general.push(format!(
+                "{many} files name no patient; each counts as a patient of its own. {advice}"
+            )),
+        }
+        general.extend(self.conflict());
+        general
     }
 
     /// Tells of pictures that were there already and that this upload says something else of.
     fn conflict(&self) -> Option<String> {
-        let shown: Vec<&str> =
-            self.conflicts.iter().take(CONFLICTS_SHOWN).map(String::as_str).collect();
-        let more = self.conflicts.len() - shown.len();
-        let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!shown.is_empty()).then(|| {
+        let and_more = match self.conflicts.left_out() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (verb, keep) =
+            if self.conflicts.total() == 1 { ("was", "it keeps") } else { ("were", "they keep") };
+        (self.conflicts.total() > 0).then(|| {
             format!(
-                "{}{and_more} were here already with another class, patient or split, which they \
-                 keep; delete the images first to change that",
-                shown.join(", ")
+                "{}{and_more} {verb} here already with another class, patient or split, which {keep}; \
+                 delete the images first to change that",
+                self.conflicts.items().join(", ")
             )
         })
     }
 
-    fn stopped(mut self) -> Problem {
-        let problem = match self.failure.take() {
-            // What had been kept was deleted with the dataset.
-            Some(error @ StoreError::Gone(_)) => return error.into(),
-            Some(error) => Problem::from(error),
-            None => Problem::internal("an upload was stopped without a reason"),
+    /// The problem of an upload that was not read to its end.
+    fn broken_off(mut self, error: DecodeError) -> Problem {
+        let problem = match (error, self.failure.take()) {
+            (DecodeError::Stopped, Some(failure)) => Problem::from(failure),
+            (DecodeError::Refused(reason), _) => Problem::new(Code::Invalid, reason),
+            (DecodeError::Breach(breach), _) => {
+                Problem::new(Code::Invalid, format!("the upload {breach}"))
+            }
+            (error @ (DecodeError::Stopped | DecodeError::Io(_)), _) => error.into(),
         };
         self.told(problem)
     }
@@ -246,7 +258,11 @@ impl<'a> Keeping<'a> {
     fn told(&self, problem: Problem) -> Problem {
         match self.images {
             0 => problem,
-            kept => problem.adding(format!("{kept} images of this upload were kept")),
+            kept => {
+                let images =
+                    counted(kept, "image of this upload was", "images of this upload were");
+                problem.adding(format!("{images} kept"))
+            }
         }
     }
 }
@@ -260,7 +276,8 @@ fn image(
     Image {
         id: ImageId::new(),
         dataset,
-        file: kept.path.clone(),
+        // The database knows.
+        number: 0,
         frame,
         label: kept.label.clone(),
         patient_key: patient_key.to_owned(),

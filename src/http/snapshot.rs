@@ -194,8 +194,8 @@ fn leaks(images: &[Image]) -> Vec<String> {
         let (before, known) = *first.entry(patient).or_insert((image, split));
         if known != split {
             told.entry(patient).or_insert_with(|| {
-                let (one, other) = (&before.file, &image.file);
-                format!("one patient has {one:?} in {known} and {other:?} in {split}")
+                let (one, other) = (before.shown(), image.shown());
+                format!("one patient has image {one} in {known} and image {other} in {split}")
             });
         }
     }
@@ -250,7 +250,7 @@ mod tests {
         let image = |number: u32| Image {
             id: ImageId::new(),
             dataset: DatasetId::new(),
-            file: format!("{number}.png"),
+            number: u64::from(number) + 1,
             frame: 0,
             label: Some(["left", "right"][number as usize % 2].to_owned()),
             patient_key: format!("patient {}", number / 2),

@@ -14,7 +14,7 @@ use super::extract::{Checks, Id, Query};
 use super::problem::{Code, Problem};
 use super::{datasets, intake, spool};
 use crate::domain::dataset::UploadReport;
-use crate::domain::{DatasetId, Role, Split};
+use crate::domain::{DatasetId, Role, Split, line};
 
 /// What applies to the uploaded files that do not say it themselves.
 #[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
@@ -25,7 +25,7 @@ pub struct UploadQuery {
     #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub file: Option<String>,
     /// Class of files that neither a row of `labels.csv` nor a folder gives one.
-    #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    #[param(max_length = 120, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub label: Option<String>,
     /// Patient of files that do not say; kept as a keyed hash only.
     #[param(max_length = 1000, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
@@ -51,7 +51,7 @@ pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<DatasetId>,
-    Query(query): Query<UploadQuery>,
+    Query(mut query): Query<UploadQuery>,
     request: Request,
 ) -> Result<Json<UploadReport>, Problem> {
     caller.must(Role::Trainer)?;
@@ -66,12 +66,16 @@ pub async fn create(
 }
 
 impl UploadQuery {
-    fn check(&self) -> Result<(), Problem> {
-        Checks::default()
-            .text("file", self.file.as_deref())
-            .text("label", self.label.as_deref())
-            .text("patient", self.patient.as_deref())
-            .done()
+    /// Everything that is wrong; else the class in the form that is stored.
+    fn check(&mut self) -> Result<(), Problem> {
+        let mut checks = Checks::default();
+        checks.text("file", self.file.as_deref()).text("patient", self.patient.as_deref());
+        let label = self.label.take().filter(|label| !label.trim().is_empty());
+        match label.as_deref().map(line::parse).transpose() {
+            Ok(label) => self.label = label,
+            Err(error) => drop(checks.fail("label", error)),
+        }
+        checks.done()
     }
 }
 

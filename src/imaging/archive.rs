@@ -106,7 +106,7 @@ pub struct Entry {
 impl<'a> Archive<'a> {
     /// Opens an archive and checks its directory.
     pub fn open(file: File, limits: &'a Limits) -> Result<Self, ArchiveError> {
-        let unreadable = |error: ZipError| ArchiveError::NotAZip(error.to_string());
+        let unreadable = |error: ZipError| ArchiveError::NotAZip(why(&error));
         let mut zip = ZipArchive::new(file).map_err(unreadable)?;
         let (found, max) = (zip.len() as u64, limits.archive_entries);
         if found > max {
@@ -217,6 +217,19 @@ impl<'a> Archive<'a> {
         } else {
             EntryError::Ratio { max: limits.archive_ratio }
         }))
+    }
+}
+
+/// What is wrong in our words: the library's own may quote the archive.
+fn why(error: &ZipError) -> String {
+    match error {
+        ZipError::CompressionMethodNotSupported(method) => format!(
+            "it is packed by method {method}, which is not read here; pack it with the usual method, \
+             Deflate"
+        ),
+        ZipError::UnsupportedArchive(_) => "it is of a kind that is not read here".to_owned(),
+        ZipError::Io(_) => "it ends too early".to_owned(),
+        _ => "its directory is damaged".to_owned(),
     }
 }
 

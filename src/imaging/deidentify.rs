@@ -10,8 +10,6 @@ use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
 
 use super::ImagingError;
 use super::dicom::code;
-use super::guard::first_line;
-use super::patient::Identifiers;
 use super::segments::blank_comments;
 use crate::domain::Sha256;
 
@@ -186,27 +184,6 @@ const KEPT_WORDS: &[(Tag, &[&str])] = &[
     (tags::VIEW_POSITION, &["AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "CC", "MLO"]),
 ];
 
-/// The elements that name the patient or the visit, to be masked wherever they may show.
-const IDENTIFYING: &[Tag] = &[
-    tags::PATIENT_ID,
-    tags::PATIENT_NAME,
-    tags::PATIENT_BIRTH_DATE,
-    tags::ACCESSION_NUMBER,
-    tags::OTHER_PATIENT_NAMES,
-    tags::STUDY_ID,
-];
-
-/// What identifies the patient of an object.
-pub(super) fn identifiers(object: &InMemDicomObject) -> Identifiers {
-    let text = |tag: Tag| {
-        let element = object.element_opt(tag).ok().flatten()?;
-        let text = element.to_str().ok()?.trim_matches(['\0', ' ']).to_owned();
-        (!text.is_empty()).then_some(text)
-    };
-    let patient = text(tags::PATIENT_ID).or_else(|| text(tags::PATIENT_NAME));
-    Identifiers::new(patient, IDENTIFYING.iter().filter_map(|tag| text(*tag)))
-}
-
 /// The object without anything that is not on the lists, as a complete file.
 pub(super) fn strip_dicom(object: &DefaultDicomObject) -> Result<Vec<u8>, ImagingError> {
     let mut kept = InMemDicomObject::new_empty();
@@ -228,7 +205,7 @@ pub(super) fn strip_dicom(object: &DefaultDicomObject) -> Result<Vec<u8>, Imagin
     kept.put(DataElement::new(tags::SOP_INSTANCE_UID, VR::UI, PrimitiveValue::from(uid.as_str())));
     kept.put(DataElement::new(tags::PATIENT_IDENTITY_REMOVED, VR::CS, PrimitiveValue::from("YES")));
     let syntax = object.meta().transfer_syntax().trim_end_matches(['\0', ' ']).to_owned();
-    let failed = |error: &dyn std::error::Error| ImagingError::BrokenDicom(first_line(error));
+    let failed = || ImagingError::BrokenDicom("what is kept of it cannot be written".to_owned());
     let file = kept
         .with_meta(
             FileMetaTableBuilder::new()
@@ -236,9 +213,9 @@ pub(super) fn strip_dicom(object: &DefaultDicomObject) -> Result<Vec<u8>, Imagin
                 .media_storage_sop_class_uid(class)
                 .media_storage_sop_instance_uid(uid),
         )
-        .map_err(|error| failed(&error))?;
+        .map_err(|_| failed())?;
     let mut bytes = Vec::new();
-    file.write_all(&mut bytes).map_err(|error| failed(&error))?;
+    file.write_all(&mut bytes).map_err(|_| failed())?;
     Ok(bytes)
 }
 
@@ -307,6 +284,11 @@ fn holds_numbers(element: &dicom_object::mem::InMemElement) -> bool {
         }),
         _ => false,
     }
+}
+
+/// A colour model that the standard defines; anything else could be anything.
+pub(super) fn known_colour_model(text: &str) -> Option<&'static str> {
+    COLOUR_MODELS.iter().copied().find(|known| *known == text)
 }
 
 /// A modality that the standard defines; anything else could be anything.

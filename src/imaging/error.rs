@@ -1,4 +1,5 @@
-//! Why a file gives no picture. No message ever quotes what the file says of a patient.
+//! Why a file gives no picture. No message quotes what the file says: where a parser or a decoder
+//! fails, its own message is not passed on, since it may.
 
 /// Why a file gives no picture.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +29,9 @@ pub enum ImagingError {
         max: u64,
     },
     /// More frames than allowed.
-    #[error("has {found} frames; the limit is {max} (LVMED_LIMIT_FRAMES)")]
+    #[error("has more than {max} frames, which is the limit (LVMED_LIMIT_FRAMES)")]
     TooManyFrames {
-        /// Frames declared.
+        /// Frames declared. Not repeated: it is text in the file, and could be any number.
         found: u64,
         /// The limit.
         max: u32,
@@ -68,8 +69,8 @@ pub enum ImagingError {
     #[error("is a DICOM object without pixel data")]
     NoPixels,
     /// Compressed in a way that is not decoded here.
-    #[error("uses transfer syntax {0}, which this server does not decode")]
-    TransferSyntax(String),
+    #[error("uses {}, which this server does not decode", named(*.0))]
+    TransferSyntax(Option<&'static str>),
     /// A colour model or bit depth that is not understood.
     #[error("has pixels that are not supported: {0}")]
     Unsupported(String),
@@ -82,4 +83,12 @@ pub enum ImagingError {
     /// The picture cannot be brought to the wanted size.
     #[error("cannot be resized: {0}")]
     Resize(String),
+}
+
+/// A transfer syntax; one that the standard does not define may be any text.
+fn named(transfer_syntax: Option<&str>) -> String {
+    transfer_syntax.map_or_else(
+        || "an unknown transfer syntax".to_owned(),
+        |uid| format!("transfer syntax {uid}"),
+    )
 }

@@ -8,6 +8,7 @@ use dicom_object::DefaultDicomObject;
 use flate2::read::DeflateDecoder;
 
 use super::ImagingError;
+use super::transfer_syntax::{is_standard, not_decoded};
 use super::walk::{DEFLATED, EXPLICIT_LITTLE, META_START, check, layout};
 use crate::config::Limits;
 
@@ -32,8 +33,14 @@ pub(super) fn with_object<T: Send>(
     };
     check(bytes, &found, limits)?;
     let parse = || {
-        let object = dicom_object::from_reader(bytes)
-            .map_err(|error| ImagingError::BrokenDicom(first_line(&error)))?;
+        // The parser's messages quote what they stumble over.
+        let object = dicom_object::from_reader(bytes).map_err(|_| {
+            if is_standard(&found.transfer_syntax) {
+                ImagingError::BrokenDicom("its elements cannot be read".to_owned())
+            } else {
+                not_decoded(&found.transfer_syntax)
+            }
+        })?;
         work(object)
     };
     std::thread::scope(|scope| {
@@ -84,10 +91,4 @@ fn inflate(
         .map_err(|_| ImagingError::BrokenDicom("its data set does not inflate".to_owned()))?;
     let found = file.len() as u64 - before;
     if found > max { Err(ImagingError::TooManyBytes { found, max }) } else { Ok(file) }
-}
-
-/// The outermost message of an error: inner ones may quote values.
-pub(super) fn first_line(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().chars().take(160).collect()
 }

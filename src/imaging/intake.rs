@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::deidentify::{identifiers, strip_dicom};
+use super::deidentify::strip_dicom;
 use super::guard::with_object;
-use super::patient::Identifiers;
+use super::identifiers::Identifiers;
 use super::picture::Picture;
 use super::segments::{strip_jpeg, strip_png};
 use super::{ImagingError, dicom, raster, walk};
@@ -137,7 +137,7 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
             ));
         }
         let stored = strip_dicom(&object)?;
-        let identifiers = identifiers(&object);
+        let identifiers = Identifiers::of(&object);
         Ok(TakenFile { format: Format::Dicom, stored, frames, identifiers, notices })
     })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::domain::Split;
+use crate::domain::{Split, line};
 
 /// The file that holds labels.
 pub const FILE_NAME: &str = "labels.csv";
@@ -115,7 +115,7 @@ impl Table {
         if row.label.is_empty() {
             return Err("`label` is empty".to_owned());
         }
-        check_label(&row.label)?;
+        let label = class(&row.label)?;
         let split = given(row.split).map(|text| text.parse::<Split>()).transpose();
         let split = split.map_err(|error| error.to_string())?;
         if self.by_path.contains_key(&file) {
@@ -125,7 +125,7 @@ impl Table {
         let name = base_name(&file).to_owned();
         self.by_name.entry(name).and_modify(|known| *known = None).or_insert(Some(at));
         self.by_path.insert(file.clone(), at);
-        let labelled = Labelled { label: Some(row.label), patient: given(row.patient), split };
+        let labelled = Labelled { label: Some(label), patient: given(row.patient), split };
         self.rows.push((file, line, labelled, false));
         Ok(())
     }
@@ -159,22 +159,13 @@ pub fn from_folders(path: &str) -> Result<Labelled, String> {
     if split.is_some() {
         folders.remove(0);
     }
-    let label = folders.last().map(|label| (*label).to_owned());
-    if let Some(label) = &label {
-        check_label(label)?;
-    }
+    let label = folders.last().map(|label| class(label)).transpose()?;
     Ok(Labelled { label, patient: None, split })
 }
 
-/// A class must fit on a line of a table.
-pub fn check_label(label: &str) -> Result<(), String> {
-    if label.chars().count() > 120 {
-        return Err("the label has more than 120 characters".to_owned());
-    }
-    if label.chars().any(char::is_control) {
-        return Err("the label holds control characters".to_owned());
-    }
-    Ok(())
+/// A class in the one form that it is stored in, wherever it comes from.
+pub fn class(label: &str) -> Result<String, String> {
+    line::parse(label).map_err(|error| format!("the label {error}"))
 }
 
 /// A misspelt `patient` that went unnoticed would let one patient into two splits: what is not known
@@ -199,7 +190,8 @@ fn check_columns(headers: &csv::StringRecord) -> Result<(), BadLabels> {
 }
 
 fn normal(path: &str) -> String {
-    let path = path.replace('\\', "/");
+    // Some systems write names decomposed; the table that names them may have been written on others.
+    let path = line::composed(path).replace('\\', "/");
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 

@@ -4,9 +4,13 @@ pub mod archive;
 pub mod deidentify;
 pub mod dicom;
 pub mod error;
+mod escaped;
+mod folded;
 pub mod guard;
+mod identifiers;
 pub mod intake;
 pub mod labels;
+mod leak;
 pub mod patient;
 pub mod picture;
 mod pixels;
@@ -16,14 +20,16 @@ pub mod render;
 mod rle;
 mod segments;
 mod table;
+mod transfer_syntax;
 pub mod upload;
 pub mod walk;
 
 pub use error::ImagingError;
+pub use identifiers::Identifiers;
 pub use intake::{
     FrameFacts, TakenFile, decode_all, decode_frame, for_each_picture, sniff, take_in,
 };
-pub use patient::{Identifiers, PatientHasher};
+pub use patient::PatientHasher;
 pub use picture::{Picture, Samples};
 pub use prepare::{normalise, prepare, resize, square};
 pub use render::render_png;

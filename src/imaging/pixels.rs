@@ -13,9 +13,10 @@ use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
 use dicom_pixeldata::PixelDecoder;
 
 use super::ImagingError;
+use super::deidentify::known_colour_model;
 use super::dicom::{Header, element};
-use super::guard::first_line;
 use super::rle;
+use super::transfer_syntax::not_decoded;
 use super::walk::EXPLICIT_BIG;
 
 const RLE: &str = "1.2.840.10008.1.2.5";
@@ -59,7 +60,7 @@ impl<'a> Values<'a> {
         frame: u32,
         big: bool,
     ) -> Result<Self, ImagingError> {
-        let bytes = pixel_data.to_bytes().map_err(|e| ImagingError::PixelData(first_line(&e)))?;
+        let bytes = pixel_data.to_bytes().map_err(|_| unreadable())?;
         let (pixels, frame) = (header.pixels(), frame as usize);
         let model = header.photometric.clone();
         if header.bits_allocated == 1 {
@@ -130,14 +131,13 @@ impl<'a> Values<'a> {
             None => object.decode_pixel_data_frame(frame),
         };
         let decoded = decoded.map_err(|error| {
-            let text = first_line(&error);
+            // Only looked into, never passed on.
+            let text = error.to_string();
             let precision = fragments.first().and_then(|first| lossy_jpeg_precision(first));
             match precision {
                 Some(bits) if bits != 8 => ImagingError::Unsupported(format!("{bits}-bit JPEG")),
-                _ if text.contains("nsupported") && text.contains("ransfer") => {
-                    ImagingError::TransferSyntax(syntax.to_owned())
-                }
-                _ => ImagingError::PixelData(text),
+                _ if text.contains("nsupported") && text.contains("ransfer") => not_decoded(syntax),
+                _ => ImagingError::PixelData("the codec refuses it; it is damaged".to_owned()),
             }
         })?;
         // The toolkit calls all colours RGB; a wavelet codec leaves YBR_FULL as it is.
@@ -195,7 +195,10 @@ impl<'a> Values<'a> {
                 .collect()),
             // The codec has undone these transforms already.
             "YBR_ICT" | "YBR_RCT" => Ok(interleaved),
-            other => Err(ImagingError::Unsupported(format!("photometric interpretation {other}"))),
+            other => Err(ImagingError::Unsupported(match known_colour_model(other) {
+                Some(known) => format!("photometric interpretation {known}"),
+                None => "an unknown photometric interpretation".to_owned(),
+            })),
         }
     }
 
@@ -207,6 +210,10 @@ impl<'a> Values<'a> {
             .chunks_exact(width)
             .map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))))
     }
+}
+
+fn unreadable() -> ImagingError {
+    ImagingError::PixelData("it cannot be read".to_owned())
 }
 
 fn enough(found: usize, needed: usize) -> Result<(), ImagingError> {
@@ -264,7 +271,7 @@ fn mended(
         .transfer_syntax(syntax)
         .media_storage_sop_class_uid(uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
         .media_storage_sop_instance_uid("2.25.1");
-    let object = object.with_meta(meta).map_err(|e| ImagingError::PixelData(first_line(&e)))?;
+    let object = object.with_meta(meta).map_err(|_| unreadable())?;
     Ok(Some(object))
 }
 

@@ -25,7 +25,7 @@ pub(super) fn decode(
     };
     let failed = |error: image::ImageError| ImagingError::Raster {
         format: name,
-        reason: super::guard::first_line(&error),
+        reason: why(&error).to_owned(),
     };
     let (width, height) =
         ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
@@ -50,4 +50,18 @@ pub(super) fn decode(
         colour => (Samples::Rgb(colour.to_rgb8().into_raw()), 255.0),
     };
     Ok(Picture { width, height, samples, range: (0.0, white), window: None, modality: None })
+}
+
+/// What is wrong in our words: a decoder's own may quote the file.
+fn why(error: &image::ImageError) -> &'static str {
+    match error {
+        image::ImageError::Limits(_) => {
+            "it needs more memory than allowed (LVMED_LIMIT_DECODED_BYTES)"
+        }
+        image::ImageError::Unsupported(_) => "it is of a kind that is not decoded here",
+        image::ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it is cut short"
+        }
+        _ => "its data is damaged",
+    }
 }

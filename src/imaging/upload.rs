@@ -35,7 +35,7 @@ pub struct UploadContext<'a> {
 /// A file that was read and may be stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptFile {
-    /// Its position in the archive, from 0.
+    /// Its place in the upload, counted from 1.
     pub entry: u64,
     /// Its path as the caller named it; for the caller's eyes only.
     pub path: String,
@@ -61,8 +61,8 @@ pub struct KeptFile {
 /// A file that could not be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedEntry {
-    /// Its position in the archive, from 0; none for a row of labels without a file.
-    pub entry: Option<u64>,
+    /// Its place in the upload, counted from 1; that of the labels for a row without a file.
+    pub entry: u64,
     /// Its path as the caller named it; for the caller's eyes only.
     pub path: String,
     /// What is wrong with it; quotes nothing of the file or of its name.
@@ -76,7 +76,7 @@ pub enum Found {
     Files(u64),
     /// The work on a file begins.
     Begun {
-        /// Its position in the archive, from 0.
+        /// Its place in the upload, counted from 1.
         entry: u64,
         /// Its path as the caller named it.
         path: String,
@@ -134,10 +134,10 @@ pub fn read_upload(
         return reading.archive(Archive::open(file, context.limits)?);
     }
     reading.tell(Found::Files(1))?;
-    reading.tell(Found::Begun { entry: 0, path: name.to_owned() })?;
+    reading.tell(Found::Begun { entry: 1, path: name.to_owned() })?;
     match lone_file(file, context.limits)? {
-        Ok(bytes) => reading.file(0, name, &bytes, Labelled::default()),
-        Err(reason) => reading.reject(Some(0), name, reason),
+        Ok(bytes) => reading.file(1, name, &bytes, Labelled::default()),
+        Err(reason) => reading.reject(1, name, reason),
     }
 }
 
@@ -177,13 +177,13 @@ impl Reading<'_, '_> {
             return Err(ArchiveError::Empty.into());
         }
         let root = common_root(entries.iter().map(|(_, name)| name.as_str()));
-        let mut table = self.table(&mut archive, &mut entries, &root)?;
+        let (mut table, table_entry) = self.table(&mut archive, &mut entries, &root)?.unzip();
         for (index, name, error) in refused {
             let path = name.replace('\\', "/");
             // Its row was found; it is the file that cannot be used.
             let _ = table.as_mut().and_then(|table| table.find(within(&path, &root)));
             if self.context.first_entry == 0 {
-                self.reject(Some(index as u64), &name, error.to_string())?;
+                self.reject(place(index), &name, error.to_string())?;
             }
         }
         self.tell(Found::Files(entries.len() as u64))?;
@@ -193,20 +193,22 @@ impl Reading<'_, '_> {
                 Some(table) => Ok(table.find(path).unwrap_or_default()),
                 None => labels::from_folders(path),
             };
-            let entry = index as u64;
+            let entry = place(index);
             if entry < self.context.first_entry {
                 continue;
             }
             self.tell(Found::Begun { entry, path: name.clone() })?;
             match labelled {
-                Err(error) => self.reject(Some(entry), &name, error)?,
+                Err(error) => self.reject(entry, &name, error)?,
                 Ok(labelled) => match archive.read_if(index, |start| known(start).map(drop))? {
                     Ok(bytes) => self.file(entry, &name, &bytes, labelled)?,
-                    Err(error) => self.reject(Some(entry), &name, error.to_string())?,
+                    Err(error) => self.reject(entry, &name, error.to_string())?,
                 },
             }
         }
-        self.unused_rows(table.as_ref())?;
+        if let (Some(table), Some(entry)) = (&table, table_entry) {
+            self.unused_rows(table, entry)?;
+        }
         if left_out > 0 {
             self.tell(Found::LeftOut(left_out))?;
         }
@@ -214,26 +216,25 @@ impl Reading<'_, '_> {
     }
 
     /// Tells of the rows of labels that no file was found for.
-    fn unused_rows(&mut self, table: Option<&Table>) -> Result<(), UploadError> {
-        let Some(table) = table else { return Ok(()) };
+    fn unused_rows(&mut self, table: &Table, entry: u64) -> Result<(), UploadError> {
         let listed = self.context.limits.listed_files as usize;
         let mut unused = table.unused();
         for (row, file) in unused.by_ref().take(listed) {
             let reason =
                 format!("labels.csv row {row} names this file, which is not in the archive");
-            self.reject(None, file, reason)?;
+            self.reject(entry, file, reason)?;
         }
         let further = unused.count() as u64;
         if further > 0 { self.tell(Found::FurtherRows(further)) } else { Ok(()) }
     }
 
-    /// Takes `labels.csv` out of the entries, if there is one beside the images.
+    /// Takes `labels.csv` out of the entries, if there is one beside the images, with its place.
     fn table(
         &self,
         archive: &mut Archive<'_>,
         entries: &mut Vec<(usize, String)>,
         root: &str,
-    ) -> Result<Option<Table>, UploadError> {
+    ) -> Result<Option<(Table, u64)>, UploadError> {
         let is_table = |name: &str| {
             name.strip_prefix(root).is_some_and(|rest| rest.eq_ignore_ascii_case(labels::FILE_NAME))
         };
@@ -242,7 +243,7 @@ impl Reading<'_, '_> {
         };
         let (index, _) = entries.remove(at);
         let bytes = archive.read(index)?.map_err(|error| BadLabels::Columns(error.to_string()))?;
-        Ok(Some(Table::parse(&bytes, self.context.limits.label_rows)?))
+        Ok(Some((Table::parse(&bytes, self.context.limits.label_rows)?, place(index))))
     }
 
     fn file(
@@ -254,16 +255,24 @@ impl Reading<'_, '_> {
     ) -> Result<(), UploadError> {
         let taken = match take_in(bytes, self.context.limits) {
             Ok(taken) => taken,
-            Err(error) => return self.reject(Some(entry), path, error.to_string()),
+            Err(error) => return self.reject(entry, path, error.to_string()),
         };
+        let context = self.context;
+        let label = labelled.label.or_else(|| context.label.clone());
         let said = || taken.identifiers.patient().map(str::to_owned);
+        let patient = labelled.patient.clone().or_else(said).or_else(|| context.patient.clone());
+        let given = labelled.patient.as_deref();
+        let identifiers = taken.identifiers.and(given).and(context.patient.as_deref());
+        if label.as_deref().is_some_and(|label| identifiers.are_told_by(label)) {
+            return self.reject(entry, path, LABEL_TELLS.to_owned());
+        }
         self.tell(Found::Kept(Box::new(KeptFile {
             entry,
             path: path.to_owned(),
             format: taken.format,
             original: Sha256::of(bytes),
-            label: labelled.label.or_else(|| self.context.label.clone()),
-            patient: labelled.patient.or_else(said).or_else(|| self.context.patient.clone()),
+            label,
+            patient,
             split: labelled.split.or(self.context.split),
             stored: taken.stored,
             frames: taken.frames,
@@ -271,18 +280,23 @@ impl Reading<'_, '_> {
         })))
     }
 
-    fn reject(
-        &mut self,
-        entry: Option<u64>,
-        path: &str,
-        reason: String,
-    ) -> Result<(), UploadError> {
+    fn reject(&mut self, entry: u64, path: &str, reason: String) -> Result<(), UploadError> {
         self.tell(Found::Rejected(RejectedEntry { entry, path: path.to_owned(), reason }))
     }
 
     fn tell(&mut self, found: Found) -> Result<(), UploadError> {
         if (self.listener)(found).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
     }
+}
+
+/// Why a file is refused whose class would be the name of a patient, and what to do about it.
+const LABEL_TELLS: &str = "its label holds a name, a number or the birth date of its patient, and a \
+    label is stored with every version and model. Name the class by what the picture shows, as its \
+    folder or in the column `label` of labels.csv; folders named after patients make no classes";
+
+/// Where an entry stands in its archive, counted from 1.
+fn place(index: usize) -> u64 {
+    index as u64 + 1
 }
 
 /// The part of an entry's name below the common root.

@@ -146,8 +146,11 @@ impl Importer {
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
         let backbone = backbones::insert(pool, &backbone).await?;
-        settle(&self.store, &[weights.sha256, onnx.sha256].into_iter().zip(files).collect::<Vec<_>>())
-            .await?;
+        settle(
+            &self.store,
+            &[weights.sha256, onnx.sha256].into_iter().zip(files).collect::<Vec<_>>(),
+        )
+        .await?;
         Ok((backbone, true))
     }
 

@@ -1,6 +1,5 @@
 //! Rows of datasets and of the files that uploads could not take.
 
-use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
@@ -8,6 +7,7 @@ use super::row::{count, is_taken, json, name};
 use crate::domain::DatasetId;
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::name::Name;
+use crate::domain::receipt::{Capped, Refused};
 
 /// A dataset with its counts, as one row gives it.
 struct Found(Dataset);
@@ -49,7 +49,8 @@ pub async fn one(pool: &PgPool, id: DatasetId) -> Result<Option<Dataset>, StoreE
               where i.dataset_id = d.id and i.deleted_at is null) as images,
              (select count(distinct patient_key) from images i
               where i.dataset_id = d.id and i.deleted_at is null) as patients,
-             (select count(*) from rejected_files r where r.dataset_id = d.id) as rejected,
+             (select coalesce(sum(files), 0)::bigint from rejected_files r
+              where r.dataset_id = d.id) as rejected,
              (select coalesce(jsonb_object_agg(label, number), '{}') from
                   (select label, count(*) as number from images i
                    where i.dataset_id = d.id and i.deleted_at is null and label is not null
@@ -75,7 +76,8 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Dataset>, StoreError> {
                    group by dataset_id, label) as counts
               group by dataset_id),
          refused as
-             (select dataset_id, count(*) as rejected from rejected_files group by dataset_id)
+             (select dataset_id, sum(files)::bigint as rejected from rejected_files
+              group by dataset_id)
          select d.id, d.name, d.created_at, coalesce(images, 0) as images,
              coalesce(patients, 0) as patients, coalesce(rejected, 0) as rejected,
              coalesce(classes, '{}') as classes
@@ -102,22 +104,46 @@ pub(super) async fn hold(connection: &mut PgConnection, id: DatasetId) -> Result
     found.map(|_| ()).ok_or(StoreError::Gone("the dataset"))
 }
 
-/// Records what an upload could not take. Fails with [`StoreError::Gone`] when the dataset was
-/// deleted meanwhile.
+/// What stands for an upload that is being read.
+const UNFINISHED: &str = "is still being read, or the server stopped while it was: upload it again; \
+    what is here already is not added twice";
+
+/// Records what an upload could not take, in place of what it could not take when it came before.
+/// `upload` is what it is known by. Fails with [`StoreError::Gone`] when the dataset was deleted
+/// meanwhile.
 pub async fn reject(
     pool: &PgPool,
     id: DatasetId,
-    rejected: &[RejectedFile],
+    upload: &str,
+    rejected: &Capped<Refused>,
 ) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     hold(&mut transaction, id).await?;
+    sqlx::query("delete from rejected_files where dataset_id = $1 and upload = $2")
+        .bind(id.0)
+        .bind(upload)
+        .execute(&mut *transaction)
+        .await?;
+    let (entries, reasons): (Vec<i64>, Vec<&str>) =
+        rejected.items().iter().map(|file| (file.entry as i64, file.reason.as_str())).unzip();
     sqlx::query(
-        "insert into rejected_files (dataset_id, file, reason)
-         select $1, file, reason
-         from jsonb_to_recordset($2) as rejected (file text, reason text)",
+        "insert into rejected_files (dataset_id, upload, entry, reason)
+         select $1, $2, * from unnest($3::bigint[], $4::text[])",
     )
     .bind(id.0)
-    .bind(Json(rejected))
+    .bind(upload)
+    .bind(entries)
+    .bind(reasons)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "insert into rejected_files (dataset_id, upload, files, reason)
+         select $1, $2, $3, $4 where $3 > 0",
+    )
+    .bind(id.0)
+    .bind(upload)
+    .bind(rejected.left_out() as i64)
+    .bind("further files of an upload could not be taken; they are only counted")
     .execute(&mut *transaction)
     .await?;
     Ok(transaction.commit().await?)
@@ -125,16 +151,17 @@ pub async fn reject(
 
 /// Records that an upload is being read. Should the server die meanwhile, the record stays among the
 /// rejected files, and tells that only a part was kept.
-pub async fn begin_upload(pool: &PgPool, id: DatasetId) -> Result<i64, StoreError> {
+pub async fn begin_upload(pool: &PgPool, id: DatasetId, upload: &str) -> Result<i64, StoreError> {
     let mut transaction = pool.begin().await?;
     hold(&mut transaction, id).await?;
     let row = sqlx::query(
-        "insert into rejected_files (dataset_id, file, reason) values ($1, 'an upload',
-             'is still being read, or the server stopped while it was: upload it again; what is '
-             'here already is not added twice')
-         returning id",
+        "with before as (
+             delete from rejected_files where dataset_id = $1 and upload = $2 and reason = $3)
+         insert into rejected_files (dataset_id, upload, reason) values ($1, $2, $3) returning id",
     )
     .bind(id.0)
+    .bind(upload)
+    .bind(UNFINISHED)
     .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
@@ -142,8 +169,8 @@ pub async fn begin_upload(pool: &PgPool, id: DatasetId) -> Result<i64, StoreErro
 }
 
 /// Takes the record of an upload away, once it was read to its end or refused in words.
-pub async fn end_upload(pool: &PgPool, upload: i64) -> Result<(), StoreError> {
-    sqlx::query("delete from rejected_files where id = $1").bind(upload).execute(pool).await?;
+pub async fn end_upload(pool: &PgPool, begun: i64) -> Result<(), StoreError> {
+    sqlx::query("delete from rejected_files where id = $1").bind(begun).execute(pool).await?;
     Ok(())
 }
 
@@ -151,14 +178,18 @@ pub async fn end_upload(pool: &PgPool, upload: i64) -> Result<(), StoreError> {
 pub async fn rejected(
     pool: &PgPool,
     id: DatasetId,
-    limit: u32,
+    limit: u64,
 ) -> Result<Vec<RejectedFile>, StoreError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "select file, reason from rejected_files where dataset_id = $1 order by id limit $2",
+    let rows: Vec<(Option<i64>, String)> = sqlx::query_as(
+        "select entry, reason from rejected_files where dataset_id = $1 order by id limit $2",
     )
     .bind(id.0)
-    .bind(i64::from(limit))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|(file, reason)| RejectedFile { file, reason }).collect())
+    let file = |(entry, reason): (Option<i64>, String)| RejectedFile {
+        entry: entry.and_then(|entry| u64::try_from(entry).ok()),
+        reason,
+    };
+    Ok(rows.into_iter().map(file).collect())
 }

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, PgPool, Row};
 
 use super::StoreError;
 use super::row::json;
+use crate::domain::image::Format;
 use crate::domain::{ImageId, RunId};
 
 /// What a run said of one test image.
@@ -12,8 +13,10 @@ use crate::domain::{ImageId, RunId};
 pub struct TestPrediction {
     /// The image.
     pub image: ImageId,
-    /// Its file name.
-    pub file: String,
+    /// The number of its file in the dataset.
+    pub number: u64,
+    /// Format of its file.
+    pub format: Format,
     /// Frame within the file, from 0.
     pub frame: u32,
     /// Its true class.
@@ -44,12 +47,12 @@ pub(super) async fn put(
 /// What a run said of its test images.
 pub async fn list(pool: &PgPool, run: RunId) -> Result<Vec<TestPrediction>, StoreError> {
     let rows = sqlx::query(
-        "select p.image_id, i.file, i.frame, v.label, p.probabilities
+        "select p.image_id, i.number, i.format, i.frame, v.label, p.probabilities
          from predictions p
          join runs r on r.id = p.run_id
          join images i on i.id = p.image_id
          join version_images v on v.image_id = p.image_id and v.version_id = r.dataset_version_id
-         where p.run_id = $1 order by i.file, i.frame, p.image_id",
+         where p.run_id = $1 order by i.number, i.frame, p.image_id",
     )
     .bind(run.0)
     .fetch_all(pool)
@@ -57,7 +60,8 @@ pub async fn list(pool: &PgPool, run: RunId) -> Result<Vec<TestPrediction>, Stor
     let prediction = |row: &sqlx::postgres::PgRow| {
         Ok(TestPrediction {
             image: ImageId(row.try_get("image_id")?),
-            file: row.try_get("file")?,
+            number: super::row::count(row, "number")?,
+            format: super::images::format(row)?,
             frame: super::row::small(row, "frame")?,
             truth: row.try_get("label")?,
             probabilities: json(row, "probabilities")?,

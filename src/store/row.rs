@@ -46,8 +46,7 @@ pub(super) fn small(row: &PgRow, column: &str) -> sqlx::Result<u32> {
 
 /// A name.
 pub(super) fn name(row: &PgRow, column: &str) -> sqlx::Result<crate::domain::name::Name> {
-    let text: String = row.try_get(column)?;
-    crate::domain::name::Name::parse(&text).map_err(|error| unreadable(column, error))
+    Ok(crate::domain::name::Name::stored(row.try_get(column)?))
 }
 
 fn unreadable(column: &str, error: impl Display) -> sqlx::Error {

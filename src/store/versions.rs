@@ -116,7 +116,7 @@ pub async fn images(
     split: Option<Split>,
 ) -> Result<Vec<VersionImage>, StoreError> {
     let rows = sqlx::query(
-        "select i.id, i.dataset_id, i.file, i.frame, v.label, v.patient_key, v.split, i.format,
+        "select i.id, i.dataset_id, i.number, i.frame, v.label, v.patient_key, v.split, i.format,
              i.width, i.height, i.modality, i.window_center, i.window_width, i.blob, i.size_bytes,
              i.created_at
          from version_images v join images i on i.id = v.image_id

@@ -103,7 +103,8 @@ async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
         assert_eq!(rejected["file"], file, "{report:#}");
         assert!(rejected["reason"].as_str().is_some_and(|r| r.contains(reason)), "{report:#}");
         let listed = server.get(&format!("/api/v1/datasets/{dataset}/rejected")).await;
-        assert_eq!(listed["items"][0]["file"], file, "{listed:#}");
+        assert_eq!(listed["items"][0]["entry"], rejected["entry"], "{listed:#}");
+        assert_eq!(listed["items"][0]["reason"], rejected["reason"], "{listed:#}");
         let found = server.get(&format!("/api/v1/datasets/{dataset}")).await;
         assert_eq!(found["images"], 2, "{found:#}");
     }
@@ -192,7 +193,7 @@ async fn a_dataset_that_allows_no_honest_split_is_not_frozen() {
 
     let leaking = "file,label,patient,split\n1.png,left,MRN4711,train\n2.png,right,MRN4711,test\n";
     let leak = server.dataset("leak", labelled(leaking)).await;
-    let told = ["more than one split", "left/1.png", "train", "right/2.png", "test"];
+    let told = ["more than one split", "image 1.png in train", "image 2.png in test"];
     let problem = server.refused(freeze(&leak), INVALID, &told).await;
     assert!(!problem.to_string().contains("4711"), "{problem:#}");
 

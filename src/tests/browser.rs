@@ -160,6 +160,42 @@ async fn a_backbone_is_adapted_judged_and_its_matching_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn images_chosen_together_are_counted_together_and_their_receipt_is_offered() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start();
+    let files = tempfile::tempdir().expect("a temporary folder");
+    let paths: Vec<String> = (0..6)
+        .map(|number| {
+            let path = files.path().join(format!("scan-{number}.png"));
+            std::fs::write(&path, png(0, number, 32)).expect("written");
+            path.display().to_string()
+        })
+        .collect();
+
+    browser.open(&server.address, "#/datasets").await;
+    browser.type_into("dataset-name", "Six").await;
+    browser.click("create-dataset").await;
+    browser.choose_file("upload-file", Path::new(&paths.join("\n"))).await;
+    browser.click("upload-start").await;
+
+    browser.wait_for_text("upload-report", "6 files name no patient").await;
+    let report = browser.text("upload-report").await;
+    assert!(report.contains("6 files have no label") && !report.contains("1 file "), "{report}");
+    browser.see("receipt").await;
+    browser.screenshot("23-receipt").await;
+    // A file's name must not become a formula of whoever opens the table.
+    let table = r#"return import('/static/js/receipt.js').then((receipt) => receipt.table({
+        receipt: [{ file: '=1+"2"', name: '1.png', images: 1, added: 1 }],
+        rejected: [{ file: '@a', reason: '-1' }, { file: 'b,c', reason: 'is empty' }] }))"#;
+    let expected = "\"file\",\"picture\",\"images\",\"new images\",\"not taken because\"\r\n\
+        \"'=1+\"\"2\"\"\",\"1.png\",\"1\",\"1\",\"\"\r\n\
+        \"'@a\",\"\",\"\",\"\",\"'-1\"\r\n\"b,c\",\"\",\"\",\"\",\"is empty\"\r\n";
+    assert_eq!(browser.execute(table).await, json!(expected));
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_said_on_the_page() {
     let Some(browser) = Browser::start().await else { return };
     let server = Server::start();

@@ -59,8 +59,9 @@ async fn swapped_damaged_and_lost_originals_are_told_and_heal_with_the_same_file
         }
         server.refused(preview(3), DAMAGED, &["is missing", "same file again", "backup"]).await;
     }
-    let logged = server.log().lines().filter(|line| line.contains("a stored file is damaged"));
-    assert_eq!(logged.collect::<Vec<_>>().len(), 3, "each once: {}", server.log());
+    let log = server.log();
+    let logged = log.lines().filter(|line| line.contains("a stored file is damaged"));
+    assert_eq!(logged.count(), 3, "each once: {log}");
     let (well, found) = check(&server);
     assert!(!well);
     let count = |kind: &str| found[kind].as_array().expect("findings").len();

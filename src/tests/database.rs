@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 
 use lvmed::domain::Sha256;
 use lvmed::store::postgres::Cluster;
-use lvmed::store::{Blobs, Store, connect};
-use sqlx::{Connection, PgConnection};
+use lvmed::store::{Blobs, MIGRATIONS, Store, connect};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool, Row};
 
 /// The cluster of this process, as long as a test uses it.
 static SHARED: Mutex<Weak<OwnCluster>> = Mutex::new(Weak::new());
@@ -28,6 +29,15 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) async fn new() -> Self {
+        Self::made(None).await
+    }
+
+    /// A database as it was after this migration.
+    pub(crate) async fn as_of(migration: i64) -> Self {
+        Self::made(Some(migration)).await
+    }
+
+    async fn made(migration: Option<i64>) -> Self {
         let configured = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
         let cluster = if configured.is_none() { Some(shared()) } else { None };
         let administration = configured
@@ -37,7 +47,14 @@ impl Scratch {
         execute(&administration, format!("create database {name}")).await;
         let url = of_database(&administration, &name);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let pool = connect(&url, 16).await.expect("the schema is made");
+        let pool = match migration {
+            None => connect(&url, 16).await.expect("the schema is made"),
+            Some(migration) => {
+                let pool = PgPoolOptions::new().connect(&url).await.expect("Postgres answers");
+                MIGRATIONS.run_to(migration, &pool).await.expect("an old schema is made");
+                pool
+            }
+        };
         let blobs = Blobs::local(&folder.path().join("blobs")).expect("a blob folder");
         let store = Store { pool, blobs };
         Self { store, url, folder, name, administration, _cluster: cluster }
@@ -59,6 +76,19 @@ impl Drop for Scratch {
         // A failing test's own message matters more than that its database stays.
         let _ = dropped.join();
     }
+}
+
+/// Every row of every table, as text.
+pub(crate) async fn dump(pool: &PgPool) -> Vec<String> {
+    let tables = "select tablename from pg_tables where schemaname = 'public'";
+    let mut rows = Vec::new();
+    for table in sqlx::query(tables).fetch_all(pool).await.expect("the tables") {
+        let table: String = table.get("tablename");
+        let all = format!("select '{table}: ' || to_jsonb(t)::text as row from {table} t");
+        let all = sqlx::query(sqlx::AssertSqlSafe(all)).fetch_all(pool).await.expect("a table");
+        rows.extend(all.iter().map(|row| row.get::<String, _>("row")));
+    }
+    rows
 }
 
 /// A cluster in a temporary folder, started and stopped by a thread that lives in between: the

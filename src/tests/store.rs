@@ -58,7 +58,7 @@ impl Lab {
         for number in 0..4 {
             let label = if number % 2 == 0 { "benign" } else { "malignant" };
             let image = image(dataset, number, Some(label));
-            assert!(images::add(pool, &image).await.expect("added"));
+            assert!(add(pool, &image).await);
             let split = if number < 2 { Split::Train } else { Split::Test };
             frozen.push(VersionImage { image, split });
         }
@@ -174,7 +174,7 @@ fn image(dataset: DatasetId, number: u32, label: Option<&str>) -> Image {
     Image {
         id: ImageId::new(),
         dataset,
-        file: format!("{number:03}.dcm"),
+        number: u64::from(number) + 1,
         frame: 0,
         label: label.map(str::to_owned),
         patient_key: format!("patient-{number}"),
@@ -188,6 +188,15 @@ fn image(dataset: DatasetId, number: u32, label: Option<&str>) -> Image {
         size_bytes: 1234,
         created_at: OffsetDateTime::UNIX_EPOCH,
     }
+}
+
+/// Adds an image as the only one of its file; whether it was new.
+async fn add(pool: &PgPool, image: &Image) -> bool {
+    let mut transaction = pool.begin().await.expect("begun");
+    let original = format!("original of {}", image.blob);
+    let added = images::add(&mut transaction, std::slice::from_ref(image), &original).await;
+    transaction.commit().await.expect("committed");
+    added.expect("added").images == 1
 }
 
 fn version(dataset: DatasetId) -> Version {

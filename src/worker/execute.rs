@@ -15,7 +15,7 @@ use crate::nn;
 use crate::store::features::Extractor;
 use crate::store::models::Publication;
 use crate::store::queue::{Beat, Claimed, Ending};
-use crate::store::{StoreError, checkpoints, events, models, queue, settle};
+use crate::store::{Content, StoreError, checkpoints, events, models, queue, settle};
 use crate::training::replay::Recorded;
 use crate::training::{self, Job, Outcome, Packed, Stop, TrainingError};
 
@@ -196,7 +196,9 @@ impl Worker {
     /// Makes sure of the files once rows name them.
     pub(super) async fn settle(&self, run: &Claimed, artifacts: &[Artifact], files: Vec<Packed>) {
         let named = artifacts.iter().zip(files);
-        let files: Vec<_> = named.map(|(artifact, file)| (artifact.sha256, file.bytes)).collect();
+        let content = |file: Packed| Content::Bytes(file.bytes);
+        let files: Vec<_> =
+            named.map(|(artifact, file)| (artifact.sha256, content(file))).collect();
         // The run has succeeded by now, whatever happens here.
         if let Err(error) = settle(&self.store, &files).await {
             tracing::error!(run = %run.id, %error, "the published files were not made sure of");

@@ -6,7 +6,8 @@ use super::Worker;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::image::Image;
-use crate::domain::name::{MAX_NAME_CHARS, Name};
+use crate::domain::line::MAX_LINE_CHARS;
+use crate::domain::name::Name;
 use crate::domain::run::{EventBody, Finetune, Method, Provenance, Spec, Status};
 use crate::domain::{Backbone, Split, VersionId};
 use crate::estimate;
@@ -197,6 +198,6 @@ fn model_name(spec: &Finetune, dataset: &Name, backbone: &Name) -> Name {
 
 /// A name as far as it may be long, or the other one where it cannot be a name.
 pub(super) fn composed(made: &str, otherwise: &Name) -> Name {
-    let made: String = made.chars().take(MAX_NAME_CHARS).collect();
+    let made: String = made.chars().take(MAX_LINE_CHARS).collect();
     Name::parse(&made).unwrap_or_else(|_| otherwise.clone())
 }

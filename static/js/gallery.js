@@ -1,7 +1,7 @@
 // The images of a dataset as pages of thumbnails, by class if wanted.
 import { get } from "./api.js";
 import { Card, Field, Loaded } from "./components.js";
-import { Picture, previewUrl } from "./picture.js";
+import { name, Picture, previewUrl } from "./picture.js";
 import { useResource } from "./resource.js";
 import { Viewer } from "./viewer.js";
 import { html, useEffect, useState } from "./view.js";
@@ -39,8 +39,4 @@ export function Gallery({ dataset, onChange }) {
     `}<//>
     ${open && html`<${Viewer} image=${open} onClose=${() => setOpen(null)} onGone=${() => { setOpen(null); onChange(); }} />`}
   <//>`;
-}
-
-export function name({ file, frame }) {
-  return frame > 0 ? `${file}, frame ${frame + 1}` : file;
 }

@@ -1,9 +1,8 @@
 // The test images that a run got wrong, the surest mistakes first.
 import { get } from "./api.js";
 import { Card, Empty, Loaded } from "./components.js";
-import { name } from "./gallery.js";
 import { fail } from "./notices.js";
-import { Picture, previewUrl } from "./picture.js";
+import { name, Picture, previewUrl } from "./picture.js";
 import { useResource } from "./resource.js";
 import { count, percent } from "./text.js";
 import { Viewer } from "./viewer.js";

@@ -36,3 +36,10 @@ export function Picture({ url, alt, testid }) {
   if (!shown.source) return html`<span class="picture none" aria-hidden="true"></span>`;
   return html`<img class="picture" src=${shown.source} alt=${alt} loading="lazy" data-testid=${testid} onError=${() => setShown({ source: "", failed: true })} />`;
 }
+
+const ENDINGS = { png: "png", jpeg: "jpg", dicom: "dcm" };
+
+/** How a picture is called everywhere: the number and format of its file, as the server says it. */
+export function name({ number, format, frame }) {
+  return `${number}.${ENDINGS[format]}${frame > 0 ? ` frame ${frame + 1}` : ""}`;
+}

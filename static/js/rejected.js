@@ -18,9 +18,12 @@ function List({ dataset }) {
   return html`<${Loaded} resource=${resource} what="the list">${({ items }) => html`<${RejectedTable} files=${items} />`}<//>`;
 }
 
+/** Names are not stored: afterwards only the place in the upload is known. */
+const place = ({ entry }) => (entry ? `file ${entry.toLocaleString("en")} of its upload` : "an upload");
+
 export function RejectedTable({ files }) {
   return html`<div class="scroll short" tabindex="0" role="region" aria-label="Files that could not be taken"><table>
     <thead><tr><th>File</th><th>Why it was not taken</th></tr></thead>
-    <tbody>${files.map((file) => html`<tr data-testid="rejected-row"><td class="break">${file.file}</td><td>${file.reason}</td></tr>`)}</tbody>
+    <tbody>${files.map((file) => html`<tr data-testid="rejected-row"><td class="break">${file.file ?? place(file)}</td><td>${file.reason}</td></tr>`)}</tbody>
   </table></div>`;
 }

@@ -2,6 +2,7 @@
 import { upload } from "./api.js";
 import { Card, Dropzone, Field, Notes, Progress } from "./components.js";
 import { fail } from "./notices.js";
+import { Receipt } from "./receipt.js";
 import { RejectedTable } from "./rejected.js";
 import { bytes, count, percent } from "./text.js";
 import { html, useEffect, useRef, useState } from "./view.js";
@@ -48,8 +49,21 @@ export function Upload({ dataset, onDone }) {
   <//>`;
 }
 
+const COUNTS = ["files", "images", "duplicates", "rejected_total", "files_without_label", "files_without_patient"];
+
+/** The server counts in each upload; here the counts of all of them are told instead. */
+const isCount = (notice) => /^\d+ files? (has|have|names?) no (label|patient)/.test(notice);
+
+/** The counts as sentences. */
+function counted({ files_without_label: unlabelled, files_without_patient: nameless }) {
+  return [
+    unlabelled > 0 && `${count(unlabelled, "file has", "files have")} no label: kept, and only pretraining can learn from ${unlabelled === 1 ? "it" : "them"}.`,
+    nameless > 0 && `${count(nameless, "file names", "files name")} no patient; ${nameless === 1 ? "it counts" : "each counts"} as a patient of its own. Give the patient number, or a column "patient" in labels.csv, when one patient has several images.`,
+  ].filter(Boolean);
+}
+
 async function sendAll(id, files, facts, signal, show) {
-  const sum = { files: 0, images: 0, duplicates: 0, rejected: [], notices: [] };
+  const sum = { files: 0, images: 0, duplicates: 0, rejected_total: 0, files_without_label: 0, files_without_patient: 0, receipt: [], rejected: [], notices: [] };
   const total = files.reduce((size, file) => size + file.size, 0) || 1;
   let before = 0;
   for (const [at, file] of files.entries()) {
@@ -64,9 +78,10 @@ async function sendAll(id, files, facts, signal, show) {
         onProgress: (loaded, all) => onProgress(all === 1 ? file.size : loaded),
         signal,
       });
-      for (const name of ["files", "images", "duplicates"]) sum[name] += report[name];
-      sum.rejected.push(...report.rejected);
-      sum.notices.push(...report.notices.filter((notice) => !sum.notices.includes(notice)));
+      for (const name of COUNTS) sum[name] += report[name];
+      sum.receipt = sum.receipt.concat(report.receipt);
+      sum.rejected = sum.rejected.concat(report.rejected);
+      sum.notices.push(...report.notices.filter((notice) => !isCount(notice) && !sum.notices.includes(notice)));
     } catch (problem) {
       if (problem.name === "AbortError") {
         sum.notices.push(`You stopped the upload at ${file.name}. What was uploaded before stays.`);
@@ -75,6 +90,7 @@ async function sendAll(id, files, facts, signal, show) {
       // One bad image among many is a line of the report; anything else ends the upload.
       if (files.length === 1 || problem.status !== 422) throw problem;
       sum.rejected.push({ file: file.name, reason: problem.detail || problem.title });
+      sum.rejected_total += 1;
     }
     before += file.size;
   }
@@ -117,7 +133,7 @@ function Ask({ files, classes, onStart, onDrop }) {
 }
 
 function Report({ report }) {
-  const bad = report.rejected.length;
+  const bad = report.rejected_total;
   return html`<div class="report" role="status" data-testid="upload-report">
     <h3>What became of the upload</h3>
     <ul class="tiles">
@@ -125,7 +141,8 @@ function Report({ report }) {
       <li><b data-testid="report-duplicates">${report.duplicates.toLocaleString("en")}</b> already there<small>not added again</small></li>
       <li class=${bad ? "bad" : ""}><b data-testid="report-rejected">${bad.toLocaleString("en")}</b> not taken<small>${bad ? "reasons below" : "nothing was lost"}</small></li>
     </ul>
-    <${Notes} notices=${report.notices} />
+    <${Notes} notices=${[...counted(report), ...report.notices]} />
+    <${Receipt} report=${report} />
     ${bad > 0 && html`<${RejectedTable} files=${report.rejected} />`}
   </div>`;
 }

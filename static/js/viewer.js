@@ -2,7 +2,7 @@
 import { remove } from "./api.js";
 import { ConfirmButton, Dialog, Facts } from "./components.js";
 import { fail } from "./notices.js";
-import { Picture, previewUrl } from "./picture.js";
+import { name, Picture, previewUrl } from "./picture.js";
 import { allows, useSession } from "./session.js";
 import { bytes, when } from "./text.js";
 import { html, useEffect, useState } from "./view.js";
@@ -25,12 +25,11 @@ export function Viewer({ image, onClose, onGone }) {
   const url = previewUrl(image.id, { max_side: 900, ...(asked ?? {}) });
   return html`<${Dialog} title=${image.label ?? "No class"} wide onClose=${onClose} testid="viewer">
     <div class="viewer">
-      <div class="stage"><${Picture} url=${url} alt=${`${image.label ?? "image"}, ${image.file}`} testid="viewer-image" /></div>
+      <div class="stage"><${Picture} url=${url} alt=${`${image.label ?? "image"}, ${name(image)}`} testid="viewer-image" /></div>
       <div>
         <${WindowControls} image=${image} window=${window} onChange=${setWindow} />
         <${Facts} rows=${[
-          ["File", html`<span class="break">${image.file}</span>`],
-          ["Frame", image.frame > 0 ? image.frame + 1 : null],
+          ["Picture", name(image)],
           ["Format", image.format.toUpperCase() + (image.modality ? `, ${image.modality}` : "")],
           ["Size", `${image.width} x ${image.height} pixels, ${bytes(image.size_bytes)}`],
           ["Split asked for", image.split],

@@ -7,8 +7,8 @@ mod safetensors;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use crate::domain::trace::without_trace;
+use serde::{Deserialize, Serialize};
 
 pub use names::expected;
 pub use random::{normal, random};
@@ -80,9 +80,7 @@ impl WeightsError {
     #[must_use]
     pub fn plain(self) -> Self {
         match self {
-            Self::Tensor(error) => {
-                Self::Unreadable(without_trace(&error.to_string()).to_owned())
-            }
+            Self::Tensor(error) => Self::Unreadable(without_trace(&error.to_string()).to_owned()),
             Self::Io { source, .. } => Self::Unreadable(source.kind().to_string()),
             other => other,
         }

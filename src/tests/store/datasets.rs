@@ -1,12 +1,13 @@
 //! Datasets, their images and the backbones: counts, pages, and what may not be deleted.
 
-use lvmed::domain::dataset::RejectedFile;
+use lvmed::domain::image::Image;
+use lvmed::domain::receipt::{Capped, Refused};
 use lvmed::domain::{BackboneId, DatasetId, ImageId, Preprocessing, Sha256};
 use lvmed::store::images::{self, Page};
 use lvmed::store::queue::{Ending, end};
 use lvmed::store::{StoreError, backbones, datasets, deletion, runs};
 
-use super::{Lab, backbone, image, name};
+use super::{Lab, add, backbone, image, name};
 use crate::database::Scratch;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,16 +19,20 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
     let mut added = Vec::new();
     for (number, label) in [(0, Some("a")), (1, Some("a")), (2, Some("b")), (3, None)] {
         let image = image(id, number, label);
-        assert!(images::add(pool, &image).await.expect("added"));
+        assert!(add(pool, &image).await);
         added.push(image);
     }
     let mut same_patient = image(id, 4, Some("b"));
     same_patient.patient_key.clone_from(&added[0].patient_key);
-    assert!(images::add(pool, &same_patient).await.expect("added"));
-    let rejected = ["one", "two", "three"]
-        .map(|file| RejectedFile { file: file.to_owned(), reason: "it's \"broken\"".to_owned() });
-    datasets::reject(pool, id, &rejected).await.expect("recorded");
-    datasets::reject(pool, id, &[]).await.expect("nothing to record is no error");
+    assert!(add(pool, &same_patient).await);
+    let mut rejected = Capped::new(2);
+    (1..=3).for_each(|entry| rejected.push(Refused::new("a name", entry, "it's \"broken\"")));
+    for _ in 0..2 {
+        // An upload that comes again is not counted again.
+        datasets::reject(pool, id, "upload", &rejected).await.expect("recorded");
+    }
+    let nothing = Capped::new(2);
+    datasets::reject(pool, id, "another", &nothing).await.expect("nothing is no error");
 
     assert!(deletion::image(&scratch.store, added[2].id).await.expect("answered"));
 
@@ -41,7 +46,11 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
     let listed = datasets::list(pool).await.expect("answered");
     assert_eq!(listed[0], found);
     assert_eq!((listed[1].images, listed[1].classes.len(), listed.len()), (0, 0, 2));
-    assert_eq!(datasets::rejected(pool, id, 2).await.expect("answered"), rejected[..2]);
+    let listed = datasets::rejected(pool, id, 10).await.expect("answered");
+    let told: Vec<_> = listed.iter().map(|one| (one.entry, one.reason.as_str())).collect();
+    assert_eq!(told[..2], [(Some(1), "it's \"broken\""), (Some(2), "it's \"broken\"")]);
+    assert!(told.len() == 3 && told[2].0.is_none() && told[2].1.contains("counted"), "{told:?}");
+    assert_eq!(datasets::rejected(pool, id, 2).await.expect("answered"), listed[..2]);
     assert!(datasets::one(pool, DatasetId::new()).await.expect("answered").is_none());
 }
 
@@ -76,13 +85,13 @@ async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once()
     let pool = &scratch.store.pool;
     let id = datasets::create(pool, &name("chest")).await.expect("created").id;
     let other = datasets::create(pool, &name("abdomen")).await.expect("created").id;
-    let add = async |image| images::add(pool, &image).await.expect("answered");
+    let add = async |image: Image| add(pool, &image).await;
     let original = image(id, 1, Some("a"));
 
     assert!(add(original.clone()).await);
 
     let mut found = images::one(pool, original.id).await.expect("answered").expect("there");
-    found.created_at = original.created_at;
+    (found.created_at, found.number) = (original.created_at, original.number);
     assert_eq!(found, original);
     let copies = (0..6).map(|_| add(image(id, 1, Some("b"))));
     assert_eq!(futures_util::future::join_all(copies).await, [false; 6]);
@@ -97,6 +106,68 @@ async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_are_numbered_in_the_order_of_upload_and_no_number_is_given_twice() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let other = datasets::create(pool, &name("abdomen")).await.expect("created").id;
+    let number = async |image: &Image| {
+        let found = images::one(pool, image.id).await.expect("answered");
+        found.expect("there").number
+    };
+    let [first, second, elsewhere] =
+        [image(id, 7, None), image(id, 3, None), image(other, 7, None)];
+    for image in [&first, &second, &elsewhere] {
+        assert!(add(pool, image).await);
+    }
+    let again = image(id, 7, Some("b"));
+    assert!(!add(pool, &again).await);
+    let mut frame = image(id, 3, None);
+    frame.frame = 5;
+    assert!(add(pool, &frame).await);
+    assert_eq!([number(&first).await, number(&second).await, number(&elsewhere).await], [1, 2, 1]);
+    assert_eq!(number(&frame).await, 2, "frames of a file share its number");
+
+    assert!(deletion::image(&scratch.store, first.id).await.expect("answered"));
+    let back = image(id, 7, None);
+    assert!(add(pool, &back).await);
+    assert_eq!(number(&back).await, 3, "a number that was given was given again");
+    let together: Vec<Image> = (10..20).map(|file| image(id, file, None)).collect();
+    futures_util::future::join_all(together.iter().map(|image| add(pool, image))).await;
+    let mut numbers = Vec::new();
+    for image in &together {
+        numbers.push(number(image).await);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (4..14).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_found_by_each_file_that_it_came_from() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let (kept, other) = (image(id, 1, None), image(id, 2, None));
+    let mut connection = pool.acquire().await.expect("a connection");
+    for original in ["one", "two", "two"].into_iter().chain(["more"; 3]) {
+        let added = images::add(&mut connection, std::slice::from_ref(&kept), original).await;
+        assert_eq!(added.expect("added").number, 1);
+    }
+    add(pool, &other).await;
+    let found = async |key: &str, blob: Sha256| {
+        let page = Page { file: Some((key.to_owned(), blob)), limit: 10, ..Page::default() };
+        let found = images::list(pool, id, &page).await.expect("answered");
+        found.into_iter().map(|image| image.id).collect::<Vec<_>>()
+    };
+    let unknown = Sha256::of(b"unknown");
+
+    assert_eq!(found("one", unknown).await, [kept.id]);
+    assert_eq!(found("two", unknown).await, [kept.id]);
+    assert_eq!(found("nothing", other.blob).await, [other.id]);
+    assert!(found("nothing", unknown).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn images_are_listed_in_the_order_of_their_upload_by_class_and_page() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
@@ -104,11 +175,11 @@ async fn images_are_listed_in_the_order_of_their_upload_by_class_and_page() {
     let mut ids = Vec::new();
     for (number, label) in [(5, Some("a")), (3, Some("b")), (4, Some("a")), (1, None)] {
         let image = image(id, number, label);
-        images::add(pool, &image).await.expect("added");
+        add(pool, &image).await;
         ids.push(image.id);
     }
     let list = async |label: Option<&str>, after, limit| {
-        let page = Page { label: label.map(str::to_owned), after, limit };
+        let page = Page { label: label.map(str::to_owned), file: None, after, limit };
         let found = images::list(pool, id, &page).await.expect("answered");
         found.into_iter().map(|image| image.id).collect::<Vec<_>>()
     };

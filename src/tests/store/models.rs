@@ -28,8 +28,8 @@ async fn a_published_model_reads_back_with_its_files_and_predictions_and_ends_it
     assert_eq!(ended.evaluation, Some(evaluation()));
     assert!((ended.progress.fraction - 1.0).abs() < f64::EPSILON);
     let listed = predictions::list(pool, run.id).await.expect("answered");
-    let told: Vec<_> = listed.iter().map(|one| (one.file.as_str(), one.truth.as_str())).collect();
-    assert_eq!(told, [("002.dcm", "benign"), ("003.dcm", "malignant")]);
+    let told: Vec<_> = listed.iter().map(|one| (one.number, one.truth.as_str())).collect();
+    assert_eq!(told, [(3, "benign"), (4, "malignant")]);
     assert_eq!(listed[0].image, lab.images[2].image.id);
     assert_eq!(listed[0].probabilities, [0.25, 0.75]);
     assert!(models::one(pool, ModelId::new()).await.expect("answered").is_none());

@@ -6,10 +6,10 @@ use lvmed::domain::pretrain::{Comparison, Verdict};
 use lvmed::domain::run::Status;
 use lvmed::domain::{Backbone, BackboneId, RunId, Split};
 use lvmed::store::versions::{self, VersionImage};
-use lvmed::store::{StoreError, backbones, deletion, images, matched_pairs};
+use lvmed::store::{StoreError, backbones, deletion, matched_pairs};
 use serde_json::json;
 
-use super::{LONG, Lab, artifact, backbone, image, version};
+use super::{LONG, Lab, add, artifact, backbone, image, version};
 
 fn comparison() -> Comparison {
     let estimate = |value| Estimate { value, low: value - 0.1, high: value + 0.1 };
@@ -101,7 +101,7 @@ async fn images_without_a_label_can_be_frozen() {
     let lab = Lab::new().await;
     let pool = lab.pool();
     let unlabelled = image(lab.dataset, 9, None);
-    assert!(images::add(pool, &unlabelled).await.expect("added"));
+    assert!(add(pool, &unlabelled).await);
     let mut frozen = lab.images.clone();
     frozen.push(VersionImage { image: unlabelled.clone(), split: Split::Train });
 

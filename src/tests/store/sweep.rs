@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use lvmed::domain::dataset::RejectedFile;
+use lvmed::domain::receipt::{Capped, Refused};
 use lvmed::domain::{DatasetId, Sha256};
 use lvmed::store::queue::{Ending, end};
 use lvmed::store::sweep::{Keep, Swept, sweep};
 use lvmed::store::{
-    Store, StoreError, checkpoints, datasets, deletion, images, models, secret, versions,
+    Content, Store, StoreError, checkpoints, datasets, deletion, images, models, secret, versions,
 };
 
 use super::{Lab, image, name, version};
@@ -123,15 +123,15 @@ async fn an_original_that_comes_back_while_its_last_dataset_is_deleted_stays() {
     for number in 0..24_u32 {
         let dataset = datasets::create(&store.pool, &name("first")).await.expect("created").id;
         let keep = async |dataset: DatasetId| {
-            let original = Bytes::copy_from_slice(&number.to_le_bytes());
-            images::keep(store, dataset, original, &[image(dataset, number, None)]).await
+            let content = Content::Bytes(Bytes::copy_from_slice(&number.to_le_bytes()));
+            images::keep(store, &content, &[image(dataset, number, None)], "original").await
         };
         keep(dataset).await.expect("kept");
 
         let (deleted, held) = tokio::join!(deletion::dataset(store, dataset), keep(kept));
 
         assert!(deleted.expect("deleted"));
-        assert!(matches!(held.expect("kept").as_slice(), [None]));
+        assert_eq!(held.expect("kept").images, 1);
         assert!(scratch.holds(&number.to_le_bytes()).await, "number {number} is named and gone");
     }
 }
@@ -141,14 +141,15 @@ async fn nothing_is_kept_for_a_dataset_that_was_deleted() {
     let lab = Lab::new().await;
     let (store, pool) = (&lab.scratch.store, lab.pool());
     assert!(deletion::dataset(store, lab.dataset).await.expect("deleted"));
-    let rejected = RejectedFile { file: "a".to_owned(), reason: "b".to_owned() };
-    let original = Bytes::copy_from_slice(&9_u32.to_le_bytes());
+    let mut rejected = Capped::new(1);
+    rejected.push(Refused::new("a", 1, "b"));
+    let content = Content::Bytes(Bytes::copy_from_slice(&9_u32.to_le_bytes()));
     let late = image(lab.dataset, 9, None);
 
     let failures = [
-        images::keep(store, lab.dataset, original, &[late]).await.map(|_| ()),
-        datasets::reject(pool, lab.dataset, &[rejected]).await,
-        datasets::begin_upload(pool, lab.dataset).await.map(|_| ()),
+        images::keep(store, &content, &[late], "original").await.map(|_| ()),
+        datasets::reject(pool, lab.dataset, "upload", &rejected).await,
+        datasets::begin_upload(pool, lab.dataset, "upload").await.map(|_| ()),
         versions::freeze(pool, &version(lab.dataset), &lab.images).await.map(|_| ()),
     ];
 
