@@ -81,7 +81,7 @@ async fn serve(
     let app = app(config, runtime, database, pool.clone()).await?;
     let shutdown = app.stopping.clone();
     let listeners = Listeners::bind(config).await?;
-    announce(config, database, listeners.main.local_addr()?, &pool).await?;
+    announce(config, database, &listeners, &pool).await?;
     let served = tokio::spawn(listeners.serve(app));
     worker::cancel_on_signal(shutdown.clone())?;
     tokio::spawn(reap_now_and_then(pool.clone(), shutdown.clone()));
@@ -214,7 +214,7 @@ async fn refuse_exposure(config: &Config, pool: &sqlx::PgPool) -> anyhow::Result
 async fn announce(
     config: &Config,
     database: &Connection,
-    address: SocketAddr,
+    listeners: &Listeners,
     pool: &sqlx::PgPool,
 ) -> anyhow::Result<()> {
     let data = config.storage.data.display();
@@ -223,10 +223,10 @@ async fn announce(
     if !keys::any(pool).await? {
         tracing::info!("no API key exists: everybody on this machine may use the server");
     }
-    if let Some(address) = config.health_listen {
-        tracing::info!("probes are answered on http://{address} too");
+    if let Some(health) = &listeners.health {
+        tracing::info!("probes are answered on http://{} too", health.local_addr()?);
     }
-    tracing::info!("listening on http://{address}");
+    tracing::info!("listening on http://{}", listeners.main.local_addr()?);
     Ok(())
 }
 
