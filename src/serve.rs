@@ -89,7 +89,7 @@ async fn serve(
     );
     tokio::spawn(sweeping);
     let listeners = Listeners::bind(config).await?;
-    announce(config, database, listeners.main.local_addr()?, &pool).await?;
+    announce(config, database, &listeners, &pool).await?;
     let served = tokio::spawn(listeners.serve(app));
     worker::cancel_on_signal(shutdown.clone())?;
     tokio::spawn(reap_now_and_then(pool.clone(), shutdown.clone()));
@@ -268,7 +268,7 @@ async fn refuse_exposure(config: &Config, pool: &sqlx::PgPool) -> anyhow::Result
 async fn announce(
     config: &Config,
     database: &Connection,
-    address: SocketAddr,
+    listeners: &Listeners,
     pool: &sqlx::PgPool,
 ) -> anyhow::Result<()> {
     let data = config.storage.data.display();
@@ -277,10 +277,10 @@ async fn announce(
     if !keys::any(pool).await? {
         tracing::info!("no API key exists: everybody on this machine may use the server");
     }
-    if let Some(address) = config.health_listen {
-        tracing::info!("probes are answered on http://{address} too");
+    if let Some(health) = &listeners.health {
+        tracing::info!("probes are answered on http://{} too", health.local_addr()?);
     }
-    tracing::info!("listening on http://{address}");
+    tracing::info!("listening on http://{}", listeners.main.local_addr()?);
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! Errors' texts without the traces that some libraries put behind them.
 
+/// Characters of an error that somebody else's library words.
+const BRIEF_CHARS: usize = 300;
+
 /// The text up to where a backtrace begins. candle prints one, with the paths of the build, when
 /// `RUST_BACKTRACE` is set; neither is for callers.
 pub fn without_trace(text: &str) -> &str {
@@ -13,6 +16,15 @@ pub fn without_trace(text: &str) -> &str {
     text.get(..end).unwrap_or(text).trim_end()
 }
 
+/// The same, of a length to be read: libraries also print whole values that they did not expect.
+pub fn brief(text: &str) -> String {
+    let text = without_trace(text);
+    match text.char_indices().nth(BRIEF_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A frame is numbered, its number stands behind spaces: `   0: candle_core::error::Error::bt`.
 fn is_frame(line: &str) -> bool {
     let indented = line.strip_prefix(' ').map(str::trim_start);
@@ -24,7 +36,7 @@ fn is_frame(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::without_trace;
+    use super::{brief, without_trace};
 
     #[test]
     fn a_backtrace_is_cut_off_and_nothing_else() {
@@ -37,5 +49,11 @@ mod tests {
         assert_eq!(without_trace("broken\nstack backtrace:\n   0: std"), "broken");
         assert_eq!(without_trace("   1: alone"), "   1: alone");
         assert_eq!(without_trace(""), "");
+    }
+
+    #[test]
+    fn what_a_library_prints_at_length_is_cut() {
+        assert_eq!(brief("short\n   0: frame"), "short");
+        assert_eq!(brief(&"ü".repeat(1000)), format!("{}…", "ü".repeat(300)));
     }
 }

@@ -120,7 +120,9 @@ pub async fn watch(State(standing): State<Standing>, request: Request, next: Nex
     let mut request = request.map(|body| watched(body, Ending::Broken));
     request.extensions_mut().insert(seat.clone());
     let response = next.run(request).await;
-    if seat.0.get().is_none() {
+    // What is there as a whole is sent as a whole: the answer that tells the first key, say, to a
+    // caller whose time without one has just ended.
+    if seat.0.get().is_none() || response.body().size_hint().exact().is_some() {
         return response;
     }
     let kind = response.headers().get(CONTENT_TYPE).map(|kind| kind.as_bytes());

@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 use super::safetensors::load;
 use super::{WeightsError, expected};
 use crate::domain::Architecture;
-use crate::domain::trace::without_trace;
+use crate::domain::trace::brief;
 use crate::nn::Tensors;
 
 /// Wrappers that training scripts put in front of names.
@@ -104,9 +104,8 @@ fn torch_zip(path: &Path) -> Result<Tensors, WeightsError> {
 }
 
 fn interpret(path: &Path) -> Result<Tensors, WeightsError> {
-    let unreadable = |error: candle_core::Error| {
-        WeightsError::Unreadable(without_trace(&error.to_string()).to_owned())
-    };
+    let unreadable =
+        |error: candle_core::Error| WeightsError::Unreadable(brief(&error.to_string()));
     let mut file = PthTensors::new(path, None).map_err(unreadable)?;
     for key in KEYS {
         if !file.tensor_infos().is_empty() {

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::WeightsError;
-use crate::domain::trace::without_trace;
+use crate::domain::trace::brief;
 use crate::nn::Tensors;
 
 /// The one key of our metadata.
@@ -90,5 +90,5 @@ pub fn metadata_of(bytes: &[u8]) -> Result<BTreeMap<String, String>, WeightsErro
 }
 
 fn unreadable(error: impl std::fmt::Display) -> WeightsError {
-    WeightsError::Unreadable(without_trace(&error.to_string()).to_owned())
+    WeightsError::Unreadable(brief(&error.to_string()))
 }
