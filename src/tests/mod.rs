@@ -35,6 +35,7 @@ mod privacy;
 mod probe;
 mod recipes;
 mod server;
+mod skipped;
 mod split;
 mod store;
 mod torch_zip;
