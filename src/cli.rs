@@ -205,6 +205,7 @@ fn write_random(random: &Random) -> anyhow::Result<()> {
 }
 
 fn calibrate(trial: &str) -> anyhow::Result<()> {
+    worker::follow_supervisor()?;
     let trial = serde_json::from_str(trial).context("the trial cannot be read")?;
     print(&serde_json::to_string(&training::calibrate(&trial)?)?)
 }

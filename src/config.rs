@@ -88,6 +88,11 @@ impl Storage {
         self.scratch().join("server")
     }
 
+    /// The file that is locked by whoever measures the cost of a training step.
+    pub fn measuring(&self) -> PathBuf {
+        self.data.join("measuring.lock")
+    }
+
     /// The file of the server's secret.
     pub fn secret(&self) -> PathBuf {
         self.data.join("secret")

@@ -75,21 +75,31 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "the body must be JSON, with the header `Content-Type: application/json`",
-            ));
-        }
-        let most = body::Most {
-            bytes: app.limits.json_bytes as u64,
-            setting: "LVMED_LIMIT_JSON_BYTES",
-            idle: Duration::from_secs(app.limits.upload_idle_seconds),
-        };
-        let bytes = body::collect(request.into_body(), &most).await?;
-        let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
+        Self::of(&json_body(request, app).await?)
+    }
+}
+
+impl<T: DeserializeOwned> JsonBody<T> {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, Problem> {
+        let axum::Json(value) = axum::Json::from_bytes(bytes)?;
         Ok(Self(value))
     }
+}
+
+/// The bytes of a JSON body, at most `limits.json_bytes`.
+pub(super) async fn json_body(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "the body must be JSON, with the header `Content-Type: application/json`",
+        ));
+    }
+    let most = body::Most {
+        bytes: app.limits.json_bytes as u64,
+        setting: "LVMED_LIMIT_JSON_BYTES",
+        idle: Duration::from_secs(app.limits.upload_idle_seconds),
+    };
+    body::collect(request.into_body(), &most).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

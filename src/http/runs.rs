@@ -9,8 +9,9 @@ use super::App;
 use super::answer::{Accepted, Items, Json, Page};
 use super::caller::{AsTrainer, Caller};
 use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
-use super::extract::{Id, IdempotencyKey, JsonBody, Query, page_size};
+use super::extract::{Id, IdempotencyKey, Query, page_size};
 use super::problem::{Code, Problem};
+use super::recipe_body::RecipeBody;
 use super::{estimates, pretraining, recipes};
 use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
@@ -51,7 +52,7 @@ pub async fn create(
     State(app): State<App>,
     _: AsTrainer,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBody(spec): JsonBody<Spec>,
+    RecipeBody(spec): RecipeBody,
 ) -> Result<Accepted<Run>, Problem> {
     let spec = whole(spec)?;
     if let Some(before) = asked_before(&app, key.as_deref(), &spec).await? {

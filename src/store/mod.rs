@@ -3,6 +3,7 @@
 pub mod backbones;
 mod binaries;
 pub mod blobs;
+pub mod calibrations;
 pub mod checkpoints;
 pub mod database;
 pub mod datasets;
@@ -15,6 +16,7 @@ pub mod matched_pairs;
 pub mod models;
 pub mod postgres;
 pub mod predictions;
+mod process;
 pub mod queue;
 pub mod row;
 pub mod runs;
