@@ -1,10 +1,10 @@
-"""Checks licences and unused dependencies from the output of `cargo metadata` on standard input.
+"""Checks licences, origins and unused dependencies from `cargo metadata` on standard input.
 
     cargo metadata --format-version 1 --locked | python3 scripts/check_dependencies.py
 
-Every crate's licence must be satisfied by the list in `deny.toml`, and every dependency that
-`Cargo.toml` declares must be named somewhere in the sources. Only the standard library is used, so
-that the check runs where cargo-deny and cargo-machete are not installed.
+Every crate's licence must be satisfied by the list in `deny.toml`, every crate must come from the
+public registry, and every dependency that `Cargo.toml` declares must ask for some version and be
+named somewhere in the sources. Only the standard library is used, and no network.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 
 def satisfied(expression: str, allowed: set[str]) -> bool:
@@ -66,6 +67,22 @@ def bad_licences(metadata: dict[str, Any]) -> list[str]:
     ]
 
 
+def strangers(metadata: dict[str, Any]) -> list[str]:
+    """Crates from elsewhere than the registry, and dependencies of any version whatever."""
+    problems = [
+        f"{package['name']} {package['version']} comes from {package['source']}"
+        for package in metadata["packages"]
+        if package["source"] not in (None, REGISTRY)
+    ]
+    own = [package for package in metadata["packages"] if package["source"] is None]
+    return problems + [
+        f"Cargo.toml asks for any version of {dependency['name']}"
+        for package in own
+        for dependency in package["dependencies"]
+        if dependency["req"] == "*"
+    ]
+
+
 def unused(metadata: dict[str, Any]) -> list[str]:
     """Declared dependencies that no source file names."""
     own = [package for package in metadata["packages"] if package["source"] is None]
@@ -88,11 +105,12 @@ def unused(metadata: dict[str, Any]) -> list[str]:
 def main() -> int:
     """Prints what is wrong; the exit status."""
     metadata = json.load(sys.stdin)
-    problems = bad_licences(metadata) + unused(metadata)
+    problems = bad_licences(metadata) + strangers(metadata) + unused(metadata)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
-        print(f"    licences of {len(metadata['packages'])} crates are fine, none is unused")
+        count = len(metadata["packages"])
+        print(f"    licences and origins of {count} crates are fine, none is unused")
     return 1 if problems else 0
 
 

@@ -70,7 +70,9 @@ if [ "$what" = test ]; then
     have curl || install_packages curl ca-certificates ||
         die "curl was not found" "install it, as root: apt-get install curl"
     place_environment venv-test requirements-test.txt
-    place_environment venv-lint requirements-lint.txt ||
-        note "the lint tools cannot be installed here: those checks will be skipped"
+    place_environment venv-lint requirements-lint.txt
+    # PyPI has no shellcheck for other processors.
+    [ -x "$RUNTIME/venv-lint/bin/shellcheck" ] || have shellcheck || install_packages shellcheck ||
+        die "shellcheck was not found" "install it, as root: apt-get install shellcheck"
     place_browser
 fi

@@ -234,6 +234,7 @@ fn transcribed(asked: &str) -> anyhow::Result<()> {
 }
 
 fn calibrate(trial: &str) -> anyhow::Result<()> {
+    worker::follow_supervisor()?;
     let trial = serde_json::from_str(trial).context("the trial cannot be read")?;
     print(&serde_json::to_string(&training::calibrate(&trial)?)?)
 }

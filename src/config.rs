@@ -111,6 +111,11 @@ impl Storage {
         self.data.join("database-id")
     }
 
+    /// The file that is locked by whoever measures the cost of a training step.
+    pub fn measuring(&self) -> PathBuf {
+        self.data.join("measuring.lock")
+    }
+
     /// The file of the server's secret.
     pub fn secret(&self) -> PathBuf {
         self.data.join("secret")

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -40,14 +41,24 @@ const STEADY: Duration = Duration::from_mins(1);
 /// To be polled from a thread that lives as long as the process: children are told by the kernel
 /// to end when the thread that started them does.
 pub async fn run(config: Config, arguments: Vec<OsString>) -> anyhow::Result<()> {
+    // Before anything is started that would have to be stopped again.
+    let stopping = CancellationToken::new();
+    worker::cancel_on_signal(stopping.clone())?;
     database::make_folder(&config.storage.data)?;
     let _lock = lock(&config)?;
     let runtime = Runtime::load(&config.compute)?;
-    let mut database = Database::own(&config.storage).await?;
+    let owned = Database::own(&config.storage, &stopping).await;
+    if stopping.is_cancelled() {
+        // What was started of it ends as it is dropped.
+        drop(owned);
+        tracing::info!("stopped while it was starting");
+        return Ok(());
+    }
+    let mut database = owned?;
     let connection =
         Connection { url: database.url().to_owned(), is_built_in: database.is_built_in() };
     let result = tokio::select! {
-        result = serve(&config, arguments, runtime, &connection) => result,
+        result = serve(&config, arguments, runtime, (&connection, &stopping)) => result,
         // Dropping the other branch kills the workers: without a database they can do nothing.
         () = end_of(&mut database) => Err(anyhow::anyhow!(
             "the built-in Postgres ended by itself; {} may say why. Start the server again",
@@ -75,12 +86,17 @@ async fn serve(
     config: &Config,
     arguments: Vec<OsString>,
     runtime: Runtime,
-    database: &Connection,
+    (database, shutdown): (&Connection, &CancellationToken),
 ) -> anyhow::Result<()> {
-    let pool = store::connect(&database.url, config.storage.database_connections).await?;
-    refuse_exposure(config, &pool).await?;
-    let app = app(config, runtime, database, pool.clone()).await?;
-    let shutdown = app.stopping.clone();
+    let started = tokio::select! {
+        started = start(config, runtime, (database, shutdown)) => started?,
+        () = shutdown.cancelled() => {
+            tracing::info!("stopped while it was starting");
+            return Ok(());
+        }
+    };
+    let (listeners, app) = started;
+    let pool = app.store.pool.clone();
     let sweeping = sweep::now_and_then(
         app.store.clone(),
         Duration::from_secs(config.sweep_seconds),
@@ -88,17 +104,15 @@ async fn serve(
         shutdown.clone(),
     );
     tokio::spawn(sweeping);
-    let listeners = Listeners::bind(config).await?;
-    announce(config, database, &listeners, &pool).await?;
     let served = tokio::spawn(listeners.serve(app));
-    worker::cancel_on_signal(shutdown.clone())?;
     tokio::spawn(reap_now_and_then(pool.clone(), shutdown.clone()));
 
     let workers = (0..config.workers).map(|_| Supervised {
         arguments: &arguments,
         database_url: &database.url,
         pool: &pool,
-        shutdown: &shutdown,
+        shutdown,
+        lease: Duration::from_secs(config.lease_seconds),
         patience: Duration::from_secs(config.shutdown_seconds),
     });
     // In this task and not in tasks of their own: children belong to the thread that starts them.
@@ -114,10 +128,24 @@ async fn serve(
     Ok(())
 }
 
+/// Everything up to the moment from which requests are answered.
+async fn start(
+    config: &Config,
+    runtime: Runtime,
+    (database, stopping): (&Connection, &CancellationToken),
+) -> anyhow::Result<(Listeners, App)> {
+    let pool = store::connect(&database.url, config.storage.database_connections).await?;
+    refuse_exposure(config, &pool).await?;
+    let app = app(config, runtime, (database, stopping), pool.clone()).await?;
+    let listeners = Listeners::bind(config).await?;
+    announce(config, database, &listeners, &pool).await?;
+    Ok((listeners, app))
+}
+
 async fn app(
     config: &Config,
     runtime: Runtime,
-    database: &Connection,
+    (database, stopping): (&Connection, &CancellationToken),
     pool: sqlx::PgPool,
 ) -> anyhow::Result<App> {
     let storage = &config.storage;
@@ -136,7 +164,6 @@ async fn app(
     let decoder = Pool::start(std::env::current_exe()?, &config.limits, scratch.clone())
         .context("the processes that read files cannot be started")?;
     tell_confinement(decoder.clone()).await?;
-    let stopping = CancellationToken::new();
     Ok(App {
         registry: Registry::new(runtime, &config.compute, &config.limits),
         importer: Importer::new(
@@ -149,7 +176,7 @@ async fn app(
         store,
         hasher: PatientHasher::new(secret),
         limits: Arc::new(config.limits.clone()),
-        estimator: Estimator::default(),
+        estimator: Estimator::new(pool.clone(), storage.measuring(), stopping.clone()),
         threads,
         changes: events::listen(pool.clone()),
         metrics: telemetry::start_metrics().context("metrics cannot be recorded")?,
@@ -157,7 +184,7 @@ async fn app(
         built_in_database: database.is_built_in,
         loopback: config.listen.ip().is_loopback(),
         standing: Standing::start(pool, stopping.clone()),
-        stopping,
+        stopping: stopping.clone(),
         gates: Gates::new(&config.limits),
     })
 }
@@ -303,6 +330,9 @@ struct Supervised<'a> {
     database_url: &'a str,
     pool: &'a sqlx::PgPool,
     shutdown: &'a CancellationToken,
+    /// A worker that gave no sign of life for as long as this hangs.
+    lease: Duration,
+    /// The time it is given to end.
     patience: Duration,
 }
 
@@ -313,9 +343,14 @@ impl Supervised<'_> {
             let id = WorkerId::new();
             let started = std::time::Instant::now();
             match self.start(id) {
-                Ok(mut worker) => {
+                Ok((mut worker, mut signs)) => {
                     let status = tokio::select! {
                         status = worker.wait() => status,
+                        () = silence(&mut signs, self.lease) => {
+                            tracing::warn!(worker = %id, "a worker hangs and is killed");
+                            let _ = worker.kill().await;
+                            worker.wait().await
+                        }
                         () = self.shutdown.cancelled() => {
                             self.end(id, &mut worker).await;
                             return;
@@ -334,17 +369,22 @@ impl Supervised<'_> {
         }
     }
 
-    fn start(&self, id: WorkerId) -> std::io::Result<Child> {
-        Command::new(std::env::current_exe()?)
+    /// Starts a worker; its signs of life come through the socket.
+    fn start(&self, id: WorkerId) -> std::io::Result<(Child, UnixStream)> {
+        let (own, other) = std::os::unix::net::UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        let worker = Command::new(std::env::current_exe()?)
             .arg("worker")
             .args(self.arguments)
             .env("DATABASE_URL", self.database_url)
             .env(worker::WORKER_ID, id.to_string())
             .env(worker::SUPERVISOR, std::process::id().to_string())
+            .stdin(std::os::fd::OwnedFd::from(other))
             // An interrupt typed at the terminal is for the server, which stops its workers.
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()
+            .spawn()?;
+        Ok((worker, UnixStream::from_std(own)?))
     }
 
     async fn mourn(&self, id: WorkerId, status: Option<ExitStatus>) {
@@ -366,6 +406,19 @@ impl Supervised<'_> {
             tracing::warn!("a worker did not end in time and was killed");
             let _ = worker.kill().await;
             self.mourn(id, None).await;
+        }
+    }
+}
+
+/// Returns when no sign of life came for as long as `lease`. A worker that has closed its end is
+/// ending, which is noticed elsewhere.
+async fn silence(signs: &mut UnixStream, lease: Duration) {
+    let mut read = [0; 64];
+    loop {
+        match tokio::time::timeout(lease, signs.read(&mut read)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => std::future::pending().await,
+            Err(_) => return,
         }
     }
 }

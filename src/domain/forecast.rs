@@ -112,7 +112,7 @@ pub struct Amounts {
 }
 
 /// What a run will take on this machine, for at most its epochs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
     /// Time until it ends if no early stop ends it before.
     pub seconds: f64,

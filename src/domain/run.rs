@@ -285,12 +285,14 @@ pub struct Run {
     pub queue_position: Option<u64>,
     /// Attempts so far; a worker that dies costs one.
     pub attempt: u32,
-    /// Attempts allowed.
+    /// Attempts allowed: those until the run got further than ever, and three.
     pub max_attempts: u32,
     /// Whether somebody asked for it to stop.
     pub cancel_requested: bool,
     /// Why it failed.
     pub error: Option<String>,
+    /// What to know about how it was computed, such as that a later attempt adds up in another order.
+    pub notices: Vec<String>,
     /// The evaluation on the test split, once finished.
     pub evaluation: Option<Evaluation>,
     /// What it found, once a replay has finished.
@@ -320,6 +322,9 @@ pub struct Event {
     /// When it happened.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// The attempt that it is of; 0 before the first. What an earlier attempt drew of a curve beyond
+    /// where this one goes on is drawn anew.
+    pub attempt: u32,
     /// What happened.
     #[serde(flatten)]
     pub body: EventBody,

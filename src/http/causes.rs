@@ -42,7 +42,8 @@ impl From<StoreError> for Problem {
             | StoreError::Migration(_)
             | StoreError::Blobs(_)
             | StoreError::Io(_)
-            | StoreError::LeaseLost => Self::internal(error),
+            | StoreError::LeaseLost
+            | StoreError::CancelRequested => Self::internal(error),
         }
     }
 }
@@ -148,15 +149,26 @@ impl From<JsonRejection> for Problem {
     }
 }
 
-/// axum writes where the JSON does not fit in front of why: `…: full.epochs: invalid type …`.
+/// axum writes where the JSON does not fit in front of why: `…: full.epochs: invalid type …`. A field
+/// that is missing or unknown is named in the reason.
 fn misfit(text: &str) -> Problem {
     let text = text.rsplit_once("target type: ").map_or(text, |(_, why)| why);
-    match text.split_once(": ") {
-        Some((path, _)) if !path.contains(' ') => {
-            Problem::wrong(format!("/{}", path.replace('.', "/")), text)
-        }
-        Some(_) | None => Problem::wrong("", text),
+    let (path, why) = match text.split_once(": ") {
+        Some((path, why)) if !path.contains(' ') => (path, why),
+        Some(_) | None => ("", text),
+    };
+    let named = ["missing field `", "unknown field `"].into_iter().find_map(|what| {
+        let (name, _) = why.strip_prefix(what)?.split_once('`')?;
+        Some(name)
+    });
+    let mut steps: Vec<&str> = path.split('.').filter(|step| !step.is_empty()).collect();
+    if let Some(name) = named
+        && steps.last() != Some(&name)
+    {
+        steps.push(name);
     }
+    let pointer: String = steps.iter().map(|step| format!("/{step}")).collect();
+    Problem::wrong(pointer, text)
 }
 
 impl From<QueryRejection> for Problem {
@@ -204,6 +216,10 @@ mod tests {
             inner.errors(),
             [Violation::new("/full/epochs", "full.epochs: invalid type: string")]
         );
-        assert_eq!(whole.errors()[0].pointer, "");
+        assert_eq!(whole.errors()[0].pointer, "/name");
+        let deep =
+            misfit(&format!("{start}full: unknown field `epohcs`, expected one of `epochs`"));
+        assert_eq!(deep.errors()[0].pointer, "/full/epohcs");
+        assert_eq!(misfit(&format!("{start}invalid type: null")).errors()[0].pointer, "");
     }
 }

@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 use super::App;
 use super::body;
 use super::problem::{Code, Problem, Violation};
-use crate::domain::Sha256;
 
 /// The longest text taken from a query or a form field, in characters.
 pub const MAX_TEXT_CHARS: usize = 1000;
@@ -76,27 +75,19 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let bytes = json_bytes(request, app).await?;
-        let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
+        Self::of(&json_body(request, app).await?)
+    }
+}
+
+impl<T: DeserializeOwned> JsonBody<T> {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, Problem> {
+        let axum::Json(value) = axum::Json::from_bytes(bytes)?;
         Ok(Self(value))
     }
 }
 
-/// A JSON body and the digest of its bytes, by which a request that is sent again is known.
-#[derive(Debug, Clone)]
-pub struct DigestedJson<T>(pub T, pub Sha256);
-
-impl<T: DeserializeOwned> FromRequest<App> for DigestedJson<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let bytes = json_bytes(request, app).await?;
-        let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
-        Ok(Self(value, Sha256::of(&bytes)))
-    }
-}
-
-async fn json_bytes(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
+/// The bytes of a JSON body, at most `limits.json_bytes`.
+pub(super) async fn json_body(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::new(
             Code::UnsupportedMediaType,

@@ -33,6 +33,7 @@ pub mod pictures;
 pub mod predict;
 pub mod pretraining;
 pub mod problem;
+pub mod recipe_body;
 pub mod recipes;
 pub mod replays;
 pub mod request_id;

@@ -9,8 +9,9 @@ use super::App;
 use super::answer::{Accepted, Items, Json, Page};
 use super::caller::{AsTrainer, Caller};
 use super::documented::{BadJson, Busy, Conflict, Guarded, Invalid, Missing};
-use super::extract::{DigestedJson, Id, IdempotencyKey, Query, page_size};
+use super::extract::{Id, IdempotencyKey, Query, page_size};
 use super::problem::{Code, Problem};
+use super::recipe_body::RecipeBody;
 use super::{estimates, pretraining, recipes};
 use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
@@ -52,7 +53,7 @@ pub async fn create(
     State(app): State<App>,
     AsTrainer(caller): AsTrainer,
     IdempotencyKey(key): IdempotencyKey,
-    DigestedJson(spec, body): DigestedJson<Spec>,
+    RecipeBody(spec, body): RecipeBody,
 ) -> Result<Accepted<Run>, Problem> {
     let spec = whole(spec)?;
     let once = key.map(|key| Once { caller: caller.key, key, body });

@@ -15,8 +15,9 @@ use super::proto::{
 
 /// The operator set that is written.
 const OPSET: i64 = 17;
-/// The version of the file format that goes with it.
-const IR_VERSION: i64 = 9;
+/// The version of the file format that came with it, in ONNX 1.12 (onnx/docs/Versioning.md). ONNX
+/// Runtime up to 1.14 and Triton up to 22.12 refuse a later one, whatever the file uses.
+const IR_VERSION: i64 = 8;
 
 /// The name of a value in the graph.
 pub(super) type Value = String;

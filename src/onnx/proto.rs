@@ -1,4 +1,4 @@
-//! The protobuf messages of ONNX that we write, with the field numbers of `onnx.proto3` (IR 9).
+//! The protobuf messages of ONNX that we write, with the field numbers of `onnx.proto3` (IR 8).
 
 use prost::Message;
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
+use tokio_util::sync::CancellationToken;
+
 use super::StoreError;
 use super::postgres::{Cluster, ClusterError, running_url};
 use crate::config::Storage;
@@ -62,14 +64,22 @@ impl Database {
     /// For a server: the configured database, else the built-in cluster, started here and stopped
     /// when this is dropped. A command that runs the cluster for a moment is waited for.
     ///
-    /// Like [`Cluster::start`], to be called from a thread that lives as long as the process.
-    pub async fn own(storage: &Storage) -> Result<Self, DatabaseError> {
+    /// Like [`Cluster::start`], to be called from a thread that lives as long as the process, and given
+    /// up with everything stopped once `stopping` is cancelled.
+    pub async fn own(
+        storage: &Storage,
+        stopping: &CancellationToken,
+    ) -> Result<Self, DatabaseError> {
         if let Some(url) = &storage.database_url {
             return Ok(Self { url: url.clone(), cluster: None, built_in: false });
         }
         make_folder(&storage.data)?;
-        let cluster = Cluster::start(&storage.data, storage.pg_bin.as_deref())?;
-        let url = cluster.database_url().await?;
+        let cluster = Cluster::start_unless(&storage.data, storage.pg_bin.as_deref(), stopping)?;
+        // Dropped, the cluster is stopped.
+        let url = tokio::select! {
+            url = cluster.database_url() => url?,
+            () = stopping.cancelled() => return Err(ClusterError::Stopped.into()),
+        };
         Ok(Self { url, cluster: Some(cluster), built_in: true })
     }
 
@@ -102,7 +112,8 @@ impl Database {
                 return Err(DatabaseError::NoCluster(whole(&storage.data)));
             }
         }
-        Self::own(storage).await
+        // A signal ends such a command at once, and the kernel ends its cluster then.
+        Self::own(storage, &CancellationToken::new()).await
     }
 
     /// Where it is, for people.

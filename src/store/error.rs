@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The run was taken over by another worker, or has ended.
     #[error("the lease of the run was lost")]
     LeaseLost,
+    /// Somebody asked the run to stop, so that it publishes nothing any more.
+    #[error("the run was asked to stop")]
+    CancelRequested,
 }
 
 impl StoreError {

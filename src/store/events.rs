@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::broadcast;
 
 use super::StoreError;
-use super::row::{json, parsed};
+use super::row::{json, parsed, small};
 use crate::domain::RunId;
 use crate::domain::run::{Event, EventBody, Status};
 
@@ -27,8 +27,9 @@ pub(super) async fn append(
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "insert into run_events (run_id, sequence, body) values ($1,
-             (select coalesce(max(sequence), 0) + 1 from run_events where run_id = $1), $2)",
+        "insert into run_events (run_id, sequence, attempt, body) values ($1,
+             (select coalesce(max(sequence), 0) + 1 from run_events where run_id = $1),
+             (select attempt from runs where id = $1), $2)",
     )
     .bind(run.0)
     .bind(Json(body))
@@ -69,7 +70,7 @@ pub async fn since(
     limit: u32,
 ) -> Result<Vec<Event>, StoreError> {
     let rows = sqlx::query(
-        "select sequence, at, body from run_events where run_id = $1 and sequence > $2
+        "select sequence, at, attempt, body from run_events where run_id = $1 and sequence > $2
          order by sequence limit $3",
     )
     .bind(run.0)
@@ -81,6 +82,7 @@ pub async fn since(
         Ok(Event {
             sequence: row.try_get("sequence")?,
             at: row.try_get("at")?,
+            attempt: small(row, "attempt")?,
             body: json(row, "body")?,
         })
     };

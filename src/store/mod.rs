@@ -3,6 +3,7 @@
 pub mod backbones;
 mod binaries;
 pub mod blobs;
+pub mod calibrations;
 pub mod check;
 pub mod checkpoints;
 pub mod database;
@@ -19,6 +20,7 @@ mod named;
 pub mod owner;
 pub mod postgres;
 pub mod predictions;
+mod process;
 pub mod queue;
 pub mod row;
 pub mod runs;

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::binaries::{self, BinariesError};
+use super::process::{self, LOOK};
 use super::unprivileged::{self, User};
 use crate::domain::Sha256;
 
@@ -25,8 +27,6 @@ const NAME: &str = "lvmed";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 /// The longest that a short command's cluster, or another server's, is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
-/// The longest that a stop may take before it is forced.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Linux allows 107 bytes for the path of a socket; Postgres adds `/.s.PGSQL.5432`.
 const SOCKET_FOLDER_MAX: usize = 90;
 
@@ -79,6 +79,9 @@ pub enum ClusterError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Somebody asked to stop before it was up.
+    #[error("the start of the built-in Postgres was stopped")]
+    Stopped,
     /// The database could not be made.
     #[error("the database could not be created: {0}")]
     Database(#[from] sqlx::Error),
@@ -99,8 +102,18 @@ impl Cluster {
     /// Must be called from a thread that lives as long as the process: the kernel stops the cluster
     /// when that thread ends.
     pub fn start(data: &Path, pg_bin: Option<&Path>) -> Result<Self, ClusterError> {
+        Self::start_unless(data, pg_bin, &CancellationToken::new())
+    }
+
+    /// Like [`Cluster::start`], but given up soon after `stopping` is cancelled: whatever was started
+    /// by then is ended first.
+    pub fn start_unless(
+        data: &Path,
+        pg_bin: Option<&Path>,
+        stopping: &CancellationToken,
+    ) -> Result<Self, ClusterError> {
         let binaries = binaries::find(pg_bin)?;
-        let lock = lock(data)?;
+        let lock = lock(data, stopping)?;
         let data = data.canonicalize().map_err(failed("the data folder cannot be found"))?;
         let user = unprivileged::user_to_become();
         if let Some(user) = &user
@@ -108,7 +121,8 @@ impl Cluster {
         {
             return Err(ClusterError::Unreachable { user: user.name.clone(), folder });
         }
-        let place = Place { binaries, cluster: data.join("postgres"), user };
+        let cluster = data.join("postgres");
+        let place = Place { binaries, cluster, user, stopping: stopping.clone() };
         place.initialise()?;
         place.check_version()?;
         let socket = place.socket_folder(&data)?;
@@ -139,24 +153,8 @@ impl Cluster {
 
     /// Stops the cluster, its connections first. Blocks until it has ended.
     pub fn stop(&mut self) {
-        let Some(process) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else {
-            return;
-        };
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
-        }
         // Postgres: INT is the fast shutdown, QUIT the immediate one.
-        for signal in [Signal::INT, Signal::QUIT] {
-            // That it ended in between is no error.
-            let _ = kill_process(process, signal);
-            let asked = Instant::now();
-            while asked.elapsed() < STOP_TIMEOUT {
-                if !matches!(self.child.try_wait(), Ok(None)) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        process::end(&mut self.child, [Signal::INT, Signal::QUIT]);
     }
 }
 
@@ -167,7 +165,7 @@ impl Drop for Cluster {
 }
 
 /// Waits until no other process runs, or is starting, the cluster of this data folder.
-fn lock(data: &Path) -> Result<fs::File, ClusterError> {
+fn lock(data: &Path, stopping: &CancellationToken) -> Result<fs::File, ClusterError> {
     let what = "the lock of the cluster cannot be taken; another command or server uses it";
     let file = fs::File::create(data.join("postgres.lock")).map_err(failed(what))?;
     let asked = Instant::now();
@@ -177,7 +175,8 @@ fn lock(data: &Path) -> Result<fs::File, ClusterError> {
             Err(error) if asked.elapsed() > LOCK_TIMEOUT => {
                 return Err(failed(what)(error.into()));
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) if stopping.is_cancelled() => return Err(ClusterError::Stopped),
+            Err(_) => std::thread::sleep(LOOK),
         }
     }
 }
@@ -203,6 +202,8 @@ struct Place {
     binaries: PathBuf,
     cluster: PathBuf,
     user: Option<User>,
+    /// Cancelled when nobody wants the cluster any more.
+    stopping: CancellationToken,
 }
 
 impl Place {
@@ -219,7 +220,19 @@ impl Place {
         let mut initdb = self.command("initdb");
         initdb.args(["--username", NAME, "--auth", "trust", "--encoding", "UTF8"]);
         initdb.args(["--locale", "C", "--data-checksums", "--pgdata"]).arg(&part);
-        let output = initdb.output().map_err(failed("initdb cannot be run"))?;
+        // A group of its own, which is asked to end with all that initdb starts.
+        initdb.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+        process::end_with_parent(&mut initdb, Signal::TERM);
+        let mut child = initdb.spawn().map_err(failed("initdb cannot be run"))?;
+        while matches!(child.try_wait(), Ok(None)) {
+            if self.stopping.is_cancelled() {
+                process::end_group(&mut child);
+                return Err(ClusterError::Stopped);
+            }
+            std::thread::sleep(LOOK);
+        }
+        // What it says of a failure fits in the pipe.
+        let output = child.wait_with_output().map_err(failed("initdb cannot be run"))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(ClusterError::Initdb(text));
@@ -280,6 +293,10 @@ impl Place {
             if self.wait_until_ready(&mut child, started) {
                 return Ok(child);
             }
+            if self.stopping.is_cancelled() {
+                process::end(&mut child, [Signal::INT, Signal::QUIT]);
+                return Err(ClusterError::Stopped);
+            }
             let ended = matches!(child.try_wait(), Ok(Some(_)));
             // The lock may have gone since the attempt failed on it.
             let locked = tail(log).contains("lock file \"postmaster.pid\" already exists");
@@ -293,7 +310,6 @@ impl Place {
         }
     }
 
-    #[expect(unsafe_code, reason = "pre_exec is the only hook between fork and exec")]
     fn spawn(&self, socket: &Path, log: &Path) -> Result<Child, ClusterError> {
         let file = fs::OpenOptions::new()
             .append(true)
@@ -317,11 +333,7 @@ impl Place {
         // A group of its own: an interrupt typed at the terminal is for the server, which then
         // stops the cluster after everything that needs it.
         postgres.process_group(0).stdin(Stdio::null()).stdout(file).stderr(copy);
-        // SAFETY: the closure makes one system call and allocates nothing. It runs after the
-        // change of user, which would clear the setting.
-        unsafe {
-            postgres.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::INT))?));
-        }
+        process::end_with_parent(&mut postgres, Signal::INT);
         postgres.spawn().map_err(failed("postgres cannot be started"))
     }
 
@@ -334,10 +346,11 @@ impl Place {
             if lines.first() == Some(&own.as_str()) && lines.get(7) == Some(&"ready") {
                 return true;
             }
-            if !matches!(child.try_wait(), Ok(None)) || started.elapsed() > START_TIMEOUT {
+            let is_over = started.elapsed() > START_TIMEOUT || self.stopping.is_cancelled();
+            if is_over || !matches!(child.try_wait(), Ok(None)) {
                 return false;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
     }
 

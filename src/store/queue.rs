@@ -3,6 +3,10 @@
 //! A worker holds a run by a lease that it renews; the worker and its attempt together are the
 //! fencing token. A worker that went silent loses its run to the next claim, and can neither report
 //! nor publish any more.
+//!
+//! Clocks are set back now and then, by a battery that failed or by hand. So the order is that of a
+//! sequence, a pause that ends further ahead than any is set is over, and so is a lease that ends
+//! further ahead than it was given for.
 
 use std::time::Duration;
 
@@ -15,6 +19,11 @@ use super::row::{json, parsed, small};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::run::{EventBody, Progress, Provenance, Replayed, Spec, Status};
 use crate::domain::{RunId, WorkerId};
+
+/// Attempts that a run has to get further than it ever was.
+pub(super) const ATTEMPTS: i32 = 3;
+/// The pause before a run that stumbled is tried again: the only one that is ever set.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// A run held by this worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +39,7 @@ pub struct Claimed {
     pub attempt: u32,
     /// The worker that holds it.
     pub worker: WorkerId,
-    /// Attempts allowed.
+    /// Attempts allowed, as it was claimed; more once it gets further.
     pub max_attempts: u32,
 }
 
@@ -58,6 +67,10 @@ pub enum Beat {
     Lost,
 }
 
+/// Whether the worker of a running run went silent, in SQL. A lease that ends further ahead than it
+/// was given for was given before the clock was set back.
+const SILENT: &str = "(lease_until < now() or lease_until > now() + lease)";
+
 /// Leases the oldest run that is due, or whose worker went silent. `threads` is recorded with it.
 pub async fn claim(
     pool: &PgPool,
@@ -66,24 +79,25 @@ pub async fn claim(
     threads: usize,
 ) -> Result<Option<Claimed>, StoreError> {
     let mut transaction = pool.begin().await?;
-    let claimed: Option<Claimed> = sqlx::query_as(
+    let claimed: Option<Claimed> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update runs set status = 'running', attempt = attempt + 1, error = null,
-             lease_owner = $1, lease_until = now() + $2,
+             lease_owner = $1, lease = $2, lease_until = now() + $2,
              started_at = coalesce(started_at, now()),
-             progress = jsonb_set(progress, '{stage}', '\"preparing\"'),
-             provenance = jsonb_set(provenance, '{threads}', to_jsonb($3::int))
+             progress = jsonb_set(progress, '{{stage}}', '\"preparing\"'),
+             provenance = jsonb_set(provenance, '{{threads}}', to_jsonb($3::int))
          where id = (
              select id from runs
              where cancel_requested_at is null and (
-                    (status = 'queued' and run_after <= now())
-                 or (status = 'running' and lease_until < now() and attempt < max_attempts))
-             order by created_at, id
+                    (status = 'queued' and (run_after <= now() or run_after > now() + $4))
+                 or (status = 'running' and attempt < max_attempts and {SILENT}))
+             order by sequence
              for update skip locked limit 1)
          returning id, spec, provenance, attempt, max_attempts, lease_owner",
-    )
+    )))
     .bind(worker.0)
     .bind(lease)
     .bind(threads as i32)
+    .bind(PAUSE)
     .fetch_optional(&mut *transaction)
     .await?;
     if let Some(claimed) = &claimed {
@@ -102,7 +116,7 @@ pub async fn claim(
 /// Renews the lease.
 pub async fn beat(pool: &PgPool, run: &Claimed, lease: Duration) -> Result<Beat, StoreError> {
     let row = sqlx::query(
-        "update runs set lease_until = now() + $4
+        "update runs set lease = $4, lease_until = now() + $4
          where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'
          returning cancel_requested_at is not null as cancel",
     )
@@ -179,38 +193,45 @@ pub enum Ending {
     HandedBack,
 }
 
+/// What an attempt that ends as `$4` leaves the run as, in SQL: one to be tried again is cancelled
+/// when that was asked for, and fails when no attempt is left and this one (`$6`) counts.
+const BECOMES: &str = "(case when $4 <> 'queued' then $4::run_status
+                             when cancel_requested_at is not null then 'cancelled'
+                             when $6 = 0 and attempt >= max_attempts then 'failed'
+                             else 'queued' end)";
+
 /// Ends an attempt that published nothing. Fails with [`StoreError::LeaseLost`] when it was not
-/// this worker's to end. A run that was asked to stop is cancelled instead of being queued again,
+/// this worker's to end. A run that was asked to stop is cancelled instead of being tried again,
 /// for no worker takes such a run.
+///
+/// One statement decides, on the row as it is then: a cancel that comes at the same moment is either
+/// seen here or finds what was made of the run here.
 pub async fn end(pool: &PgPool, run: &Claimed, ending: &Ending) -> Result<(), StoreError> {
-    let again = run.attempt < run.max_attempts;
     let (status, error, spared) = match ending {
         Ending::Failed(error) => (Status::Failed, Some(error.as_str()), 0),
-        Ending::Stumbled(error) if again => (Status::Queued, Some(error.as_str()), 0),
-        Ending::Stumbled(error) => (Status::Failed, Some(error.as_str()), 0),
+        Ending::Stumbled(error) => (Status::Queued, Some(error.as_str()), 0),
         Ending::Cancelled => (Status::Cancelled, None, 0),
         Ending::HandedBack => (Status::Queued, None, 1),
     };
     let mut transaction = pool.begin().await?;
-    let ended = sqlx::query(
+    let ended = sqlx::query(sqlx::AssertSqlSafe(format!(
         "update runs set
-             status = case when $4 = 'queued' and cancel_requested_at is not null
-                           then 'cancelled' else $4::run_status end,
-             error = $5, lease_owner = null, lease_until = null, attempt = attempt - $6,
-             run_after = case when $5 is null then now() else now() + interval '5 seconds' end,
-             finished_at = case when $4 = 'queued' and cancel_requested_at is null
-                                then null else now() end,
-             progress = case when $4 = 'queued' then jsonb_set(progress, '{stage}', '\"queued\"')
-                             else progress end
+             status = {BECOMES}, error = $5, attempt = attempt - $6,
+             lease_owner = null, lease_until = null, lease = null,
+             run_after = case when $5 is null then now() else now() + $7 end,
+             finished_at = case when {BECOMES} = 'queued' then null else now() end,
+             progress = case when {BECOMES} = 'queued'
+                             then jsonb_set(progress, '{{stage}}', '\"queued\"') else progress end
          where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'
          returning status::text as status_word",
-    )
+    )))
     .bind(run.id.0)
     .bind(run.attempt as i32)
     .bind(run.worker.0)
     .bind(status.as_str())
     .bind(error)
     .bind(spared)
+    .bind(PAUSE)
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(ended) = ended else {
@@ -227,6 +248,44 @@ pub async fn end(pool: &PgPool, run: &Claimed, ending: &Ending) -> Result<(), St
     Ok(())
 }
 
+/// Records that the next attempt need not do again this share of the run, from 0 to 1; whether the
+/// run is still this attempt's. Where that is more than ever, attempts are counted anew from this
+/// one: only those that get no further use them up.
+pub async fn keep(pool: &PgPool, run: &Claimed, share: f64) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update runs set kept_share = greatest(kept_share, $4),
+             max_attempts = case when $4 > kept_share
+                 then greatest(max_attempts, attempt + $5 - 1) else max_attempts end
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
+    )
+    .bind(run.id.0)
+    .bind(run.attempt as i32)
+    .bind(run.worker.0)
+    .bind(share)
+    .bind(ATTEMPTS)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Adds something that whoever looks at the run should know, to its events as well; whether the run
+/// is still this attempt's.
+pub async fn notice(pool: &PgPool, run: &Claimed, message: &str) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let held = hold(&mut transaction, run).await?;
+    if held {
+        sqlx::query("update runs set notices = notices || to_jsonb($2::text) where id = $1")
+            .bind(run.id.0)
+            .bind(message)
+            .execute(&mut *transaction)
+            .await?;
+        let body = EventBody::Log { message: message.to_owned() };
+        publish(&mut transaction, run.id, &body).await?;
+    }
+    transaction.commit().await?;
+    Ok(held)
+}
+
 /// What a finished run found, beside what it published.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Findings<'a> {
@@ -234,28 +293,39 @@ pub(super) struct Findings<'a> {
     pub(super) replayed: Option<&'a Replayed>,
 }
 
-/// Marks the run as succeeded inside the transaction that publishes what it made.
+/// Marks the run as succeeded inside the transaction that publishes what it made. Fails, so that
+/// nothing is published, when somebody asked the run to stop in the meantime.
 pub(super) async fn succeed(
     connection: &mut PgConnection,
     run: &Claimed,
     findings: Findings<'_>,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(
-        "update runs set status = 'succeeded', evaluation = $4, replayed = $5, lease_owner = null,
-             lease_until = null, finished_at = now(), error = null,
-             progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
-         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'",
+    let held = sqlx::query(
+        "select cancel_requested_at is not null as cancel from runs
+         where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running' for update",
     )
     .bind(run.id.0)
     .bind(run.attempt as i32)
     .bind(run.worker.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    // The row is locked from here on: a cancel that comes now finds a run that has succeeded.
+    match held.map(|row| row.try_get("cancel")).transpose()? {
+        None => return Err(StoreError::LeaseLost),
+        Some(true) => return Err(StoreError::CancelRequested),
+        Some(false) => {}
+    }
+    sqlx::query(
+        "update runs set status = 'succeeded', evaluation = $2, replayed = $3, lease_owner = null,
+             lease_until = null, lease = null, finished_at = now(), error = null,
+             progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
+         where id = $1",
+    )
+    .bind(run.id.0)
     .bind(findings.evaluation.map(Json))
     .bind(findings.replayed.map(Json))
     .execute(&mut *connection)
     .await?;
-    if done.rows_affected() == 0 {
-        return Err(StoreError::LeaseLost);
-    }
     append(connection, run.id, &EventBody::Status { status: Status::Succeeded, detail: None }).await
 }
 
@@ -300,21 +370,21 @@ pub async fn orphan(pool: &PgPool, worker: WorkerId) -> Result<(), StoreError> {
 /// Ends silent runs that are out of attempts or were asked to stop; how many.
 pub async fn reap(pool: &PgPool) -> Result<u64, StoreError> {
     let mut transaction = pool.begin().await?;
-    let reaped = sqlx::query(
+    let reaped = sqlx::query(sqlx::AssertSqlSafe(format!(
         "update runs set
              status = case when cancel_requested_at is null then 'failed'::run_status
                            else 'cancelled' end,
              error = case when cancel_requested_at is null then
-                 'its worker went silent in each of ' || attempt || ' attempts; it may need more '
-                 'memory than there is' end,
-             lease_owner = null, lease_until = null, finished_at = now()
+                 'its worker went silent in attempt ' || attempt || '; a run that gets no further '
+                 'in {ATTEMPTS} attempts fails. It may need more memory than there is' end,
+             lease_owner = null, lease_until = null, lease = null, finished_at = now()
          where id in (
              select id from runs
-             where status = 'running' and lease_until < now()
+             where status = 'running' and {SILENT}
                and (cancel_requested_at is not null or attempt >= max_attempts)
              for update skip locked)
          returning id, status::text as status_word, error",
-    )
+    )))
     .fetch_all(&mut *transaction)
     .await?;
     for row in &reaped {

@@ -5,6 +5,7 @@ use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::events::append;
+use super::queue::ATTEMPTS;
 use super::row::{is_gone, json, parsed, small};
 use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
@@ -14,7 +15,7 @@ const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_
          case when b.deleted_at is null then b.id end as published_backbone_id,
          case when r.status = 'queued' then
              (select count(*) from runs q
-              where q.status = 'queued' and (q.created_at, q.id) < (r.created_at, r.id))
+              where q.status = 'queued' and q.sequence < r.sequence)
          end as queue_position
      from runs r left join models m on m.run_id = r.id and m.deleted_at is null
          left join backbones b on b.run_id = r.id ";
@@ -41,6 +42,7 @@ impl FromRow<'_, PgRow> for Found {
             max_attempts: small(row, "max_attempts")?,
             cancel_requested: cancel.is_some(),
             error: row.try_get("error")?,
+            notices: json(row, "notices")?,
             evaluation: evaluation.map(|evaluation| evaluation.0),
             replayed: replayed.map(|replayed| replayed.0),
             model: row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId),
@@ -156,7 +158,7 @@ pub struct Page {
     pub limit: u32,
 }
 
-/// Runs, newest first.
+/// Runs, the one that was queued last first.
 pub async fn list(pool: &PgPool, page: &Page) -> Result<Vec<Run>, StoreError> {
     let mut query = sqlx::QueryBuilder::new(COLUMNS);
     query
@@ -166,9 +168,9 @@ pub async fn list(pool: &PgPool, page: &Page) -> Result<Vec<Run>, StoreError> {
         .push_bind(page.status.map(Status::as_str))
         .push("::run_status) and (")
         .push_bind(page.before.map(|before| before.0))
-        .push("::uuid is null or r.id < ")
+        .push("::uuid is null or r.sequence < (select sequence from runs where id = ")
         .push_bind(page.before.map(|before| before.0))
-        .push(") order by r.id desc limit ")
+        .push(")) order by r.sequence desc limit ")
         .push_bind(i64::from(page.limit));
     let found: Vec<Found> = query.build_query_as().fetch_all(pool).await?;
     Ok(found.into_iter().map(|found| found.0).collect())
@@ -184,27 +186,27 @@ pub async fn queued(pool: &PgPool) -> Result<u64, StoreError> {
 
 /// Asks a run to stop: a queued one is cancelled at once, a running one at its worker's next beat.
 /// The run as it is now.
+///
+/// One statement sees to both: between two of them a worker could take a queued run or hand a running
+/// one back, and neither would find it.
 pub async fn cancel(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError> {
     let mut transaction = pool.begin().await?;
-    let cancelled = sqlx::query(
-        "update runs set status = 'cancelled', cancel_requested_at = now(), finished_at = now()
-         where id = $1 and status = 'queued'",
+    let asked = sqlx::query(
+        "update runs set
+             cancel_requested_at = coalesce(cancel_requested_at, now()),
+             finished_at = case when status = 'queued' then now() end,
+             status = case when status = 'queued' then 'cancelled' else status end
+         where id = $1 and status in ('queued', 'running')
+         returning status::text as status_word",
     )
     .bind(id.0)
-    .execute(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if cancelled.rows_affected() > 0 {
+    let status: Option<Status> = asked.map(|row| parsed(&row, "status_word")).transpose()?;
+    if status == Some(Status::Cancelled) {
         let detail = Some("cancelled while it was queued".to_owned());
         append(&mut transaction, id, &EventBody::Status { status: Status::Cancelled, detail })
             .await?;
-    } else {
-        sqlx::query(
-            "update runs set cancel_requested_at = coalesce(cancel_requested_at, now())
-             where id = $1 and status = 'running'",
-        )
-        .bind(id.0)
-        .execute(&mut *transaction)
-        .await?;
     }
     transaction.commit().await?;
     one(pool, id).await
@@ -215,12 +217,13 @@ pub async fn cancel(pool: &PgPool, id: RunId) -> Result<Option<Run>, StoreError>
 pub async fn retry(pool: &PgPool, id: RunId) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let done = sqlx::query(
-        "update runs set status = 'queued', max_attempts = attempt + 3, run_after = now(),
+        "update runs set status = 'queued', max_attempts = attempt + $2, run_after = now(),
              cancel_requested_at = null, finished_at = null, error = null,
              progress = jsonb_set(progress, '{stage}', '\"queued\"')
          where id = $1 and status in ('failed', 'cancelled')",
     )
     .bind(id.0)
+    .bind(ATTEMPTS)
     .execute(&mut *transaction)
     .await?;
     if done.rows_affected() > 0 {

@@ -93,6 +93,97 @@ async fn one_connection_is_enough_for_uploads_and_a_run() {
     assert!(told.contains("succeeded"), "{told}");
 }
 
+/// Whatever runs on a data folder: the processes that were given it or whose working folder lies in it.
+fn at_work_in(folder: &std::path::Path) -> Vec<String> {
+    let name = folder.display().to_string();
+    let processes = std::fs::read_dir("/proc").expect("a /proc").flatten();
+    let found = processes.filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let works = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let is_found = line.contains(&name) || works.starts_with(folder);
+        is_found.then(|| format!("{} {line}", process.file_name().to_string_lossy()))
+    });
+    found.collect()
+}
+
+/// Starts a server on an empty folder, asks it to end after so many milliseconds, and says what was
+/// wrong with how it did.
+fn stopped_after(milliseconds: u64) -> Option<String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("ours");
+    let data = folder.path().join("data");
+    let mut server = Command::new(env!("CARGO_BIN_EXE_lvmed"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&data)
+        .env_remove("DATABASE_URL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    let asked = Instant::now();
+    crate::server::signal(server.id(), "TERM");
+    while matches!(server.try_wait(), Ok(None)) && asked.elapsed() < 4 * PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ended = matches!(server.try_wait(), Ok(Some(_)));
+    if !ended {
+        let _ = server.kill();
+    }
+    let output = server.wait_with_output().expect("the child is ours");
+    let told = String::from_utf8_lossy(&output.stderr);
+    // Before its first line the program has started nothing, and may be ended by the signal itself.
+    let is_orderly = output.status.success() || !data.exists();
+    let left = at_work_in(folder.path());
+    (!ended || !is_orderly || !left.is_empty())
+        .then(|| format!("after {milliseconds} ms: {}, left {left:?}\n{told}", output.status))
+}
+
+#[test]
+fn a_server_asked_to_stop_at_any_moment_of_its_start_ends_by_itself_and_leaves_nothing() {
+    let moments = [0, 30, 100, 250, 500, 1000, 2000, 3000, 4500];
+
+    // All at once, so that each is as slow as on a busy machine.
+    let servers = moments.map(|moment| std::thread::spawn(move || stopped_after(moment)));
+    let wrong = servers.map(|server| server.join().expect("it ends"));
+
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hangs_is_replaced_though_its_process_lives() {
+    let server = Server::start();
+    let backbone = server.random_backbone("resnet18", 32).await;
+    let dataset = server.dataset("sides", crate::pictures::two_classes(12, 32)).await;
+    let frozen = server.freeze(&dataset).await;
+    let replaced = async |hanging: Vec<u32>| {
+        let asked = Instant::now();
+        while server.workers().is_empty() || server.workers() == hanging {
+            assert!(asked.elapsed() < PATIENCE, "{hanging:?} still there\n{}", server.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+
+    // One without a run.
+    replaced(server.freeze_workers()).await;
+
+    // And one within a run, which then goes on.
+    let training = json!({"epochs": 1000, "patience": 1000, "batch_size": 4});
+    let spec = json!({"kind": "finetune", "dataset_version": frozen, "backbone": backbone["id"],
+                      "method": "last", "training": training});
+    let run = server.queue(&spec).await;
+    server.wait(&run, |run| run["progress"]["epoch"].as_u64() >= Some(1)).await;
+    replaced(server.freeze_workers()).await;
+    let found = server.wait(&run, |run| run["attempt"] == 2).await;
+
+    assert_ne!(found["status"], "failed", "{found:#}");
+    assert!(server.log().contains("hangs and is killed"), "{}", server.log());
+    server.post(&format!("/api/v1/runs/{run}/cancel"), &json!({}), StatusCode::ACCEPTED).await;
+}
+
 #[test]
 fn a_folder_that_postgres_may_not_enter_or_binaries_that_are_none_get_a_clear_answer() {
     let folder = tempfile::tempdir().expect("a temporary folder");

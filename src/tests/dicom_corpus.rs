@@ -1,6 +1,9 @@
-//! Real DICOM files of every kind against what other decoders read from them.
+//! Real DICOM files of every kind, each frame of them as it is stored here, against what other
+//! decoders read from them.
 //!
-//! `LVMED_TEST_DATA` names the folder of the test data; without it these tests say so and pass.
+//! `LVMED_TEST_DATA` names the folder of the test data; without it these tests are skipped. Its
+//! manifest has the readings of several decoders for the first frame of each file; those of pydicom
+//! for all frames are in `fixtures/dicom_frames.json`, written by `scripts/fixtures/dicom_frames.py`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,8 @@ use lvmed::domain::Sha256;
 use lvmed::imaging::{ImagingError, Picture, Samples, decode_frame, take_in};
 use rayon::prelude::*;
 use serde::Deserialize;
+
+use crate::skipped::{Need, skip};
 
 /// No file of the corpus may take longer, in an unoptimised build on a busy machine.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -64,6 +69,7 @@ struct Entry {
     transfer_syntax: String,
     photometric: String,
     samples: String,
+    frames: String,
     bits_allocated: String,
     bits_stored: String,
     expect: String,
@@ -90,6 +96,13 @@ struct Reading {
     sha256_16: String,
 }
 
+/// What pydicom read from every frame of a file: least, greatest and mean value, and a hash.
+#[derive(Deserialize)]
+struct AllFrames {
+    dtype: String,
+    frames: Vec<(f64, f64, f64, String)>,
+}
+
 /// How far the comparison of a file went.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 enum Agreement {
@@ -113,7 +126,7 @@ struct Corpus {
 impl Corpus {
     fn open() -> Option<Self> {
         let Some(data) = std::env::var_os("LVMED_TEST_DATA") else {
-            note("skipped: LVMED_TEST_DATA is not set");
+            skip(Need::TestData, "LVMED_TEST_DATA is not set");
             return None;
         };
         let folder = Path::new(&data).join("dicom");
@@ -131,26 +144,64 @@ impl Corpus {
     }
 }
 
+/// Takes a file in as an upload does, and compares every frame as it is read again from what is
+/// stored; the first frame by the manifest, all of them by pydicom where it reads them.
+fn compare_all(entry: &Entry, bytes: &[u8], all: Option<&AllFrames>) -> Agreement {
+    let limits = Limits::default();
+    let taken = match take_in(bytes, &limits) {
+        Ok(taken) => taken,
+        Err(error) => return Agreement::Refused(error.to_string()),
+    };
+    let expected: usize = entry.frames.parse().unwrap_or(1).max(1);
+    if taken.frames.len() != expected {
+        return Agreement::Different(format!("{} frames, not {expected}", taken.frames.len()));
+    }
+    if expected > 1 && all.is_none_or(|all| all.frames.len() != expected) {
+        return Agreement::Different("nobody read its further frames".to_owned());
+    }
+    let mut least = Agreement::EveryValue;
+    for frame in 0..expected {
+        let picture = match decode_frame(&taken.stored, frame as u32, &limits) {
+            Ok(picture) => picture,
+            Err(error) => return Agreement::Different(format!("frame {frame} {error}")),
+        };
+        let by_pydicom = all.and_then(|all| {
+            let (min, max, mean, sha256_16) = all.frames.get(frame)?.clone();
+            let shape = vec![picture.height as usize, picture.width as usize];
+            Some(Reading { shape, dtype: all.dtype.clone(), min, max, mean, sha256_16 })
+        });
+        let mut readings: Vec<&Reading> = by_pydicom.iter().collect();
+        if frame == 0 {
+            readings.extend(entry.readings());
+        }
+        match compare((entry, frame), bytes, &picture, &readings) {
+            Agreement::Different(why) => {
+                return Agreement::Different(format!("frame {frame}: {why}"));
+            }
+            found => least = least.max(found),
+        }
+    }
+    least
+}
+
 #[test]
-fn every_readable_file_agrees_with_another_decoder() {
+fn every_frame_of_every_readable_file_agrees_with_another_decoder() {
     let Some(corpus) = Corpus::open() else { return };
     let entries: Vec<&Entry> = corpus.expected(true).collect();
-    let limits = Limits::default();
+    let all: BTreeMap<String, AllFrames> =
+        serde_json::from_str(include_str!("fixtures/dicom_frames.json")).expect("a fixture");
 
     let found: Vec<(&Entry, Agreement, Duration)> = entries
         .into_par_iter()
         .map(|entry| {
             let bytes = corpus.read(entry);
             let started = Instant::now();
-            let decoded = decode_frame(&bytes, 0, &limits);
-            let took = started.elapsed();
-            let agreement = match decoded {
-                Ok(picture) => compare(entry, &bytes, &picture),
-                Err(error) => Agreement::Refused(error.to_string()),
-            };
-            (entry, agreement, took)
+            let agreement = compare_all(entry, &bytes, all.get(&entry.path));
+            (entry, agreement, started.elapsed())
         })
         .collect();
+    let further: usize = all.values().map(|all| all.frames.len() - 1).sum();
+    assert!(further > 1500, "only {further} frames beyond the first were compared");
 
     let mut table: BTreeMap<(&str, String), usize> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -244,16 +295,23 @@ fn nothing_that_is_stored_names_a_patient() {
     assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
-/// Compares a picture with the readings of the other decoders.
-fn compare(entry: &Entry, bytes: &[u8], picture: &Picture) -> Agreement {
-    let readings: Vec<&Reading> = entry
-        .oracle_frame0_stored
-        .values()
-        .filter_map(|oracle| match oracle {
+impl Entry {
+    /// What the other decoders read from its first frame.
+    fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.oracle_frame0_stored.values().filter_map(|oracle| match oracle {
             Oracle::Read(reading) => Some(reading),
             Oracle::Failed(_) => None,
         })
-        .collect();
+    }
+}
+
+/// Compares the picture of a frame with the readings of the other decoders.
+fn compare(
+    (entry, frame): (&Entry, usize),
+    bytes: &[u8],
+    picture: &Picture,
+    readings: &[&Reading],
+) -> Agreement {
     assert!(!readings.is_empty(), "{} was read by nobody", entry.path);
     let size = [picture.height as usize, picture.width as usize];
     if !readings.iter().any(|reading| reading.shape.starts_with(&size)) {
@@ -263,10 +321,10 @@ fn compare(entry: &Entry, bytes: &[u8], picture: &Picture) -> Agreement {
         (Samples::Rgb(_), "1") => return Agreement::Shape("a palette was applied"),
         (Samples::Rgb(values), _) if entry.bits_allocated != "8" => {
             let stored: i32 = entry.bits_stored.parse().expect("a number of bits");
-            return narrowed(values, &readings, 2_f64.powi(stored - 8));
+            return narrowed(values, readings, 2_f64.powi(stored - 8));
         }
         (Samples::Rgb(values), _) if entry.photometric.starts_with("YBR_FULL") => {
-            return converted(values, &readings);
+            return converted(values, readings);
         }
         (Samples::Rgb(values), _) => values.iter().map(|value| f64::from(*value)).collect(),
         (Samples::Gray(_), _) if entry.modality_lut_seq => {
@@ -274,7 +332,7 @@ fn compare(entry: &Entry, bytes: &[u8], picture: &Picture) -> Agreement {
         }
         (Samples::Gray(values), _) => {
             let object = dicom_object::from_reader(bytes).expect("it was parsed");
-            stored_values(&object, entry.photometric == "MONOCHROME1", values)
+            stored_values((&object, frame), entry.photometric == "MONOCHROME1", values)
         }
     };
     let exact = readings.iter().any(|reading| hash(&values, &reading.dtype) == reading.sha256_16);
@@ -286,14 +344,8 @@ fn compare(entry: &Entry, bytes: &[u8], picture: &Picture) -> Agreement {
     if readings.iter().any(|reading| own.is_close_to(reading, lossy)) {
         return Agreement::Statistics;
     }
-    let others: Vec<String> = entry
-        .oracle_frame0_stored
-        .iter()
-        .filter_map(|(name, oracle)| match oracle {
-            Oracle::Read(r) => Some(format!("{name} {} {} {:.4}", r.min, r.max, r.mean)),
-            Oracle::Failed(_) => None,
-        })
-        .collect();
+    let others: Vec<String> =
+        readings.iter().map(|r| format!("{} {} {:.4}", r.min, r.max, r.mean)).collect();
     let Summary { min, max, mean } = own;
     Agreement::Different(format!("{min} {max} {mean:.4}, not {}", others.join(", ")))
 }
@@ -357,9 +409,14 @@ impl Summary {
 }
 
 /// Undoes the rescaling (PS3.3 C.11.1) and the inversion: the values as they are stored.
-fn stored_values(object: &DefaultDicomObject, inverted: bool, values: &[f32]) -> Vec<f64> {
-    let slope = rescale(object, tags::RESCALE_SLOPE).filter(|slope| *slope != 0.0).unwrap_or(1.0);
-    let intercept = rescale(object, tags::RESCALE_INTERCEPT).unwrap_or(0.0);
+fn stored_values(
+    (object, frame): (&DefaultDicomObject, usize),
+    inverted: bool,
+    values: &[f32],
+) -> Vec<f64> {
+    let number = |tag| rescale(object, frame, tag);
+    let slope = number(tags::RESCALE_SLOPE).filter(|slope| *slope != 0.0).unwrap_or(1.0);
+    let intercept = number(tags::RESCALE_INTERCEPT).unwrap_or(0.0);
     let integer = |tag: Tag| object.element(tag).ok()?.to_int::<i32>().ok();
     let span = 2_f64.powi(integer(tags::BITS_STORED).unwrap_or(16));
     let signed = integer(tags::PIXEL_REPRESENTATION) == Some(1);
@@ -374,20 +431,22 @@ fn stored_values(object: &DefaultDicomObject, inverted: bool, values: &[f32]) ->
     values.iter().map(undo).collect()
 }
 
-/// A number of the object or of the functional groups of its first frame (PS3.3 C.7.6.16).
-fn rescale(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
+/// A number of the object or of the functional groups of a frame (PS3.3 C.7.6.16).
+fn rescale(object: &InMemDicomObject, frame: usize, tag: Tag) -> Option<f64> {
     let number = |object: &InMemDicomObject| -> Option<f64> {
         object.element_opt(tag).ok()??.to_float64().ok()
     };
-    let first = |object: &InMemDicomObject, tag: Tag| -> Option<InMemDicomObject> {
-        object.element_opt(tag).ok()??.items()?.first().cloned()
+    let item = |object: &InMemDicomObject, tag: Tag, at: usize| -> Option<InMemDicomObject> {
+        object.element_opt(tag).ok()??.items()?.get(at).cloned()
     };
-    let groups =
-        [tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE];
+    let groups = [
+        (tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frame),
+        (tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, 0),
+    ];
     number(object).or_else(|| {
-        groups.into_iter().find_map(|group| {
-            let group = first(object, group)?;
-            number(&first(&group, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE)?)
+        groups.into_iter().find_map(|(group, at)| {
+            let group = item(object, group, at)?;
+            number(&item(&group, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, 0)?)
         })
     })
 }

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::pictures::two_classes;
 use crate::server::Server;
+use crate::skipped::Need;
 
 const FULL: (StatusCode, &str) = (StatusCode::INSUFFICIENT_STORAGE, "storage_full");
 
@@ -51,9 +52,9 @@ impl Drop for Small<'_> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a person who runs the tests reads it")]
 fn skip<T>(reason: &str) -> Option<T> {
-    eprintln!("skipped: a small file system cannot be mounted here: {}", reason.trim());
+    let reason = format!("a small file system cannot be mounted here: {reason}");
+    crate::skipped::skip(Need::Mount, &reason);
     None
 }
 

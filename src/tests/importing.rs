@@ -273,6 +273,10 @@ fn trained_looking(architecture: Architecture) -> Tensors {
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Network {
+    // Field 1 of `ModelProto`, the version of the format, is 8, and field 8 holds opset 17, whose
+    // version that is: what declares more is refused by ONNX Runtime up to 1.14.
+    assert_eq!(bytes[..2], [0x08, 8], "the version of the format");
+    assert!(bytes.windows(4).any(|window| window == [0x42, 2, 0x10, 17]), "opset 17");
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), bytes).expect("written");
     let compute = Compute { onnx_runtime: None, device: lvmed::config::Device::Cpu, threads: 2 };

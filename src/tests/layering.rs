@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("domain", &[]),
     ("telemetry", &["config"]),
-    ("estimate", &["domain"]),
+    ("estimate", &["domain", "store"]),
     ("imaging", &["config", "domain"]),
     ("decode", &["config", "domain", "imaging", "nn"]),
     ("nn", &["domain"]),

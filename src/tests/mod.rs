@@ -42,6 +42,7 @@ mod privacy;
 mod probe;
 mod recipes;
 mod server;
+mod skipped;
 mod split;
 mod store;
 mod torch_zip;

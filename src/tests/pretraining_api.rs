@@ -147,8 +147,11 @@ async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_que
         json!({"kind": "pretrain", "dataset_version": plain, "architecture": "resnet18",
                "views": {"size": 32}, "learning": learning})
     };
-    let estimate =
-        async |spec: &Value| server.post("/api/v1/runs/estimate", spec, StatusCode::OK).await;
+    let estimate = async |spec: &Value| {
+        let (status, found) = server.estimate(spec).await;
+        assert_eq!(status, StatusCode::OK, "{found:#}");
+        found
+    };
 
     let once = estimate(&recipe(json!({"batch_size": 32, "epochs": 10}))).await;
     let thrice = estimate(&recipe(json!({"batch_size": 32, "epochs": 30}))).await;
@@ -165,6 +168,7 @@ async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_que
 
     let mut large = recipe(json!({"batch_size": 64}));
     large["views"]["size"] = json!(192);
+    server.estimate(&large).await;
     for path in ["/api/v1/runs/estimate", "/api/v1/runs"] {
         let request = server.request(Method::POST, path).json(&large);
         let told = ["a batch of 64 images", "1500 MB", "learning.batch_size", "accumulate"];

@@ -80,8 +80,11 @@ async fn a_stored_recipe_has_its_defaults_filled_in_and_the_old_name_still_reads
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_foretold_in_time_and_memory() {
     let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
-    let estimate =
-        async |spec: &Value| server.post("/api/v1/runs/estimate", spec, StatusCode::OK).await;
+    let estimate = async |spec: &Value| {
+        let (status, found) = server.estimate(spec).await;
+        assert_eq!(status, StatusCode::OK, "{found:#}");
+        found
+    };
 
     let once = estimate(&spec).await;
     let thrice = estimate(&with(&spec, &json!({"repeats": 3}))).await;
@@ -102,6 +105,7 @@ async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
     let (server, spec) = ready(&variables, 12).await;
     let full = with(&spec, &json!({"method": "full"}));
 
+    server.estimate(&full).await;
     for path in ["/api/v1/runs/estimate", "/api/v1/runs"] {
         let request = server.request(Method::POST, path).json(&full);
         let told = ["MB", "60 MB", "LVMED_LIMIT_TRAINING_MEMORY_BYTES"];
@@ -111,6 +115,36 @@ async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
     let runs = server.get("/api/v1/runs").await;
     assert_eq!(runs["items"].as_array().map(Vec::len), Some(0));
     server.queue(&with(&spec, &json!({"method": "probe"}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_measurement_and_it_is_made_once_for_the_machine() {
+    use rustix::fs::{FlockOperation, flock};
+
+    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let file = std::fs::File::create(server.data().join("measuring.lock")).expect("made");
+    // As long as somebody else measures on this machine.
+    flock(&file, FlockOperation::LockExclusive).expect("locked");
+    let begun = std::time::Instant::now();
+
+    let run = server.queue(&spec).await;
+    let found = server.post("/api/v1/runs/estimate", &spec, StatusCode::OK).await;
+
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    let run = server.get(&format!("/api/v1/runs/{run}")).await;
+    assert_eq!(run["status"], "queued");
+    assert_eq!((&found["measured"], &found["seconds"]), (&json!(false), &Value::Null));
+    let notice = found["notice"].as_str().expect("a notice");
+    assert!(notice.contains("not measured yet") && notice.contains("is running"), "{notice}");
+    flock(&file, FlockOperation::Unlock).expect("unlocked");
+    let (_, known) = server.estimate(&spec).await;
+    assert!(known["seconds"].as_f64() > Some(0.0), "{known:#}");
+
+    // Another server of these data, which may not measure, knows it at once.
+    let server = Server::start_in(server.kill());
+    flock(&file, FlockOperation::LockExclusive).expect("locked");
+    let found = server.post("/api/v1/runs/estimate", &spec, StatusCode::OK).await;
+    assert_eq!(found, known);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -223,6 +223,29 @@ impl Server {
         run["id"].as_str().expect("an id").to_owned()
     }
 
+    /// The estimate of a recipe, asked for until the cost of a step is known; the answer.
+    pub(crate) async fn estimate(&self, spec: &Value) -> (StatusCode, Value) {
+        let started = Instant::now();
+        loop {
+            let request = self.request(Method::POST, "/api/v1/runs/estimate").json(spec);
+            let response = request.send().await.expect("the server answers");
+            let status = response.status();
+            let found: Value = response.json().await.expect("an answer in JSON");
+            if found["measured"] != false {
+                return (status, found);
+            }
+            assert!(started.elapsed() < PATIENCE, "not measured: {found:#}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A connection to the server's own cluster.
+    pub(crate) async fn database(&self) -> sqlx::PgConnection {
+        let socket = self.data().join("postgres-socket");
+        let url = format!("postgres://lvmed@localhost/lvmed?host={}", socket.display());
+        <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.expect("it is connected")
+    }
+
     /// Polls a run until `reached` says so.
     pub(crate) async fn wait(&self, run: &str, reached: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
@@ -277,6 +300,14 @@ impl Server {
             .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok())
             .filter(|process| is_worker_of(*process, parent))
             .collect()
+    }
+
+    /// Stops every worker as it stands, so that it neither works nor ends; their process ids.
+    pub(crate) fn freeze_workers(&self) -> Vec<u32> {
+        let workers = self.workers();
+        assert!(!workers.is_empty(), "no worker is running\n{}", self.log());
+        workers.iter().for_each(|worker| signal(*worker, "STOP"));
+        workers
     }
 
     /// Kills every worker with SIGKILL, as the kernel does when memory runs out.
@@ -334,7 +365,7 @@ impl Drop for Server {
     }
 }
 
-fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "no signal reached {process}");
 }

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod cache;
+mod cancelling;
 mod datasets;
 mod events;
 mod models;

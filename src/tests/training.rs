@@ -71,7 +71,14 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
             let stopped = world.run();
             assert!(matches!(stopped, Err(TrainingError::Stopped(_))), "{method:?}: {stopped:?}");
             world.host.go_on();
+            let before = world.host.log_text().len();
             let resumed = world.run().expect("it ends");
+            let told = world.host.log_text().split_off(before);
+            let expected = match method {
+                Method::Probe => "images are known already",
+                Method::Last | Method::Full | Method::Lora => "resumed from a checkpoint in epoch",
+            };
+            assert!(told.contains(expected), "{method:?} started anew: {told}");
 
             for name in ["model.safetensors", "model.onnx", "config.json", "card.md"] {
                 assert!(file(&whole, name) == file(&resumed, name), "{method:?} {repeats} {name}");
@@ -109,7 +116,11 @@ fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
     let early = world.host.curve("train_loss");
     let checkpoint = world.host.checkpoints().pop().expect("there is one");
     world.host.go_on();
+    let share = world.host.share();
+    assert!(share > 0.0 && share < 1.0, "{share} of the run is kept");
     let resumed = world.run().expect("it ends");
+    let told = world.host.log_text();
+    assert!(told.contains("resumed from a checkpoint in epoch"), "it started anew: {told}");
     let losses = world.host.losses();
     world.host.forget();
     let whole = world.run().expect("it ends");

@@ -38,6 +38,9 @@ pub(super) fn features(
         examples.iter().copied().filter(|example| !known.contains_key(&key(example))).collect();
     let total = examples.len() as u64;
     let mut done = total - missing.len() as u64;
+    if done > 0 {
+        host.log(&format!("the features of {done} of {total} images are known already"))?;
+    }
     reporter.at(stage, At { done, total, ..At::default() })?;
     if !missing.is_empty() {
         let mut network = job.runtime.open(&job.onnx, job.threads)?;
@@ -48,6 +51,7 @@ pub(super) fn features(
             host.cache_features(&found)?;
             known.extend(found);
             done += batch.len() as u64;
+            host.kept(stage.share(done as f64 / total as f64))?;
             let at = At { done, total, images: batch.len() as u64, ..At::default() };
             reporter.at(stage, at)
         })?;

@@ -45,6 +45,14 @@ pub trait Host: Sync {
     /// Adds a checkpoint; the one before it may be kept as well.
     fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError>;
 
+    /// Tells that whoever does the run again need not do this share of it, from 0 to 1: it is in a
+    /// checkpoint or in the cache. A run that keeps more and more is not given up. Where nobody counts
+    /// attempts nothing is done.
+    fn kept(&self, share: f64) -> Result<(), HostError> {
+        let _ = share;
+        Ok(())
+    }
+
     /// Records how many images are computed at a time, for all further attempts and for replays.
     fn settle(&self, micro_batch: u32) -> Result<(), HostError>;
 

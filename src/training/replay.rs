@@ -105,6 +105,10 @@ impl Host for Listener<'_> {
         Ok(())
     }
 
+    fn kept(&self, _: f64) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn settle(&self, micro_batch: u32) -> Result<(), HostError> {
         self.host.settle(micro_batch)
     }

@@ -18,6 +18,13 @@ pub(super) struct Stage {
     pub(super) to: f64,
 }
 
+impl Stage {
+    /// The share of the whole when this share of the stage is done.
+    pub(super) fn share(&self, done: f64) -> f64 {
+        self.from + (self.to - self.from) * done.clamp(0.0, 1.0)
+    }
+}
+
 /// Where a stage is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct At {
@@ -29,6 +36,17 @@ pub(super) struct At {
     pub(super) loss: Option<f64>,
     /// Images handled since the last report was asked for.
     pub(super) images: u64,
+    /// The time that is allowed, where it is limited.
+    pub(super) allowance: Option<Allowance>,
+}
+
+/// What a limit of minutes leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    /// The share of the stage's time that is used up, from 0 to 1.
+    pub(super) used: f64,
+    /// Seconds that training may still take, all further repeats included.
+    pub(super) left_seconds: f64,
 }
 
 /// Reports progress and asks whether to go on.
@@ -78,8 +96,10 @@ impl<'a> Reporter<'a> {
         }
         state.stage = stage.name;
         state.last = Some(now);
-        let share = if at.total == 0 { 0.0 } else { at.done as f64 / at.total as f64 };
-        let fraction = stage.from + (stage.to - stage.from) * share.min(1.0);
+        let steps = if at.total == 0 { 0.0 } else { at.done as f64 / at.total as f64 };
+        // Whichever ends the stage first.
+        let share = at.allowance.map_or(steps, |allowance| steps.max(allowance.used));
+        let fraction = stage.share(share);
         let (start, begun) = *state.start.get_or_insert((now, fraction));
         let moved = fraction - begun;
         let elapsed = now.duration_since(start).as_secs_f64();
@@ -90,11 +110,94 @@ impl<'a> Reporter<'a> {
             done: at.done,
             total: at.total,
             fraction,
-            eta_seconds: (moved > 0.01).then(|| elapsed / moved * (1.0 - fraction)),
+            eta_seconds: sooner(
+                (moved > 0.01).then(|| elapsed / moved * (1.0 - fraction)),
+                at.allowance.map(|allowance| allowance.left_seconds),
+            ),
             epoch: at.epoch,
             repeat: at.repeat,
             loss: at.loss,
             images_per_second: (state.images > 0 && seconds > 0.0).then_some(pace),
         })
+    }
+}
+
+/// The smaller of what is known.
+fn sooner(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allowance, At, Reporter, Stage};
+    use crate::domain::Sha256;
+    use crate::domain::run::Progress;
+    use crate::training::{CachedFeatures, Host, HostError, Stop};
+
+    /// A world in which nothing is there.
+    struct Nowhere;
+
+    impl Host for Nowhere {
+        fn original(&self, _: &Sha256) -> Result<bytes::Bytes, HostError> {
+            Err("nothing is there".into())
+        }
+
+        fn cached_features(&self, _: &[Sha256]) -> Result<CachedFeatures, HostError> {
+            Ok(CachedFeatures::new())
+        }
+
+        fn cache_features(&self, _: &[((Sha256, u32), Vec<f32>)]) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn checkpoint(&self) -> Result<Option<bytes::Bytes>, HostError> {
+            Ok(None)
+        }
+
+        fn save_checkpoint(&self, _: bytes::Bytes) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn settle(&self, _: u32) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn progress(&self, _: &Progress) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn metric(&self, _: &str, _: u64, _: f64) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn log(&self, _: &str) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn stop(&self) -> Option<Stop> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_limit_of_minutes_moves_the_bar_and_bounds_the_time_left() {
+        let reporter = Reporter::new(&Nowhere);
+        let stage = Stage { name: "training", from: 0.0, to: 0.5 };
+        let at = |done, allowance| At { done, total: 1000, allowance, ..At::default() };
+        let allowance = |used, left_seconds| Some(Allowance { used, left_seconds });
+
+        // One step of a thousand says nothing of the pace yet, but the limit is known.
+        let early = reporter.due(stage, at(1, allowance(0.1, 54.0))).expect("a new stage");
+        let other = Stage { name: "evaluating", ..stage };
+        let late = reporter.due(other, at(2, allowance(0.8, 12.0))).expect("a new stage");
+        let free = reporter.due(stage, at(500, None)).expect("a new stage");
+
+        assert_eq!((early.fraction, early.eta_seconds), (0.05, Some(54.0)));
+        assert_eq!(late.fraction, 0.4);
+        assert!(late.eta_seconds.is_some_and(|left| left <= 12.0), "{late:?}");
+        assert_eq!(free.fraction, 0.25);
     }
 }

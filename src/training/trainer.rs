@@ -17,7 +17,7 @@ use super::metrics::Judged;
 use super::rate::{groups, rule, schedule};
 use super::recipe::{Network, Normalised};
 use super::repeats::{Done, score};
-use super::reporter::{At, Reporter, Stage};
+use super::reporter::{Allowance, At, Reporter, Stage};
 use super::source::{Images, Stream, labels};
 use super::step::{Way, gradients};
 use crate::domain::imbalance::Imbalance;
@@ -193,6 +193,7 @@ impl<'a> Trainer<'a> {
                 repeat: (self.scene.job.spec.repeats > 1).then_some(self.scene.repeat + 1),
                 loss: Some(loss),
                 images: batch.len() as u64,
+                allowance: self.allowance(),
             };
             self.scene.reporter.at(self.scene.stage, at)?;
             if self.saved.0.elapsed() >= every {
@@ -339,10 +340,22 @@ impl<'a> Trainer<'a> {
         self.position.seconds + self.begun.elapsed().as_secs_f64()
     }
 
-    /// Whether the share of the minutes that this repeat has is used up.
-    fn is_out_of_time(&self) -> bool {
+    /// The share of the minutes allowed that each repeat has, in seconds.
+    fn most_seconds(&self) -> Option<f64> {
         let repeats = f64::from(self.scene.job.spec.repeats);
-        self.settings().max_minutes.is_some_and(|most| self.seconds() >= most * 60.0 / repeats)
+        self.settings().max_minutes.map(|most| most * 60.0 / repeats)
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.most_seconds().is_some_and(|most| self.seconds() >= most)
+    }
+
+    /// What is left of the minutes, to this repeat and to those after it.
+    fn allowance(&self) -> Option<Allowance> {
+        let (most, seconds) = (self.most_seconds()?, self.seconds());
+        let further = self.scene.job.spec.repeats - 1 - self.scene.repeat;
+        let left_seconds = (most - seconds).max(0.0) + f64::from(further) * most;
+        Some(Allowance { used: (seconds / most).min(1.0), left_seconds })
     }
 
     fn save(&mut self) -> Result<(), TrainingError> {
@@ -361,6 +374,9 @@ impl<'a> Trainer<'a> {
         };
         let bytes = Bytes::from(state.to_bytes(self.scene.job.run)?);
         self.scene.host.save_checkpoint(bytes)?;
+        let done = self.position.step as f64 / self.steps.max(1) as f64;
+        let before = f64::from(self.scene.repeat);
+        self.scene.host.kept((before + done) / f64::from(self.scene.job.spec.repeats))?;
         self.saved = (Instant::now(), begun.elapsed());
         Ok(())
     }

@@ -87,6 +87,8 @@ impl Worker {
                     None
                 }
                 Err(StoreError::LeaseLost) => lost(run),
+                // It came after the last look: nothing was published.
+                Err(StoreError::CancelRequested) => Some(Ending::Cancelled),
                 Err(error) => Some(Ending::Stumbled(error.to_string())),
             },
             Err(TrainingError::Stopped(Stop::Cancelled)) => Some(Ending::Cancelled),

@@ -126,6 +126,12 @@ impl Host for StoreHost<'_> {
         Ok(())
     }
 
+    fn kept(&self, share: f64) -> Result<(), HostError> {
+        let held = self.wait(|| queue::keep(&self.store.pool, self.run, share))?;
+        self.mind(held);
+        Ok(())
+    }
+
     fn settle(&self, micro_batch: u32) -> Result<(), HostError> {
         let held = self.wait(|| queue::settle(&self.store.pool, self.run, micro_batch))?;
         self.mind(held);

@@ -5,6 +5,7 @@ mod host;
 mod prepare;
 mod pretraining;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::domain::{RunId, WorkerId};
-use crate::estimate::Estimator;
+use crate::estimate::{self, Estimator};
 use crate::inference::Runtime;
 use crate::store::{self, Blobs, Store, database, events, queue};
 
 /// Names the worker when the server started it, so that the server can let go of its runs.
 pub const WORKER_ID: &str = "LVMED_WORKER_ID";
-/// Names the process id of the server that started it; a worker does not outlive it.
-pub const SUPERVISOR: &str = "LVMED_SUPERVISOR";
+/// Names the process id of the server that started it; a worker does not outlive it. Its standard
+/// input is a socket then, on which it tells that it is alive.
+pub const SUPERVISOR: &str = estimate::PARENT;
+/// The time between two signs of life; less where the lease is short.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// The longest that a queued run goes unnoticed when a notification was lost.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -43,36 +47,47 @@ struct Worker {
 
 /// Works until the process is asked to end.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anything is made that would have to be cleared away.
+    let ending = CancellationToken::new();
+    cancel_on_signal(ending.clone())?;
     follow_supervisor()?;
-    let url = config.storage.database_url.as_deref().context(
-        "a worker needs DATABASE_URL; `lvmed serve` starts its own workers and gives it to them",
-    )?;
-    database::insist_on_folder(&config.storage)?;
-    let pool = store::connect(url, config.storage.database_connections).await?;
-    let blobs = Blobs::local(&config.storage.blobs())?;
-    let id = own_id()?;
-    let is_supervised = std::env::var_os(SUPERVISOR).is_some();
-    let parent =
-        if is_supervised { config.storage.server_scratch() } else { config.storage.scratch() };
-    let scratch = parent.join(format!("worker-{id}"));
-    std::fs::create_dir_all(&scratch)?;
-    let worker = Worker {
-        id,
-        scratch: scratch.clone(),
-        runtime: Runtime::load(&config.compute)?,
-        estimator: Estimator::default(),
-        config: Arc::new(config),
-        store: Store { pool, blobs },
-        ending: CancellationToken::new(),
+    tell_signs_of_life(&config)?;
+    let worker = tokio::select! {
+        worker = start(config, ending.clone()) => worker?,
+        () = ending.cancelled() => return Ok(()),
     };
-    cancel_on_signal(worker.ending.clone())?;
     let changes = events::listen(worker.store.pool.clone());
     tracing::info!(worker = %worker.id, threads = worker.config.compute.threads(), "worker ready");
     worker.work(changes.subscribe()).await;
     // That it is left behind harms nobody.
-    let _ = std::fs::remove_dir_all(&scratch);
+    let _ = std::fs::remove_dir_all(&worker.scratch);
     tracing::info!(worker = %worker.id, "worker ended");
     Ok(())
+}
+
+/// Connects to what a worker needs.
+async fn start(config: Config, ending: CancellationToken) -> anyhow::Result<Worker> {
+    let storage = &config.storage;
+    let url = storage.database_url.as_deref().context(
+        "a worker needs DATABASE_URL; `lvmed serve` starts its own workers and gives it to them",
+    )?;
+    database::insist_on_folder(storage)?;
+    let pool = store::connect(url, storage.database_connections).await?;
+    let blobs = Blobs::local(&storage.blobs())?;
+    let id = own_id()?;
+    let is_supervised = std::env::var_os(SUPERVISOR).is_some();
+    let parent = if is_supervised { storage.server_scratch() } else { storage.scratch() };
+    let scratch = parent.join(format!("worker-{id}"));
+    std::fs::create_dir_all(&scratch)?;
+    Ok(Worker {
+        id,
+        scratch,
+        runtime: Runtime::load(&config.compute)?,
+        estimator: Estimator::new(pool.clone(), storage.measuring(), ending.clone()),
+        config: Arc::new(config),
+        store: Store { pool, blobs },
+        ending,
+    })
 }
 
 impl Worker {
@@ -117,13 +132,34 @@ fn own_id() -> anyhow::Result<WorkerId> {
     }
 }
 
-/// Has the kernel end this process when the server that started it dies.
-fn follow_supervisor() -> anyhow::Result<()> {
+/// Has the kernel end this process when the process that started it dies, where one is named.
+pub(crate) fn follow_supervisor() -> anyhow::Result<()> {
     let Ok(supervisor) = std::env::var(SUPERVISOR) else { return Ok(()) };
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     // It may have died before the line above.
     let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().to_string());
-    anyhow::ensure!(parent == Some(supervisor), "the server that started this worker is gone");
+    anyhow::ensure!(parent == Some(supervisor), "the process that started this one is gone");
+    Ok(())
+}
+
+/// Writes to the supervisor, where there is one, for as long as this process runs. One that hangs as a
+/// whole, or is stopped, writes nothing, and is replaced when its lease would be over.
+fn tell_signs_of_life(config: &Config) -> anyhow::Result<()> {
+    if std::env::var_os(SUPERVISOR).is_none() {
+        return Ok(());
+    }
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::UnixStream::from_std(socket)?;
+    let pause = SIGN_OF_LIFE.min(Duration::from_secs(config.lease_seconds) / 4);
+    tokio::spawn(async move {
+        // A supervisor that does not listen any more, or not now, is no reason to stop.
+        while socket.writable().await.is_ok() {
+            let _ = socket.try_write(b".");
+            tokio::time::sleep(pause).await;
+        }
+    });
     Ok(())
 }
 

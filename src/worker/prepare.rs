@@ -8,7 +8,7 @@ use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::image::Image;
 use crate::domain::line::MAX_LINE_CHARS;
 use crate::domain::name::Name;
-use crate::domain::run::{EventBody, Finetune, Method, Provenance, Spec, Status};
+use crate::domain::run::{Finetune, Method, Provenance, Spec, Status};
 use crate::domain::{Backbone, Split, VersionId};
 use crate::estimate;
 use crate::store::queue::Claimed;
@@ -158,9 +158,11 @@ impl Worker {
         queue::settle(&self.store.pool, run, halved).await?;
         let message = format!(
             "the last {SILENT_ATTEMPTS} attempts ended without a word, maybe for want of memory: \
-             {halved} images are computed at a time from now on, not {settled}"
+             {halved} images are computed at a time from now on, not {settled}. Sums are added up \
+             in another order then: the weights differ in their last digits from those of a run \
+             that was never interrupted"
         );
-        queue::tell(&self.store.pool, run, &EventBody::Log { message }).await?;
+        queue::notice(&self.store.pool, run, &message).await?;
         Ok(())
     }
 
@@ -177,7 +179,7 @@ impl Worker {
         }
         let network = (backbone.architecture, backbone.preprocessing.size);
         let trial = Trial::of(spec, network, images, self.config.compute.threads());
-        let measured = self.estimator.calibration(&trial).await;
+        let measured = self.estimator.measured(&trial).await;
         measured.inspect_err(|error| tracing::warn!(%error, "training goes on without")).ok()
     }
 }

@@ -86,7 +86,7 @@ impl Worker {
     /// What a step of the network costs here; none where it could not be measured.
     async fn cost(&self, recipe: &Pretrain, network: (Architecture, u32)) -> Option<Calibration> {
         let trial = Trial::of_pretraining(recipe, network, self.config.compute.threads());
-        let measured = self.estimator.calibration(&trial).await;
+        let measured = self.estimator.measured(&trial).await;
         measured.inspect_err(|error| tracing::warn!(%error, "training goes on without")).ok()
     }
 

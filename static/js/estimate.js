@@ -6,6 +6,8 @@ import { html, useEffect, useState } from "./view.js";
 
 /** Milliseconds without a change before the server is asked. */
 const PAUSE = 600;
+/** Milliseconds before it is asked again while it measures. */
+const AGAIN = 2000;
 
 /** `told` gives the settings that a refusal names the names that they have in the form. */
 export function Estimate({ spec, told = (problem) => problem }) {
@@ -14,12 +16,17 @@ export function Estimate({ spec, told = (problem) => problem }) {
   useEffect(() => {
     const asking = new AbortController();
     setState((before) => ({ ...before, busy: true }));
-    const timer = setTimeout(() => {
+    const ask = () => {
       post("/runs/estimate", JSON.parse(text), {}, asking.signal).then(
-        (found) => asking.signal.aborted || setState({ busy: false, found, problem: null }),
+        (found) => {
+          if (asking.signal.aborted) return;
+          setState({ busy: false, found, problem: null });
+          if (!found.measured) timer = setTimeout(ask, AGAIN);
+        },
         (problem) => asking.signal.aborted || setState({ busy: false, found: null, problem }),
       );
-    }, PAUSE);
+    };
+    let timer = setTimeout(ask, PAUSE);
     return () => {
       asking.abort();
       clearTimeout(timer);
@@ -30,6 +37,7 @@ export function Estimate({ spec, told = (problem) => problem }) {
   return html`<div class="estimate" role="status" aria-live="polite" data-testid="estimate">
     ${problem && !busy && html`<div class="notice error"><div><${ProblemText} problem=${told(problem)} /></div></div>`}
     ${busy && html`<p class="hint">Estimating time and memory${found ? "" : "; the first time takes some seconds"}</p>`}
-    ${found && !busy && html`<p>About <strong>${duration(found.seconds)}</strong>${spec.kind === "pretrain" ? "" : " at most"} on this computer, with up to <strong>${bytes(found.memory_bytes)}</strong> of memory (${bytes(found.available_bytes)} may be used)${found.micro_batch === null ? "." : `, ${count(found.micro_batch, "image")} at a time.`}</p>`}
+    ${found && !busy && !found.measured && html`<p class="hint">${found.notice}.</p>`}
+    ${found && !busy && found.measured && html`<p>About <strong>${duration(found.seconds)}</strong>${spec.kind === "pretrain" ? "" : " at most"} on this computer, with up to <strong>${bytes(found.memory_bytes)}</strong> of memory (${bytes(found.available_bytes)} may be used)${found.micro_batch === null ? "." : `, ${count(found.micro_batch, "image")} at a time.`}</p>`}
   </div>`;
 }

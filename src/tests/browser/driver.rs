@@ -10,6 +10,8 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
+use crate::skipped::{Need, skip};
+
 /// The longest that the page may take for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The width of a small laptop's window, and the height that screenshots start from.
@@ -50,10 +52,7 @@ impl Browser {
         else {
             let required = std::env::var("LVMED_REQUIRE_BROWSER").is_ok_and(|value| value == "1");
             assert!(!required, "LVMED_REQUIRE_BROWSER=1, but chromium or chromedriver is missing");
-            #[expect(clippy::print_stderr, reason = "whoever reads the tests learns why")]
-            {
-                eprintln!("skipped: chromium and chromedriver are not both installed");
-            }
+            skip(Need::Browser, "chromium and chromedriver are not both installed");
             return None;
         };
         let port = free_port();

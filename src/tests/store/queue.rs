@@ -289,6 +289,101 @@ async fn only_failed_and_cancelled_runs_can_be_retried_and_they_get_fresh_attemp
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_hides_no_run_and_changes_no_order() {
+    let lab = Lab::new().await;
+    let pool = lab.pool();
+    let first = lab.queue().await;
+    let second = lab.queue().await;
+    // What was written before the clock was set back lies in the future now.
+    let ahead = "update runs set created_at = created_at + interval '1 hour',
+                     run_after = run_after + interval '1 hour' where id = $1";
+    sqlx::query(ahead).bind(first.id.0).execute(pool).await.expect("done");
+
+    let second = runs::one(pool, second.id).await.expect("answered").expect("there");
+    assert_eq!(second.queue_position, Some(1));
+    let page = runs::Page { limit: 10, ..runs::Page::default() };
+    let listed = runs::list(pool, &page).await.expect("answered");
+    assert_eq!(listed.iter().map(|run| run.id).collect::<Vec<_>>(), [second.id, first.id]);
+    let taken = lab.take(Duration::from_secs(30)).await.expect("it is due");
+    assert_eq!(taken.id, first.id);
+
+    // Its worker dies with the machine, whose clock is set back once more.
+    let ahead = "update runs set lease_until = lease_until + interval '1 hour' where id = $1";
+    sqlx::query(ahead).bind(first.id.0).execute(pool).await.expect("done");
+    let again = lab.take(LONG).await.expect("nobody holds it");
+    assert_eq!((again.id, again.attempt), (first.id, 2));
+    // A worker that is alive is not robbed: its next beat is by the new clock.
+    queue::beat(pool, &again, LONG).await.expect("answered");
+    assert_eq!(lab.take(LONG).await.map(|run| run.id), Some(second.id));
+    assert!(lab.take(LONG).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_get_further_are_not_used_up_and_others_are() {
+    let lab = Lab::new().await;
+    let pool = lab.pool();
+    let id = lab.queue().await.id;
+
+    // Reboot after reboot, each with a little more done.
+    for attempt in 1..=6 {
+        let run = lab.take(GONE).await.expect("due");
+        assert_eq!((run.id, run.attempt), (id, attempt));
+        assert!(queue::keep(pool, &run, f64::from(attempt) / 10.0).await.expect("answered"));
+        queue::orphan(pool, run.worker).await.expect("answered");
+    }
+    // And now it only gets as far as it ever was.
+    for attempt in 7..=8 {
+        let run = lab.take(GONE).await.expect("due");
+        assert_eq!(run.attempt, attempt);
+        assert!(queue::keep(pool, &run, 0.6).await.expect("answered"));
+    }
+
+    assert!(lab.take(GONE).await.is_none(), "a fourth attempt without getting any further");
+    assert_eq!(queue::reap(pool).await.expect("answered"), 1);
+    let failed = runs::one(pool, id).await.expect("answered").expect("there");
+    assert_eq!((failed.status, failed.attempt, failed.max_attempts), (Status::Failed, 8, 8));
+    let error = failed.error.expect("a reason");
+    assert!(error.contains("attempt 8") && error.contains("no further in 3 attempts"), "{error}");
+    assert!(runs::retry(pool, id).await.expect("answered"));
+    let retried = lab.take(LONG).await.expect("due");
+    assert_eq!((retried.attempt, retried.max_attempts), (9, 11));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_stumbles_after_it_got_further_is_tried_again() {
+    let lab = Lab::new().await;
+    let pool = lab.pool();
+    lab.queue().await;
+    let stumble = Ending::Stumbled("the disk is full".to_owned());
+    for attempt in 1..=3 {
+        lab.skip_pause().await;
+        let run = lab.take(LONG).await.expect("due");
+        assert_eq!(run.attempt, attempt);
+        if attempt == 3 {
+            queue::keep(pool, &run, 0.5).await.expect("answered");
+        }
+
+        queue::end(pool, &run, &stumble).await.expect("ended");
+
+        assert_eq!(lab.run(&run).await.status, Status::Queued, "attempt {attempt}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_known_of_a_run_stands_in_it_and_in_its_events() {
+    let lab = Lab::new().await;
+    let run = lab.running().await;
+
+    assert!(queue::notice(lab.pool(), &run, "half as many at a time").await.expect("answered"));
+
+    assert_eq!(lab.run(&run).await.notices, ["half as many at a time"]);
+    let events = events::since(lab.pool(), run.id, 0, 100).await.expect("answered");
+    let attempts: Vec<u32> = events.iter().map(|event| event.attempt).collect();
+    assert_eq!(attempts, [0, 1, 1]);
+    assert!(matches!(&events[2].body, EventBody::Log { message } if message.contains("half")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_idempotency_key_of_one_caller_makes_one_run_and_none_makes_many() {
     let lab = Lab::new().await;
     let (caller, _) = keys::create(lab.pool(), &name("caller"), Role::Trainer).await.expect("made");

@@ -205,6 +205,8 @@ struct Kept {
     curves: BTreeMap<String, Curve>,
     log: Vec<String>,
     settled: Option<u32>,
+    /// The share of the run that a further attempt need not do again.
+    share: f64,
     /// Metrics until it stops.
     left: Option<usize>,
 }
@@ -269,6 +271,10 @@ impl Memory {
         self.kept(|kept| kept.log.join("\n"))
     }
 
+    pub(super) fn share(&self) -> f64 {
+        self.kept(|kept| kept.share)
+    }
+
     pub(super) fn settled(&self) -> Option<u32> {
         self.kept(|kept| kept.settled)
     }
@@ -295,6 +301,11 @@ impl Host for Memory {
 
     fn save_checkpoint(&self, bytes: Bytes) -> Result<(), HostError> {
         self.kept(|kept| kept.checkpoints.push(bytes));
+        Ok(())
+    }
+
+    fn kept(&self, share: f64) -> Result<(), HostError> {
+        Self::kept(self, |kept| kept.share = share);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use crate::training::error::TrainingError;
 use crate::training::host::{Host, Stop};
 use crate::training::objective::{Moment, Objective, Shown};
 use crate::training::rate::{pace, settings};
-use crate::training::reporter::{At, Reporter, Stage};
+use crate::training::reporter::{Allowance, At, Reporter, Stage};
 
 /// A checkpoint at the end of an epoch may take this share of the time since the one before it.
 const CHECKPOINT_SHARE: f64 = 0.1;
@@ -203,6 +203,7 @@ impl<'a> Trainer<'a> {
                 epoch: Some(self.position.epoch + 1),
                 loss: Some(loss),
                 images: parts * u64::from(learning.batch_size),
+                allowance: self.allowance(),
                 ..At::default()
             };
             self.scene.reporter.at(stage, at)?;
@@ -378,6 +379,13 @@ impl<'a> Trainer<'a> {
         self.learning().max_minutes.is_some_and(|most| self.seconds() >= most * 60.0)
     }
 
+    /// What is left of the minutes.
+    fn allowance(&self) -> Option<Allowance> {
+        let (most, seconds) = (self.learning().max_minutes? * 60.0, self.seconds());
+        let left_seconds = (most - seconds).max(0.0);
+        Some(Allowance { used: (seconds / most).min(1.0), left_seconds })
+    }
+
     fn save(&mut self) -> Result<(), TrainingError> {
         let begun = Instant::now();
         let teacher = match &self.teacher {
@@ -394,6 +402,7 @@ impl<'a> Trainer<'a> {
         };
         let bytes = Bytes::from(state.to_bytes(self.scene.job.run)?);
         self.scene.host.save_checkpoint(bytes)?;
+        self.scene.host.kept(self.position.step as f64 / self.steps.max(1) as f64)?;
         self.saved = (Instant::now(), begun.elapsed());
         Ok(())
     }
