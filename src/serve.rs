@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::domain::WorkerId;
 use crate::estimate::Estimator;
+use crate::http::underway::Underway;
 use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
@@ -142,6 +143,7 @@ async fn app(
         loopback: config.listen.ip().is_loopback(),
         stopping: CancellationToken::new(),
         gates: Gates::new(&config.limits),
+        underway: Underway::default(),
     })
 }
 

@@ -20,6 +20,8 @@ pub mod word;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;
-pub use ids::{BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, VersionId, WorkerId};
+pub use ids::{
+    BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, UploadId, VersionId, WorkerId,
+};
 pub use role::Role;
 pub use split::Split;

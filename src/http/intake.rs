@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::problem::Problem;
+use super::underway::Watched;
 use super::uploads::UploadQuery;
 use crate::domain::dataset::UploadReport;
 use crate::domain::image::Image;
@@ -34,6 +35,8 @@ pub struct Upload {
     pub query: UploadQuery,
     /// Its place among the uploads that go on at the same time.
     pub place: OwnedSemaphorePermit,
+    /// Shows how far it is, for as long as it goes on.
+    pub watched: Watched,
 }
 
 /// Keeps what can be read of an upload. Once begun it goes to the end, with or without its caller.
@@ -43,7 +46,7 @@ pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem>
 }
 
 fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let Upload { dataset, file, query, place } = upload;
+    let Upload { dataset, file, query, place, watched } = upload;
     let name = query.file.as_deref().unwrap_or("upload");
     let context = UploadContext {
         limits: &app.limits,
@@ -56,6 +59,7 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
             .map(str::to_owned),
         patient: query.patient.filter(|text| !text.trim().is_empty()),
         split: query.split,
+        progress: watched.progress(),
     };
     let handle = Handle::current();
     let mut keeping =
@@ -77,7 +81,7 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
     };
     summary.notices.extend(keeping.conflict());
     handle.block_on(datasets::reject(&app.store.pool, dataset, &summary.rejected))?;
-    drop(place);
+    drop((place, watched));
     tracing::info!(
         dataset.id = %dataset, files = summary.files, images = keeping.images,
         duplicates = keeping.duplicates, rejected = summary.rejected.len(), "an upload was taken in"

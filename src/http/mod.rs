@@ -38,6 +38,7 @@ pub mod request_id;
 pub mod runs;
 pub mod snapshot;
 pub mod spool;
+pub mod underway;
 pub mod uploads;
 pub mod versions;
 
@@ -89,6 +90,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// How much may go on at the same time.
     pub gates: Gates,
+    /// How far the uploads are that go on now.
+    pub underway: underway::Underway,
 }
 
 impl App {

@@ -11,6 +11,7 @@ pub mod patient;
 pub mod picture;
 mod pixels;
 pub mod prepare;
+pub mod progress;
 pub mod raster;
 pub mod render;
 mod rle;
@@ -25,5 +26,6 @@ pub use intake::{FrameFacts, TakenFile, decode_all, decode_frame, sniff, take_in
 pub use patient::{Identifiers, PatientHasher};
 pub use picture::{Picture, Samples};
 pub use prepare::{normalise, prepare, resize, square};
+pub use progress::UploadProgress;
 pub use render::render_png;
 pub use upload::{KeptFile, UploadContext, UploadError, UploadSummary, read_upload};

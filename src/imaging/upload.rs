@@ -8,6 +8,7 @@ use super::archive::{Archive, ArchiveError};
 use super::intake::{FrameFacts, take_in};
 use super::labels::{self, BadLabels, Labelled, Table};
 use super::patient::{Identifiers, PatientHasher};
+use super::progress::UploadProgress;
 use crate::config::Limits;
 use crate::domain::dataset::RejectedFile;
 use crate::domain::image::Format;
@@ -26,6 +27,8 @@ pub struct UploadContext<'a> {
     pub patient: Option<String>,
     /// Split of a file that neither a row nor a folder gives one.
     pub split: Option<Split>,
+    /// Told of each file that was read.
+    pub progress: UploadProgress,
 }
 
 /// A file that was read and may be stored.
@@ -99,6 +102,7 @@ pub fn read_upload(
     if start == b"PK\x03\x04" || start == b"PK\x05\x06" {
         reading.archive(Archive::open(file, context.limits)?)?;
     } else {
+        context.progress.total(1);
         let mut bytes = Vec::new();
         file.take(context.limits.entry_bytes + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > context.limits.entry_bytes {
@@ -108,6 +112,7 @@ pub fn read_upload(
         } else {
             reading.file(name, &bytes, Labelled::default())?;
         }
+        context.progress.one_more();
     }
     Ok(reading.finish())
 }
@@ -144,7 +149,9 @@ impl Reading<'_, '_> {
             self.reject(&name, row.and_then(|row| row.patient).as_deref(), error.to_string());
         }
         let mut unlabelled = 0;
+        self.context.progress.total(entries.len() as u64);
         for (index, name) in entries {
+            self.context.progress.one_more();
             let bytes = match archive.read(index)? {
                 Ok(bytes) => bytes,
                 Err(error) => {

@@ -46,6 +46,7 @@ const RULES: &[(&str, &str, Access)] = &[
     ("get", "/api/v1/datasets/{id}/rejected", Access::Viewer),
     ("get", "/api/v1/datasets/{id}/images", Access::Viewer),
     ("post", "/api/v1/datasets/{id}/uploads", Access::Trainer),
+    ("get", "/api/v1/uploads/{id}", Access::Trainer),
     ("get", "/api/v1/datasets/{id}/versions", Access::Viewer),
     ("post", "/api/v1/datasets/{id}/versions", Access::Trainer),
     ("get", "/api/v1/versions/{id}", Access::Viewer),

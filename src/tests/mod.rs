@@ -39,4 +39,5 @@ mod split;
 mod store;
 mod torch_zip;
 mod training;
+mod uploads;
 mod vit;

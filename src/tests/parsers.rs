@@ -8,7 +8,7 @@ use lvmed::domain::Split;
 use lvmed::imaging::archive::Archive;
 use lvmed::imaging::labels::{Table, from_folders};
 use lvmed::imaging::{
-    ImagingError, PatientHasher, UploadContext, decode_frame, read_upload, take_in,
+    ImagingError, PatientHasher, UploadContext, UploadProgress, decode_frame, read_upload, take_in,
 };
 use proptest::prelude::*;
 
@@ -103,8 +103,14 @@ proptest! {
         let whole = zip(&entries);
         let limits = Limits::default();
         let hasher = PatientHasher::new([7; 32]);
-        let context =
-            UploadContext { limits: &limits, hasher: &hasher, label: None, patient: None, split: None };
+        let context = UploadContext {
+            limits: &limits,
+            hasher: &hasher,
+            label: None,
+            patient: None,
+            split: None,
+            progress: UploadProgress::default(),
+        };
 
         for bytes in [damaged(whole.clone(), &places), whole[..cut.index(whole.len())].to_vec()] {
             let mut kept = BTreeSet::new();
