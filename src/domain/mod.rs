@@ -14,6 +14,7 @@ pub mod name;
 pub mod pretrain;
 pub mod role;
 pub mod run;
+pub mod size;
 pub mod split;
 pub mod training;
 pub mod word;
@@ -24,4 +25,5 @@ pub use ids::{
     BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, UploadId, VersionId, WorkerId,
 };
 pub use role::Role;
+pub use size::Size;
 pub use split::Split;

@@ -11,8 +11,8 @@ use super::body::{self, Most};
 use super::intake::Bytes;
 use super::problem::{Code, Problem, Violation};
 use crate::config::Limits;
-use crate::domain::Preprocessing;
 use crate::domain::image::Format;
+use crate::domain::{Preprocessing, Size};
 use crate::imaging::{ImagingError, decode_all, prepare, sniff, take_in};
 
 /// Files of one form at most.
@@ -121,12 +121,15 @@ fn make(
     preprocessing: &Preprocessing,
 ) -> Result<Vec<Prepared>, Problem> {
     let (mut prepared, mut wrong) = (Vec::new(), Vec::new());
+    let alone = files.len() == 1;
     let input_bytes = 12 * u64::from(preprocessing.size) * u64::from(preprocessing.size);
     for (number, sent) in files.into_iter().enumerate() {
         let found = match pictures(sent, limits, preprocessing, input_bytes) {
             Ok(found) => found,
             Err(error) => {
-                let detail = format!("file {} {error}", number + 1);
+                let which =
+                    if alone { "the file".to_owned() } else { format!("file {}", number + 1) };
+                let detail = format!("{which} {error}");
                 wrong.push(Violation::new(format!("/file/{number}"), detail));
                 continue;
             }
@@ -171,8 +174,10 @@ fn room_for(pictures: usize, limits: &Limits, input_bytes: u64) -> Result<(), Pr
         return Ok(());
     }
     let detail = format!(
-        "the {pictures} pictures take {found} bytes once prepared; the limit is {max} \
-         (LVMED_LIMIT_DECODED_BYTES)"
+        "the {pictures} pictures take {} once prepared; the limit is {} \
+         (LVMED_LIMIT_DECODED_BYTES)",
+        Size(found),
+        Size(max)
     );
     Err(Problem::new(Code::TooLarge, detail))
 }

@@ -6,7 +6,9 @@ use std::io::Read;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::foreign::Foreign;
 use crate::config::Limits;
+use crate::domain::Size;
 
 /// The ratio limit leaves the first bytes of an entry alone: small text packs well.
 const RATIO_GRACE_BYTES: u64 = 10 << 20;
@@ -15,8 +17,8 @@ const RATIO_GRACE_BYTES: u64 = 10 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The central directory cannot be read.
-    #[error("the ZIP archive cannot be read ({0}); it is damaged or was cut short")]
-    NotAZip(String),
+    #[error("the ZIP archive cannot be read; it is damaged or was cut short")]
+    NotAZip,
     /// There is nothing in it.
     #[error("the archive holds no files")]
     Empty,
@@ -35,7 +37,7 @@ pub enum ArchiveError {
     #[error("two entries of the archive have the same name; which one is meant is unclear")]
     DuplicateNames,
     /// All entries together inflate to more than allowed.
-    #[error("the archive inflates to more than {max} bytes (LVMED_LIMIT_ARCHIVE_BYTES)")]
+    #[error("the archive unpacks to more than {}, which is the limit (LVMED_LIMIT_ARCHIVE_BYTES)", Size(*max))]
     TooLarge {
         /// The limit.
         max: u64,
@@ -60,8 +62,14 @@ pub enum EntryError {
     /// An archive in an archive.
     #[error("it is an archive inside the archive; unpack it first")]
     Nested,
+    /// A volume that looks like an archive, since it is packed.
+    #[error(
+        "it is a packed NIfTI volume (.nii.gz), which is not read here; convert its slices to DICOM \
+         or PNG"
+    )]
+    PackedVolume,
     /// Larger than allowed.
-    #[error("it inflates to more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)")]
+    #[error("it has more than {}, which is the limit (LVMED_LIMIT_ENTRY_BYTES)", Size(*max))]
     TooLarge {
         /// The limit.
         max: u64,
@@ -96,7 +104,7 @@ pub struct Entry {
 impl<'a> Archive<'a> {
     /// Opens an archive and checks its directory.
     pub fn open(file: File, limits: &'a Limits) -> Result<Self, ArchiveError> {
-        let unreadable = |error: ZipError| ArchiveError::NotAZip(error.to_string());
+        let unreadable = |_: ZipError| ArchiveError::NotAZip;
         let mut zip = ZipArchive::new(file).map_err(unreadable)?;
         let (found, max) = (zip.len() as u64, limits.archive_entries);
         if found > max {
@@ -164,6 +172,7 @@ impl<'a> Archive<'a> {
             }
             Err(error) => return Ok(Err(EntryError::Damaged(error.to_string()))),
         };
+        let is_volume = entry.name_raw().to_ascii_lowercase().ends_with(b".nii.gz");
         let packed = entry.compressed_size().max(1);
         let by_ratio = packed.saturating_mul(limits.archive_ratio).max(RATIO_GRACE_BYTES);
         let cap = limits.entry_bytes.min(by_ratio).min(total_left);
@@ -175,7 +184,13 @@ impl<'a> Archive<'a> {
             return Ok(Err(EntryError::Damaged(error.to_string())));
         }
         if bytes.len() as u64 <= cap {
-            return Ok(if is_archive(&bytes) { Err(EntryError::Nested) } else { Ok(bytes) });
+            return Ok(if !is_archive(&bytes) {
+                Ok(bytes)
+            } else if is_volume {
+                Err(EntryError::PackedVolume)
+            } else {
+                Err(EntryError::Nested)
+            });
         }
         if cap == total_left {
             return Err(ArchiveError::TooLarge { max: limits.archive_bytes });
@@ -195,9 +210,7 @@ fn escapes(name: &str) -> bool {
     name.starts_with('/') || drive || name.split('/').any(|part| part == "..")
 }
 
-/// ZIP, gzip, 7z, RAR, bzip2 and xz by their first bytes.
+/// Whether the first bytes are those of an archive.
 fn is_archive(bytes: &[u8]) -> bool {
-    let starts: [&[u8]; 6] =
-        [b"PK\x03\x04", b"\x1f\x8b", b"7z\xBC\xAF\x27\x1C", b"Rar!", b"BZh", b"\xFD7zXZ"];
-    starts.iter().any(|start| bytes.starts_with(start))
+    Foreign::of(bytes).is_some_and(Foreign::is_archive)
 }

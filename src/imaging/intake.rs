@@ -1,6 +1,7 @@
 //! One uploaded file: what it is, what it shows, whom it shows, and what may be kept of it.
 
 use super::deidentify::{identifiers, strip_dicom};
+use super::foreign::Foreign;
 use super::guard::with_object;
 use super::patient::Identifiers;
 use super::picture::Picture;
@@ -122,7 +123,10 @@ fn known(bytes: &[u8]) -> Result<Format, ImagingError> {
     if bytes.is_empty() {
         return Err(ImagingError::Empty);
     }
-    sniff(bytes).ok_or(ImagingError::UnknownFormat)
+    sniff(bytes).ok_or_else(|| match Foreign::of(bytes) {
+        Some(kind) => ImagingError::Foreign(kind),
+        None => ImagingError::UnknownFormat,
+    })
 }
 
 fn facts(picture: &Picture) -> FrameFacts {

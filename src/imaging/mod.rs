@@ -4,6 +4,7 @@ pub mod archive;
 pub mod deidentify;
 pub mod dicom;
 pub mod error;
+pub mod foreign;
 pub mod guard;
 pub mod intake;
 pub mod labels;

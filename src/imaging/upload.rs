@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 
-use super::archive::{Archive, ArchiveError};
+use super::archive::{Archive, ArchiveError, EntryError};
 use super::intake::{FrameFacts, take_in};
 use super::labels::{self, BadLabels, Labelled, Table};
 use super::patient::{Identifiers, PatientHasher};
@@ -101,13 +101,15 @@ pub fn read_upload(
     // `PK` and 3, 4 starts an archive; `PK` and 5, 6 is one without entries.
     if start == b"PK\x03\x04" || start == b"PK\x05\x06" {
         reading.archive(Archive::open(file, context.limits)?)?;
+    } else if name.to_ascii_lowercase().ends_with(".zip") {
+        return Err(ArchiveError::NotAZip.into());
     } else {
         context.progress.total(1);
         let mut bytes = Vec::new();
         file.take(context.limits.entry_bytes + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > context.limits.entry_bytes {
             let max = context.limits.entry_bytes;
-            let reason = format!("has more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)");
+            let reason = EntryError::TooLarge { max }.to_string();
             reading.reject(name, None, reason);
         } else {
             reading.file(name, &bytes, Labelled::default())?;
@@ -181,11 +183,15 @@ impl Reading<'_, '_> {
             self.reject(file, patient, reason);
         }
         if skipped > 0 {
-            self.summary.notices.push(format!("{skipped} hidden or text files were skipped"));
+            self.summary.notices.push(format!(
+                "{} skipped",
+                counted(skipped, "hidden or text file was", "hidden or text files were")
+            ));
         }
         if unlabelled > 0 {
             self.summary.notices.push(format!(
-                "{unlabelled} files have no label; they are kept, and only pretraining can learn from them"
+                "{} no label; only pretraining can learn from images without one",
+                counted(unlabelled, "file has", "files have")
             ));
         }
         Ok(())
@@ -264,13 +270,18 @@ impl Reading<'_, '_> {
     fn finish(mut self) -> UploadSummary {
         if self.lone > 0 {
             self.summary.notices.push(format!(
-                "{} files name no patient; each counts as a patient of its own. Add a `patient` \
-                 column to labels.csv when one patient has several images",
-                self.lone
+                "{} no patient and count as one patient each. Add a `patient` column to labels.csv \
+                 when one patient has several images",
+                counted(self.lone, "file names", "files name")
             ));
         }
         self.summary
     }
+}
+
+/// A number with what it counts.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// The part of an entry's name below the common root.
