@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256 as Hasher};
 
 use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
 use crate::domain::name::Name;
-use crate::domain::{Backbone, BackboneId, Preprocessing, Sha256};
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::{ParityError, Runtime, Twins, parity};
 use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
 use crate::nn::{self, Tensors};
@@ -31,6 +31,19 @@ pub struct ImportRequest {
     pub preprocessing: Preprocessing,
     /// How to read the checkpoint.
     pub options: ReadOptions,
+}
+
+/// A backbone of random weights to be made, for trying things out.
+#[derive(Debug, Clone)]
+pub struct RandomRequest {
+    /// Name of the backbone.
+    pub name: Name,
+    /// Its architecture.
+    pub architecture: Architecture,
+    /// Equal seeds give equal weights.
+    pub seed: u64,
+    /// How pictures are prepared.
+    pub preprocessing: Preprocessing,
 }
 
 /// Why a backbone was not imported. Nothing is stored then.
@@ -133,6 +146,32 @@ impl Importer {
         self.store.blobs.put_bytes(Bytes::from(made.weights)).await?;
         self.store.blobs.put_bytes(Bytes::from(made.onnx)).await?;
         Ok((backbones::insert(pool, &backbone).await?, true))
+    }
+
+    /// Makes a backbone of random weights, which goes the way of any other: its file is imported.
+    pub async fn make_random(
+        &self,
+        wanted: RandomRequest,
+    ) -> Result<(Backbone, bool), ImportError> {
+        let RandomRequest { name, architecture, seed, preprocessing } = wanted;
+        preprocessing.validate()?;
+        let scratch = self.scratch.clone();
+        let write = move || -> Result<tempfile::NamedTempFile, ImportError> {
+            let file = tempfile::NamedTempFile::new_in(scratch).map_err(StoreError::from)?;
+            let tensors = weights::random(architecture, seed).map_err(WeightsError::from)?;
+            weights::write(&tensors, &BTreeMap::new(), file.path())?;
+            Ok(file)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        let file = written.map_err(|error| ImportError::Failed(error.to_string()))??;
+        let request = ImportRequest {
+            name,
+            source_url: format!("random weights of seed {seed}, made by this server"),
+            license: "none: random weights".to_owned(),
+            preprocessing,
+            options: ReadOptions { architecture: Some(architecture), collapse_depth: false },
+        };
+        self.import(file.path(), request).await
     }
 
     async fn make(&self, file: &Path, request: &ImportRequest) -> Result<Made, ImportError> {

@@ -65,6 +65,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(backbones::list, backbones::import))
+        .routes(routes!(backbones::random))
         .routes(routes!(backbones::one, backbones::change, backbones::delete))
         .routes(routes!(artifacts::of_backbone))
         .routes(routes!(predict::embed))

@@ -11,6 +11,10 @@ use serde::Serialize;
 
 use super::request_id;
 
+/// Things that are told in the one sentence of a problem; `errors` lists the others.
+const TOLD: usize = 3;
+/// Things that `errors` lists at most.
+const LISTED: usize = 50;
 /// Seconds after which a busy server may be asked again.
 const RETRY_SECONDS: u16 = 2;
 
@@ -123,7 +127,8 @@ pub struct Body {
     pub code: Code,
     /// Names the request in the server's log.
     pub request_id: String,
-    /// Each thing that is wrong with the request.
+    /// Each thing that is wrong with the request. Of a long list the first ones; the last entry then
+    /// says how many more there are.
     pub errors: Vec<Violation>,
 }
 
@@ -151,10 +156,27 @@ impl Problem {
 
     /// Things that are wrong with the request, all of them.
     pub fn invalid(errors: Vec<Violation>) -> Self {
-        let mut told: Vec<&str> = errors.iter().map(|error| error.detail.as_str()).collect();
-        // One thing may be wrong in two places.
-        told.dedup();
+        let mut told: Vec<&str> = Vec::new();
+        for error in &errors {
+            // One thing may be wrong in two places.
+            if !told.contains(&error.detail.as_str()) {
+                told.push(&error.detail);
+            }
+        }
+        let more = told.len().saturating_sub(TOLD);
+        told.truncate(TOLD);
         let detail = told.join("; ");
+        let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+        Self::listing(detail + &rest, errors)
+    }
+
+    /// Something is wrong with the request that takes one sentence to tell and a list to show.
+    pub fn listing(detail: impl Into<String>, mut errors: Vec<Violation>) -> Self {
+        let more = errors.len().saturating_sub(LISTED);
+        if more > 0 {
+            errors.truncate(LISTED);
+            errors.push(Violation::new("", format!("and {more} more")));
+        }
         Self { errors, ..Self::new(Code::Invalid, detail) }
     }
 
@@ -303,6 +325,31 @@ mod tests {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(body["errors"][1]["pointer"], "/seed");
         assert_eq!(body["detail"], "too many; odd");
+    }
+
+    #[tokio::test]
+    async fn of_many_violations_the_sentence_tells_three_and_the_list_fifty_with_a_count() {
+        let errors = (0..155).map(|n| Violation::new("/file", format!("tensor {n}"))).collect();
+
+        let (_, body) = sent(Problem::invalid(errors)).await;
+
+        assert_eq!(body["detail"], "tensor 0; tensor 1; tensor 2; and 152 more");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(51));
+        assert_eq!(body["errors"][50]["detail"], "and 105 more");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_in_two_places_is_told_once() {
+        let errors = vec![
+            Violation::new("/a", "too large"),
+            Violation::new("/b", "odd"),
+            Violation::new("/c", "too large"),
+        ];
+
+        let (_, body) = sent(Problem::invalid(errors)).await;
+
+        assert_eq!(body["detail"], "too large; odd");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(3));
     }
 
     #[test]

@@ -34,6 +34,7 @@ const RULES: &[(&str, &str, Access)] = &[
     ("delete", "/api/v1/keys/{id}", Access::Admin),
     ("get", "/api/v1/backbones", Access::Viewer),
     ("post", "/api/v1/backbones", Access::Admin),
+    ("post", "/api/v1/backbones/random", Access::Admin),
     ("get", "/api/v1/backbones/{id}", Access::Viewer),
     ("patch", "/api/v1/backbones/{id}", Access::Trainer),
     ("delete", "/api/v1/backbones/{id}", Access::Admin),

@@ -41,6 +41,7 @@ export function Gallery({ dataset, onChange }) {
   <//>`;
 }
 
-export function name({ file, frame }) {
-  return frame > 0 ? `${file}, frame ${frame + 1}` : file;
+export function name({ file, number, frame }) {
+  const shown = file ?? `image ${number}`;
+  return frame > 0 ? `${shown}, frame ${frame + 1}` : shown;
 }

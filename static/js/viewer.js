@@ -1,6 +1,7 @@
 // One image, larger, with the window (brightness and contrast) under the reader's hand.
 import { remove } from "./api.js";
 import { ConfirmButton, Dialog, Facts } from "./components.js";
+import { name } from "./gallery.js";
 import { fail } from "./notices.js";
 import { Picture, previewUrl } from "./picture.js";
 import { allows, useSession } from "./session.js";
@@ -25,11 +26,11 @@ export function Viewer({ image, onClose, onGone }) {
   const url = previewUrl(image.id, { max_side: 900, ...(asked ?? {}) });
   return html`<${Dialog} title=${image.label ?? "No class"} wide onClose=${onClose} testid="viewer">
     <div class="viewer">
-      <div class="stage"><${Picture} url=${url} alt=${`${image.label ?? "image"}, ${image.file}`} testid="viewer-image" /></div>
+      <div class="stage"><${Picture} url=${url} alt=${`${image.label ?? "image"}, ${name({ ...image, frame: 0 })}`} testid="viewer-image" /></div>
       <div>
         <${WindowControls} image=${image} window=${window} onChange=${setWindow} />
         <${Facts} rows=${[
-          ["File", html`<span class="break">${image.file}</span>`],
+          ["File", html`<span class="break">${name({ ...image, frame: 0 })}</span>`],
           ["Frame", image.frame > 0 ? image.frame + 1 : null],
           ["Format", image.format.toUpperCase() + (image.modality ? `, ${image.modality}` : "")],
           ["Size", `${image.width} x ${image.height} pixels, ${bytes(image.size_bytes)}`],
