@@ -14,6 +14,6 @@ export function BackbonesPage() {
       ${items.length === 0 && html`<${Empty} title="No backbone yet">Import the weights file of a ResNet or of SAM's ViT-B, for example LVM-Med's <code>lvmmed_resnet.torch</code> or <code>lvmmed_vit.pth</code>, with the form below. It also says where weights come from, and can make random ones to try things out.<//>`}
       ${items.map((backbone) => html`<${Backbone} key=${backbone.id} backbone=${backbone} onChange=${resource.reload} onGone=${resource.reload} />`)}
     `}<//>
-    <${Needs} role="admin" to="import backbones"><${ImportForm} onDone=${resource.reload} /><//>
+    <${Needs} role="admin" to="import backbones"><${ImportForm} first=${resource.value?.items.length === 0} onDone=${resource.reload} /><//>
   <//>`;
 }

@@ -61,7 +61,7 @@ function Classes({ dataset }) {
   const without = dataset.images - labelled;
   return html`<${Card} title="Classes" id="classes-title" testid="classes">
     ${labels.length === 0
-      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a ZIP with one folder per class. Images without classes are of use too: they can adapt a backbone to your kind of images.<//>`
+      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a folder or a ZIP with one folder per class. Images without classes are of use too: they can adapt a backbone to your kind of images.<//>`
       : html`<${Bars} rows=${rows.slice(0, SHOWN)} max=${most} caption="Images and patients of each class" />
           ${rows.length > SHOWN && html`<details class="folded"><summary>${count(rows.length - SHOWN, "further class", "further classes")}</summary><${Bars} rows=${rows.slice(SHOWN)} max=${most} caption="Images and patients of further classes" /></details>`}`}
     ${without > 0 && html`<p class="hint">${count(without, "image")} without a class: kept. Pretraining can learn from them when a version takes them in; nothing else does.</p>`}

@@ -7,7 +7,8 @@ import { html, useRef, useState } from "./view.js";
 
 const ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "sam_vit_b"];
 
-export function ImportForm({ onDone }) {
+/** `first`: there is no backbone yet. */
+export function ImportForm({ first, onDone }) {
   const form = useRef(null);
   const [sent, setSent] = useState(null);
   const [deep, setDeep] = useState(null);
@@ -38,7 +39,7 @@ export function ImportForm({ onDone }) {
 
   const busy = sent !== null;
   return html`<${Card} title="Import a backbone" id="import-title">
-    <${Origins} onDone=${onDone} />
+    <${Origins} open=${first} onDone=${onDone} />
     <form ref=${form} onSubmit=${submit} id="import-form">
       <div class="grid two">
         <${Field} label="Weights file" id="backbone-file" hint="safetensors or a PyTorch weights file. Nothing in the file is executed.">
@@ -78,8 +79,8 @@ function asksToFlatten(problem) {
   return problem.errors?.some(({ pointer }) => pointer === "/collapse_depth") ?? false;
 }
 
-function Origins({ onDone }) {
-  return html`<details data-testid="origins"><summary>Where do weights come from?</summary>
+function Origins({ open, onDone }) {
+  return html`<details class="origins" open=${open} data-testid="origins"><summary>Where do weights come from?</summary>
     <p>No weights come with this server. These fit, downloaded on a computer with internet:</p>
     <ul>
       <li><strong>LVM-Med</strong> (ResNet-50 and ViT-B, trained on 1.3 million medical images): the links in the README of the authors' project, <a href="https://github.com/duyhominhnguyen/LVM-Med" rel="noreferrer" target="_blank">github.com/duyhominhnguyen/LVM-Med</a>. For non-commercial use only; read the licence there.</li>
@@ -91,7 +92,7 @@ function Origins({ onDone }) {
 }
 
 /** Makes the smallest backbone of random weights. */
-export function RandomButton({ onDone }) {
+function RandomButton({ onDone }) {
   const [busy, setBusy] = useState(false);
   const make = async () => {
     setBusy(true);

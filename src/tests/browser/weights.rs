@@ -22,6 +22,8 @@ async fn weights_for_volumes_are_flattened_at_a_click_and_random_ones_made_at_an
     write(&deep, &BTreeMap::new(), &file).expect("written");
 
     browser.open(&server.address, "#/backbones").await;
+    browser.wait_for_text("origins", "For non-commercial use only").await;
+    browser.screenshot("49-where-weights-come-from").await;
     browser.choose_file("backbone-file", &file).await;
     browser.type_into("backbone-name", "Deep").await;
     browser.type_into("backbone-source", "https://example.org").await;
@@ -34,9 +36,8 @@ async fn weights_for_volumes_are_flattened_at_a_click_and_random_ones_made_at_an
     browser.click("flatten").await;
     browser.wait_for_text("backbone-card", "Deep").await;
     browser.screenshot("51-import-flattened").await;
-    let script = "document.querySelector('[data-testid=origins]').open = true";
-    browser.execute(script).await;
-    browser.screenshot("52-where-weights-come-from").await;
+    let unfold = "document.querySelector('[data-testid=origins]').open = true";
+    browser.execute(unfold).await;
     browser.click("random-backbone").await;
     browser.wait_for_page_text("random weights, for trying out").await;
 
