@@ -143,9 +143,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of `code`, told in words.
+    /// A problem of `code`, told in words. Lines under the first one are a list: its first entries
+    /// join the sentence, and all of them are `errors`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        let detail = detail.into();
+        let Some((head, list)) = detail.split_once('\n') else {
+            return Self { code, detail, errors: Vec::new(), cause: None };
+        };
+        let lines: Vec<&str> = list.lines().collect();
+        let errors = lines.iter().map(|line| Violation::new("", *line)).collect();
+        let detail = format!("{head} {}", first_few(&lines));
+        Self { code, detail, errors: capped(errors), cause: None }
     }
 
     /// There is no `what` of this name.
@@ -163,21 +171,12 @@ impl Problem {
                 told.push(&error.detail);
             }
         }
-        let more = told.len().saturating_sub(TOLD);
-        told.truncate(TOLD);
-        let detail = told.join("; ");
-        let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Self::listing(detail + &rest, errors)
+        Self::listing(first_few(&told), errors)
     }
 
     /// Something is wrong with the request that takes one sentence to tell and a list to show.
-    pub fn listing(detail: impl Into<String>, mut errors: Vec<Violation>) -> Self {
-        let more = errors.len().saturating_sub(LISTED);
-        if more > 0 {
-            errors.truncate(LISTED);
-            errors.push(Violation::new("", format!("and {more} more")));
-        }
-        Self { errors, ..Self::new(Code::Invalid, detail) }
+    pub fn listing(detail: impl Into<String>, errors: Vec<Violation>) -> Self {
+        Self { errors: capped(errors), ..Self::new(Code::Invalid, detail) }
     }
 
     /// One thing is wrong with the request.
@@ -218,6 +217,24 @@ impl Problem {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+}
+
+/// As much of a list as a sentence bears.
+fn first_few(told: &[&str]) -> String {
+    let more = told.len().saturating_sub(TOLD);
+    let shown: Vec<&str> = told.iter().take(TOLD).copied().collect();
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    shown.join("; ") + &rest
+}
+
+/// As much of a list as an answer bears.
+fn capped(mut errors: Vec<Violation>) -> Vec<Violation> {
+    let more = errors.len().saturating_sub(LISTED);
+    if more > 0 {
+        errors.truncate(LISTED);
+        errors.push(Violation::new("", format!("and {more} more")));
+    }
+    errors
 }
 
 impl IntoResponse for Problem {
@@ -336,6 +353,14 @@ mod tests {
         assert_eq!(body["detail"], "tensor 0; tensor 1; tensor 2; and 152 more");
         assert_eq!(body["errors"].as_array().map(Vec::len), Some(51));
         assert_eq!(body["errors"][50]["detail"], "and 105 more");
+    }
+
+    #[tokio::test]
+    async fn a_list_under_a_sentence_becomes_one_sentence_and_the_errors() {
+        let (_, body) = sent(Problem::new(Code::Invalid, "rows are wrong:\na\nb\nc\nd")).await;
+
+        assert_eq!(body["detail"], "rows are wrong: a; b; c; and 1 more");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(4));
     }
 
     #[tokio::test]

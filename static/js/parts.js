@@ -7,7 +7,8 @@ const MOST_FILES = 10_000;
 /** Stands for a common folder where there is none. */
 const PLAIN = "files";
 
-const isZip = ({ file }) => /\.zip$/i.test(file.name) || /zip/.test(file.type);
+const ZIP_TYPES = ["application/zip", "application/x-zip-compressed"];
+const isZip = ({ file }) => /\.zip$/i.test(file.name) || ZIP_TYPES.includes(file.type);
 const isTable = (path) => /(^|\/)labels\.csv$/i.test(path);
 
 /** Whether everything is an archive, which says its own classes. */

@@ -31,11 +31,17 @@ export function RejectedTable({ files }) {
     </table></div>`}<//>`;
 }
 
+/** Reasons go on after the name of one file. */
+function each(reason, number) {
+  const goesOn = /^(?:it )?((?:is|has|cannot|takes|made|was|could)\b.*)$/s.exec(reason);
+  return number > 1 && goesOn ? `, each of which ${goesOn[1]}` : `: ${reason}`;
+}
+
 function Summary({ files }) {
   const sums = new Map();
   for (const { reason } of files) sums.set(reason, (sums.get(reason) ?? 0) + 1);
   const sorted = [...sums].sort(([, one], [, other]) => other - one);
   const rest = sorted.slice(REASONS).reduce((sum, [, number]) => sum + number, 0);
-  return html`<ul data-testid="rejected-reasons">${sorted.slice(0, REASONS).map(([reason, number]) => html`<li><strong>${count(number, "file")}</strong>: ${reason}</li>`)}
+  return html`<ul data-testid="rejected-reasons">${sorted.slice(0, REASONS).map(([reason, number]) => html`<li><strong>${count(number, "file")}</strong>${each(reason, number)}</li>`)}
     ${rest > 0 && html`<li><strong>${count(rest, "file")}</strong> for other reasons</li>`}</ul>`;
 }

@@ -5,6 +5,9 @@ import { zip } from "./zip.js";
 
 /** Milliseconds between two questions how far the server is. */
 const LOOK = 700;
+/** Of many uploads one is tried again, after a pause in milliseconds, when nothing is wrong with it. */
+const TRIES = { busy: 100, unavailable: 20, unreachable: 5 };
+const PAUSE = 5000;
 /** Shares of one upload's bar: files are looked at here, sent, and read by the server. */
 const SHARES = { packing: [0, 0.1], sending: [0.1, 0.6], reading: [0.6, 1] };
 
@@ -35,7 +38,7 @@ export async function sendAll(dataset, uploads, facts, { signal, show }) {
       show({ name: one.name, at: at + 1, of: uploads.length, stage, share: (before + own * part) / total, ...more });
     };
     try {
-      add(sum, await send(dataset, one, facts, { signal, tell, sum }), one.prefix ?? "");
+      add(sum, await send(dataset, one, facts, { signal, tell, sum, many: uploads.length > 1 }), one.prefix ?? "");
     } catch (problem) {
       if (problem.name === "AbortError") {
         sum.notices.push("You stopped the upload. What the server had received whole by then is kept.");
@@ -59,21 +62,37 @@ function size({ file, entries }) {
   return file ? file.size : entries.reduce((bytes, one) => bytes + one.file.size, 0);
 }
 
-async function send(dataset, one, facts, { signal, tell, sum }) {
-  const id = uuid();
-  const query = { file: one.name, progress: id, ...facts };
+async function send(dataset, one, facts, { signal, tell, sum, many }) {
   const body = one.file ?? (await pack(one.entries, { signal, tell, sum }));
+  const query = { file: one.name, ...facts };
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await sendOnce(dataset, body, query, { signal, tell });
+    } catch (problem) {
+      if (signal.aborted || tried >= (TRIES[problem.code] ?? 1) || !many) throw problem;
+    }
+    tell("sending", 0, { waiting: true });
+    await sleep(PAUSE, signal);
+  }
+}
+
+async function sendOnce(dataset, body, query, { signal, tell }) {
+  const id = uuid();
   const asking = new AbortController();
   let reading = false;
   const onProgress = (loaded, all) => {
-    if (loaded < all || reading) return tell("sending", loaded / (all || 1), { loaded, all });
+    if (reading) return;
+    if (loaded < all) {
+      tell("sending", loaded / all, { loaded, all });
+      return;
+    }
     reading = true;
     tell("reading", 0, { read: 0, files: 0 });
-    return watch(id, asking.signal, (read, files) => tell("reading", files ? read / files : 0, { read, files }));
+    watch(id, asking.signal, (read, files) => tell("reading", files ? read / files : 0, { read, files }));
   };
   tell("sending", 0, { loaded: 0, all: body.size });
   try {
-    return await upload(`/datasets/${dataset}/uploads`, { query, body, type: "application/octet-stream", onProgress, signal });
+    return await upload(`/datasets/${dataset}/uploads`, { query: { ...query, progress: id }, body, type: "application/octet-stream", onProgress, signal });
   } finally {
     asking.abort();
   }
@@ -83,8 +102,7 @@ async function pack(entries, { signal, tell, sum }) {
   const total = entries.reduce((bytes, one) => bytes + one.file.size, 0) || 1;
   const onUnreadable = ({ path }) => reject(sum, path, "could not be read on this computer; it may have been moved or be open elsewhere");
   tell("packing", 0);
-  const body = await zip(entries, { signal, onUnreadable, onRead: (read) => tell("packing", read / total) });
-  return body;
+  return zip(entries, { signal, onUnreadable, onRead: (read) => tell("packing", read / total) });
 }
 
 /** Asks how many files the server has read until the upload has its answer. */
@@ -96,13 +114,20 @@ async function watch(id, signal, onRead) {
     } catch {
       // The upload itself says what became of it.
     }
-    await new Promise((resolve) => { setTimeout(resolve, LOOK); });
+    await sleep(LOOK, signal);
   }
+}
+
+function sleep(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  });
 }
 
 function add(sum, report, prefix) {
   for (const name of ["files", "images", "duplicates"]) sum[name] += report[name];
-  const named = ({ file, ...rest }) => ({ ...rest, file: prefix && file.startsWith(prefix) ? file.slice(prefix.length) : file });
+  const named = ({ file, ...rest }) => ({ ...rest, file: prefix && file?.startsWith(prefix) ? file.slice(prefix.length) : file });
   sum.rejected.push(...report.rejected.map(named));
   sum.rejected_total += report.rejected_total ?? report.rejected.length;
   sum.receipt.push(...(report.receipt ?? []).map(named));

@@ -74,7 +74,8 @@ function Moving({ moving, onStop }) {
   </div>`;
 }
 
-function doing({ stage, loaded, all, read, files }) {
+function doing({ stage, waiting, loaded, all, read, files }) {
+  if (waiting) return "The server is busy or cannot be reached. Trying again";
   if (stage === "packing") return "Looking at the files on this computer";
   if (stage === "sending") return `Sending: ${bytes(loaded)} of ${bytes(all)}`;
   if (!files) return "Sent. The server is about to read the files";
