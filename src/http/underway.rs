@@ -133,7 +133,7 @@ impl Drop for Watched {
 /// Known while it goes on; when it has ended, its own answer says what became of it.
 #[utoipa::path(get, path = "/api/v1/uploads/{id}", tag = "datasets",
     operation_id = "get_upload_state",
-    params(("id" = UploadId, Path, description = "The id that the upload was sent with")),
+    params(("id" = uuid::Uuid, Path, description = "The id that the upload was sent with")),
     responses((status = 200, description = "How far it is", body = UploadState), Missing, Guarded))]
 pub async fn one(
     State(app): State<App>,

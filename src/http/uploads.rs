@@ -34,6 +34,7 @@ pub struct UploadQuery {
     /// Split of files that neither a row nor a folder gives one.
     pub split: Option<Split>,
     /// An id of the caller's making, by which `GET /api/v1/uploads/{id}` tells how far it is.
+    #[param(value_type = Option<uuid::Uuid>)]
     pub progress: Option<UploadId>,
 }
 

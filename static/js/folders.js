@@ -50,3 +50,13 @@ export function worthSending(files) {
   });
   return { files: kept, left: files.length - kept.length };
 }
+
+/** Whether a file is still there and no folder, which some browsers pass off as a file. */
+export async function isReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,6 +1,7 @@
 // The form that imports a backbone, with the progress of its upload.
 import { post, upload } from "./api.js";
 import { Card, Field, Progress } from "./components.js";
+import { isReadable } from "./folders.js";
 import { fail, ProblemText, succeed } from "./notices.js";
 import { percent } from "./text.js";
 import { html, useRef, useState } from "./view.js";
@@ -15,8 +16,12 @@ export function ImportForm({ first, onDone }) {
 
   const submit = async (event) => {
     event.preventDefault();
-    setSent(0);
     setDeep(null);
+    if (!(await isReadable(form.current.elements.file.files[0]))) {
+      fail({ title: "The weights file cannot be read", detail: "It may have been moved, or be a folder. Choose the file again." });
+      return;
+    }
+    setSent(0);
     try {
       const backbone = await upload("/backbones", {
         body: multipart(form.current.elements),
