@@ -14,7 +14,7 @@ use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Preprocessing};
-use crate::import::{ImportRequest, Importer};
+use crate::import::{ImportError, ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
 use crate::store::database::{Absent, insist_on_folder, whole};
@@ -218,8 +218,23 @@ async fn import_file(import: Import) -> anyhow::Result<()> {
     let imported = importer.import(&import.file, request).await;
     pool.close().await;
     database.stop();
-    let (backbone, _) = imported?;
+    let (backbone, _) = imported.map_err(|error| listed(&error))?;
     print(&serde_json::to_string_pretty(&backbone)?)
+}
+
+/// On the command line nothing is folded: each difference to the architecture is a line.
+fn listed(error: &ImportError) -> anyhow::Error {
+    let differences = match error {
+        ImportError::Weights(weights) => weights.differences().join("\n"),
+        ImportError::Preprocessing(_)
+        | ImportError::Breach(_)
+        | ImportError::Text { .. }
+        | ImportError::Parity(_)
+        | ImportError::Onnx(_)
+        | ImportError::Store(_)
+        | ImportError::Failed(_) => String::new(),
+    };
+    anyhow::anyhow!("{}", format!("{error}\n{differences}").trim_end())
 }
 
 fn write_random(random: &Random) -> anyhow::Result<()> {

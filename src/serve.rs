@@ -18,6 +18,7 @@ use crate::domain::WorkerId;
 use crate::estimate::Estimator;
 use crate::http::listen::{self, Purpose};
 use crate::http::standing::Standing;
+use crate::http::underway::Underway;
 use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
 use crate::import::Importer;
@@ -186,6 +187,7 @@ async fn app(
         standing: Standing::start(pool, stopping.clone()),
         stopping: stopping.clone(),
         gates: Gates::new(&config.limits),
+        underway: Underway::default(),
     })
 }
 

@@ -90,6 +90,9 @@ function App() {
     <footer>Research use. Results are not for clinical decisions. <a href="/docs">Interface for programs</a></footer>`;
 }
 
+// What is dropped beside the place for it would replace the page, and end an upload that goes on.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
 const root = document.getElementById("app");
 root.replaceChildren();
 render(html`<${App} />`, root);

@@ -57,4 +57,6 @@ id! {
     WorkerId,
     /// Names an API key (not the key itself).
     KeyId,
+    /// Names an upload for as long as it goes on.
+    UploadId,
 }

@@ -25,6 +25,9 @@ pub mod word;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;
-pub use ids::{BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, VersionId, WorkerId};
+pub use ids::{
+    BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, UploadId, VersionId, WorkerId,
+};
 pub use role::Role;
+pub use size::Size;
 pub use split::Split;

@@ -8,14 +8,17 @@ use serde::Deserialize;
 
 use super::App;
 use super::answer::{Created, Items, Json};
-use super::caller::{AsTrainer, Caller};
-use super::documented::{BadJson, BadUpload, Conflict, Guarded, Missing};
+use super::caller::{AsAdmin, AsTrainer, Caller};
+use super::documented::{BadJson, BadUpload, Busy, Conflict, Guarded, Missing, StorageFull};
 use super::extract::{Id, JsonBody};
 use super::import_form::{self, ImportForm};
 use super::problem::Problem;
 use super::uploads;
 use crate::domain::backbone::BackboneStage;
-use crate::domain::{Backbone, BackboneId, Role};
+use crate::domain::name::Name;
+use crate::domain::run::MAX_SEED;
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Role};
+use crate::import::RandomRequest;
 use crate::store::{backbones, deletion};
 
 /// All backbones, oldest first.
@@ -51,6 +54,54 @@ pub async fn import(
     let _place = uploads.try_acquire_owned().map_err(|_| uploads::busy(&app))?;
     let (file, wanted) = import_form::read(&app, request).await?;
     let (backbone, new) = app.importer.import(file.path(), wanted).await?;
+    Ok(Created { location: format!("/api/v1/backbones/{}", backbone.id), body: backbone, new })
+}
+
+/// A backbone of random weights to be made.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RandomBackbone {
+    /// Name of the backbone.
+    #[schema(min_length = 1, max_length = 120)]
+    name: String,
+    /// Its architecture.
+    architecture: Architecture,
+    /// Equal seeds give equal weights.
+    #[serde(default)]
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
+    seed: u64,
+    /// Side of the square input, a multiple of 32; 224 when absent.
+    #[schema(minimum = 32, maximum = 2048)]
+    size: Option<u32>,
+}
+
+/// Makes a backbone of random weights, for trying things out. It has learnt nothing: use imported
+/// weights for results that count.
+#[utoipa::path(post, path = "/api/v1/backbones/random", tag = "backbones",
+    operation_id = "make_random_backbone",
+    request_body = RandomBackbone,
+    responses((status = 201, description = "The backbone", body = Backbone,
+        headers(("Location" = String, description = "Where it is"))),
+        (status = 200, description = "The same one, which was there already", body = Backbone,
+        headers(("Location" = String, description = "Where it is"))),
+        BadJson, Busy, StorageFull, Guarded))]
+pub async fn random(
+    State(app): State<App>,
+    _: AsAdmin,
+    JsonBody(wanted): JsonBody<RandomBackbone>,
+) -> Result<Created<Backbone>, Problem> {
+    let RandomBackbone { name, architecture, seed, size } = wanted;
+    if seed > MAX_SEED {
+        return Err(Problem::wrong("/seed", format!("seed is {seed}; 0 to {MAX_SEED} is allowed")));
+    }
+    let name = Name::parse(&name)?;
+    let mut preprocessing = Preprocessing::imagenet();
+    preprocessing.size = size.unwrap_or(preprocessing.size);
+    preprocessing.validate().map_err(|error| Problem::wrong("/size", error.to_string()))?;
+    let uploads = Arc::clone(&app.gates.uploads);
+    let _place = uploads.try_acquire_owned().map_err(|_| uploads::busy(&app))?;
+    let wanted = RandomRequest { name, architecture, seed, preprocessing };
+    let (backbone, new) = app.importer.make_random(wanted).await?;
     Ok(Created { location: format!("/api/v1/backbones/{}", backbone.id), body: backbone, new })
 }
 

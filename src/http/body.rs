@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 
 use super::problem::{Code, Problem};
 use super::{listen, standing};
+use crate::domain::Size;
 
 /// The bounds of one body.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ impl Most {
         }
         let Self { bytes, setting, .. } = self;
         let detail =
-            format!("the body has more than {bytes} bytes, which is the limit ({setting})");
+            format!("the body has more than {}, which is the limit ({setting})", Size(*bytes));
         Err(Problem::new(Code::TooLarge, detail))
     }
 

@@ -124,7 +124,21 @@ impl From<ImportError> for Problem {
             ImportError::Weights(WeightsError::Io { .. } | WeightsError::Tensor(_)) => {
                 Self::internal(error)
             }
-            ImportError::Weights(_)
+            ImportError::Weights(WeightsError::HasDepth { .. }) => {
+                Self::wrong("/collapse_depth", error.to_string())
+            }
+            ImportError::Weights(ref weights @ WeightsError::Mismatch { .. }) => {
+                let differences = weights.differences().into_iter();
+                let errors = differences.map(|line| Violation::new("/file", line)).collect();
+                Self::listing(error.to_string(), errors)
+            }
+            ImportError::Weights(
+                WeightsError::NotACheckpoint
+                | WeightsError::LegacyPickle
+                | WeightsError::Unreadable(_)
+                | WeightsError::UnknownArchitecture { .. }
+                | WeightsError::NonFinite(_),
+            )
             | ImportError::Breach(_)
             | ImportError::Preprocessing(_)
             | ImportError::Text { .. }

@@ -36,6 +36,8 @@ refusals! {
     Conflict: Conflict;
     /// A queue is full.
     Busy: Busy;
+    /// There is no room for what would be stored.
+    StorageFull: StorageFull;
     /// The JSON body cannot be used.
     BadJson: BadRequest, Timeout, TooLarge, UnsupportedMediaType, Invalid;
     /// The streamed body cannot be taken.

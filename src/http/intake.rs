@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::problem::{Code, Problem};
+use super::underway::Watched;
 use super::uploads::UploadQuery;
 use crate::decode::{DecodeError, Stored, UploadAsk};
 use crate::domain::counted::counted;
@@ -17,7 +18,7 @@ use crate::domain::dataset::UploadReport;
 use crate::domain::image::{Image, shown};
 use crate::domain::receipt::{Capped, Received, Refused, notices, remarks};
 use crate::domain::{DatasetId, ImageId, Sha256};
-use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry};
+use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry, UploadProgress};
 use crate::store::{Blob, Content, StoreError, datasets, images};
 
 /// Raw bytes.
@@ -36,6 +37,8 @@ pub struct Upload {
     pub query: UploadQuery,
     /// Its place among the uploads that go on at the same time.
     pub place: OwnedSemaphorePermit,
+    /// Shows how far it is, for as long as it goes on.
+    pub watched: Watched,
 }
 
 /// Keeps what can be read of an upload. Once begun it goes to the end, with or without its caller.
@@ -45,7 +48,7 @@ pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem>
 }
 
 fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let Upload { dataset, mut file, query, place } = upload;
+    let Upload { dataset, mut file, query, place, watched } = upload;
     file.rewind().map_err(StoreError::from)?;
     let digest = Sha256::of_reader(&mut file).map_err(StoreError::from)?;
     let known_by = app.hasher.upload(&digest);
@@ -57,7 +60,7 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
         first_entry: 0,
     };
     let handle = Handle::current();
-    let mut keeping = Keeping::new(app, dataset);
+    let mut keeping = Keeping::new(app, dataset, watched.progress());
     let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset, &known_by))?;
     let mut listener = |found, stored| match handle.block_on(keeping.take(found, stored)) {
         Ok(()) => ControlFlow::Continue(()),
@@ -73,7 +76,7 @@ fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
     }
     let rejected = datasets::reject(&app.store.pool, dataset, &known_by, &keeping.rejected);
     handle.block_on(rejected)?;
-    drop(place);
+    drop((place, watched));
     tracing::info!(
         dataset.id = %dataset, files = keeping.files, images = keeping.images,
         duplicates = keeping.duplicates, rejected = keeping.rejected.total(),
@@ -89,6 +92,8 @@ const CONFLICTS_SHOWN: u64 = 20;
 struct Keeping<'a> {
     app: &'a App,
     dataset: DatasetId,
+    /// Tells the sender how far it is.
+    progress: UploadProgress,
     files: u64,
     images: u64,
     duplicates: u64,
@@ -105,11 +110,12 @@ struct Keeping<'a> {
 }
 
 impl<'a> Keeping<'a> {
-    fn new(app: &'a App, dataset: DatasetId) -> Self {
+    fn new(app: &'a App, dataset: DatasetId, progress: UploadProgress) -> Self {
         let listed = app.limits.listed_files;
         Self {
             app,
             dataset,
+            progress,
             files: 0,
             images: 0,
             duplicates: 0,
@@ -126,7 +132,8 @@ impl<'a> Keeping<'a> {
 
     async fn take(&mut self, found: Found, stored: Stored) -> Result<(), StoreError> {
         match found {
-            Found::Files(_) | Found::Begun { .. } => {}
+            Found::Files(files) => self.progress.total(files),
+            Found::Begun { .. } => self.progress.one_more(),
             Found::Kept(kept) => return self.keep(*kept, stored).await,
             Found::Rejected(RejectedEntry { entry, path, reason }) => {
                 self.rejected.push_with(|| Refused::new(&path, entry, &reason));

@@ -41,6 +41,7 @@ pub mod runs;
 pub mod snapshot;
 pub mod spool;
 pub mod standing;
+pub mod underway;
 pub mod uploads;
 pub mod versions;
 
@@ -97,6 +98,8 @@ pub struct App {
     pub gates: Gates,
     /// Which keys have ended, for what is long under way.
     pub standing: standing::Standing,
+    /// How far the uploads are that go on now.
+    pub underway: underway::Underway,
 }
 
 impl App {

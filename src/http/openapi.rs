@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use super::documented::PROBLEM_SCHEMA;
 use super::{
     App, artifacts, backbones, datasets, estimates, events, health, images, keys, matched_pairs,
-    models, predict, problem, replays, runs, uploads, versions,
+    models, predict, problem, replays, runs, underway, uploads, versions,
 };
 
 /// The frame of the document; the routes bring the rest.
@@ -65,6 +65,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(backbones::list, backbones::import))
+        .routes(routes!(backbones::random))
         .routes(routes!(backbones::one, backbones::change, backbones::delete))
         .routes(routes!(artifacts::of_backbone))
         .routes(routes!(predict::embed))
@@ -73,6 +74,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(datasets::rejected))
         .routes(routes!(datasets::images))
         .routes(routes!(uploads::create))
+        .routes(routes!(underway::one))
         .routes(routes!(versions::list, versions::create))
         .routes(routes!(versions::one))
         .routes(routes!(versions::images))

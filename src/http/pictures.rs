@@ -152,6 +152,7 @@ fn make(
 ) -> Result<(), Problem> {
     let mut budget = decoder.budget();
     let mut wrong = Vec::new();
+    let alone = files.len() == 1;
     for (number, sent) in files.into_iter().enumerate() {
         match pictures(decoder, &sent, preprocessing, (&mut budget, sender)) {
             Ok(()) => {}
@@ -159,7 +160,9 @@ fn make(
             Err(DecodeError::Stopped) => return Ok(()),
             Err(error @ (DecodeError::Refused(_) | DecodeError::Breach(_))) => {
                 let is_breach = matches!(error, DecodeError::Breach(_));
-                let detail = format!("file {} {error}", number + 1);
+                let which =
+                    if alone { "the file".to_owned() } else { format!("file {}", number + 1) };
+                let detail = format!("{which} {error}");
                 wrong.push(Violation::new(format!("/file/{number}"), detail));
                 if is_breach || budget.is_spent() {
                     break;

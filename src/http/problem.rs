@@ -12,6 +12,10 @@ use serde::Serialize;
 use super::request_id;
 use crate::domain::trace::without_trace;
 
+/// Things that are told in the one sentence of a problem; `errors` lists the others.
+const TOLD: usize = 3;
+/// Things that `errors` lists at most.
+const LISTED: usize = 50;
 /// Seconds after which a busy server may be asked again.
 const RETRY_SECONDS: u16 = 2;
 
@@ -127,7 +131,8 @@ pub struct Body {
     pub code: Code,
     /// Names the request in the server's log.
     pub request_id: String,
-    /// Each thing that is wrong with the request.
+    /// Each thing that is wrong with the request. Of a long list the first ones; the last entry then
+    /// says how many more there are.
     pub errors: Vec<Violation>,
 }
 
@@ -142,9 +147,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of `code`, told in words.
+    /// A problem of `code`, told in words. Lines under the first one are a list: its first entries
+    /// join the sentence, and all of them are `errors`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: told(detail), errors: Vec::new(), cause: None }
+        let detail = told(detail);
+        let Some((head, list)) = detail.split_once('\n') else {
+            return Self { code, detail, errors: Vec::new(), cause: None };
+        };
+        let lines: Vec<&str> = list.lines().collect();
+        let errors = lines.iter().map(|line| Violation::new("", *line)).collect();
+        let detail = format!("{head} {}", first_few(&lines));
+        Self { code, detail, errors: capped(errors), cause: None }
     }
 
     /// There is no `what` of this name.
@@ -155,11 +168,19 @@ impl Problem {
 
     /// Things that are wrong with the request, all of them.
     pub fn invalid(errors: Vec<Violation>) -> Self {
-        let mut told: Vec<&str> = errors.iter().map(|error| error.detail.as_str()).collect();
-        // One thing may be wrong in two places.
-        told.dedup();
-        let detail = told.join("; ");
-        Self { errors, ..Self::new(Code::Invalid, detail) }
+        let mut told: Vec<&str> = Vec::new();
+        for error in &errors {
+            // One thing may be wrong in two places.
+            if !told.contains(&error.detail.as_str()) {
+                told.push(&error.detail);
+            }
+        }
+        Self::listing(first_few(&told), errors)
+    }
+
+    /// Something is wrong with the request that takes one sentence to tell and a list to show.
+    pub fn listing(detail: impl Into<String>, errors: Vec<Violation>) -> Self {
+        Self { errors: capped(errors), ..Self::new(Code::Invalid, detail) }
     }
 
     /// One thing is wrong with the request.
@@ -200,6 +221,24 @@ impl Problem {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+}
+
+/// As much of a list as a sentence bears.
+fn first_few(told: &[&str]) -> String {
+    let more = told.len().saturating_sub(TOLD);
+    let shown: Vec<&str> = told.iter().take(TOLD).copied().collect();
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    shown.join("; ") + &rest
+}
+
+/// As much of a list as an answer bears.
+fn capped(mut errors: Vec<Violation>) -> Vec<Violation> {
+    let more = errors.len().saturating_sub(LISTED);
+    if more > 0 {
+        errors.truncate(LISTED);
+        errors.push(Violation::new("", format!("and {more} more")));
+    }
+    errors
 }
 
 impl IntoResponse for Problem {
@@ -316,6 +355,39 @@ mod tests {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(body["errors"][1]["pointer"], "/seed");
         assert_eq!(body["detail"], "too many; odd");
+    }
+
+    #[tokio::test]
+    async fn of_many_violations_the_sentence_tells_three_and_the_list_fifty_with_a_count() {
+        let errors = (0..155).map(|n| Violation::new("/file", format!("tensor {n}"))).collect();
+
+        let (_, body) = sent(Problem::invalid(errors)).await;
+
+        assert_eq!(body["detail"], "tensor 0; tensor 1; tensor 2; and 152 more");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(51));
+        assert_eq!(body["errors"][50]["detail"], "and 105 more");
+    }
+
+    #[tokio::test]
+    async fn a_list_under_a_sentence_becomes_one_sentence_and_the_errors() {
+        let (_, body) = sent(Problem::new(Code::Invalid, "rows are wrong:\na\nb\nc\nd")).await;
+
+        assert_eq!(body["detail"], "rows are wrong: a; b; c; and 1 more");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(4));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_in_two_places_is_told_once() {
+        let errors = vec![
+            Violation::new("/a", "too large"),
+            Violation::new("/b", "odd"),
+            Violation::new("/c", "too large"),
+        ];
+
+        let (_, body) = sent(Problem::invalid(errors)).await;
+
+        assert_eq!(body["detail"], "too large; odd");
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(3));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::App;
 use super::body::{Parts, spool_failed};
 use super::problem::{Code, Problem};
+use crate::domain::Size;
 
 /// Bytes written between two looks at the free disk.
 const LOOK_BYTES: u64 = 64 << 20;
@@ -97,8 +98,10 @@ fn check_room(app: &App, more: u64) -> Result<(), Problem> {
     Err(Problem::new(
         Code::StorageFull,
         format!(
-            "the data folder's disk has {free} bytes free; {needed} are needed for this upload \
-             and the reserve (LVMED_LIMIT_FREE_BYTES)"
+            "the data folder's disk has {} free; {} are needed for this upload and the reserve \
+             (LVMED_LIMIT_FREE_BYTES)",
+            Size(free),
+            Size(needed)
         ),
     ))
 }

@@ -12,9 +12,10 @@ use super::caller::Caller;
 use super::documented::{BadUpload, Guarded, Missing};
 use super::extract::{Checks, Id, Query};
 use super::problem::{Code, Problem};
+use super::underway::Owner;
 use super::{datasets, intake, spool};
 use crate::domain::dataset::UploadReport;
-use crate::domain::{DatasetId, Role, Split, line};
+use crate::domain::{DatasetId, Role, Split, UploadId, line};
 
 /// What applies to the uploaded files that do not say it themselves.
 #[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
@@ -32,6 +33,9 @@ pub struct UploadQuery {
     pub patient: Option<String>,
     /// Split of files that neither a row nor a folder gives one.
     pub split: Option<Split>,
+    /// An id of the caller's making, by which `GET /api/v1/uploads/{id}` tells how far it is.
+    #[param(value_type = Option<uuid::Uuid>)]
+    pub progress: Option<UploadId>,
 }
 
 /// Adds images to a dataset.
@@ -58,10 +62,13 @@ pub async fn create(
     query.check()?;
     datasets::existing(&app, id).await?;
     let place = Arc::clone(&app.gates.uploads).try_acquire_owned().map_err(|_| busy(&app))?;
+    let owner = Owner::of(request.headers());
+    let watched = app.underway.begin(query.progress, owner)?;
     let declared = request.headers().get(CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let file = spool::take(&app, request.into_body(), declared).await?;
-    let upload = intake::Upload { dataset: id, file, query, place };
+    watched.received();
+    let upload = intake::Upload { dataset: id, file, query, place, watched };
     Ok(Json(intake::take_in(&app, upload).await?))
 }
 

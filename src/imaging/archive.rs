@@ -6,8 +6,10 @@ use std::io::Read;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::foreign::Foreign;
 use super::{ImagingError, SNIFFED_BYTES};
 use crate::config::Limits;
+use crate::domain::Size;
 
 /// The ratio limit leaves the first bytes of an entry alone: small text packs well.
 const RATIO_GRACE_BYTES: u64 = 10 << 20;
@@ -16,8 +18,8 @@ const RATIO_GRACE_BYTES: u64 = 10 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The central directory cannot be read.
-    #[error("the ZIP archive cannot be read ({0}); it is damaged or was cut short")]
-    NotAZip(String),
+    #[error("the ZIP archive cannot be read; it is damaged or was cut short")]
+    NotAZip,
     /// There is nothing in it.
     #[error("the archive holds no files")]
     Empty,
@@ -36,7 +38,7 @@ pub enum ArchiveError {
     #[error("two entries of the archive have the same name; which one is meant is unclear")]
     DuplicateNames,
     /// All entries together inflate to more than allowed.
-    #[error("the archive inflates to more than {max} bytes (LVMED_LIMIT_ARCHIVE_BYTES)")]
+    #[error("the archive unpacks to more than {}, which is the limit (LVMED_LIMIT_ARCHIVE_BYTES)", Size(*max))]
     TooLarge {
         /// The limit.
         max: u64,
@@ -61,8 +63,14 @@ pub enum EntryError {
     /// An archive in an archive.
     #[error("it is an archive inside the archive; unpack it first")]
     Nested,
+    /// A volume that looks like an archive, since it is packed.
+    #[error(
+        "it is a packed NIfTI volume (.nii.gz), which is not read here; convert its slices to DICOM \
+         or PNG"
+    )]
+    PackedVolume,
     /// Larger than allowed.
-    #[error("it inflates to more than {max} bytes (LVMED_LIMIT_ENTRY_BYTES)")]
+    #[error("it has more than {}, which is the limit (LVMED_LIMIT_ENTRY_BYTES)", Size(*max))]
     TooLarge {
         /// The limit.
         max: u64,
@@ -106,7 +114,7 @@ pub struct Entry {
 impl<'a> Archive<'a> {
     /// Opens an archive and checks its directory.
     pub fn open(file: File, limits: &'a Limits) -> Result<Self, ArchiveError> {
-        let unreadable = |error: ZipError| ArchiveError::NotAZip(why(&error));
+        let unreadable = |_: ZipError| ArchiveError::NotAZip;
         let mut zip = ZipArchive::new(file).map_err(unreadable)?;
         let (found, max) = (zip.len() as u64, limits.archive_entries);
         if found > max {
@@ -182,6 +190,7 @@ impl<'a> Archive<'a> {
             Err(ZipError::UnsupportedArchive(_)) => return Ok(Err(EntryError::Method)),
             Err(_) => return Ok(Err(EntryError::Damaged)),
         };
+        let is_volume = entry.name_raw().to_ascii_lowercase().ends_with(b".nii.gz");
         let packed = entry.compressed_size().max(1);
         let by_ratio = packed.saturating_mul(limits.archive_ratio).max(RATIO_GRACE_BYTES);
         let cap = limits.entry_bytes.min(by_ratio).min(total_left);
@@ -189,7 +198,7 @@ impl<'a> Archive<'a> {
         let start = (cap + 1).min(SNIFFED_BYTES);
         let mut read = entry.by_ref().take(start).read_to_end(&mut bytes);
         let unwanted = if is_archive(&bytes) {
-            Some(EntryError::Nested)
+            Some(if is_volume { EntryError::PackedVolume } else { EntryError::Nested })
         } else if read.is_ok() {
             check(&bytes).err().map(|error| EntryError::Unwanted(error.to_string()))
         } else {
@@ -220,19 +229,6 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// What is wrong in our words: the library's own may quote the archive.
-fn why(error: &ZipError) -> String {
-    match error {
-        ZipError::CompressionMethodNotSupported(method) => format!(
-            "it is packed by method {method}, which is not read here; pack it with the usual method, \
-             Deflate"
-        ),
-        ZipError::UnsupportedArchive(_) => "it is of a kind that is not read here".to_owned(),
-        ZipError::Io(_) => "it ends too early".to_owned(),
-        _ => "its directory is damaged".to_owned(),
-    }
-}
-
 /// Whether a name leads out of the folder it is unpacked in, on any system.
 fn escapes(name: &str) -> bool {
     let name = name.replace('\\', "/");
@@ -240,9 +236,7 @@ fn escapes(name: &str) -> bool {
     name.starts_with('/') || drive || name.split('/').any(|part| part == "..")
 }
 
-/// ZIP, gzip, 7z, RAR, bzip2 and xz by their first bytes.
+/// Whether the first bytes are those of an archive.
 fn is_archive(bytes: &[u8]) -> bool {
-    let starts: [&[u8]; 6] =
-        [b"PK\x03\x04", b"\x1f\x8b", b"7z\xBC\xAF\x27\x1C", b"Rar!", b"BZh", b"\xFD7zXZ"];
-    starts.iter().any(|start| bytes.starts_with(start))
+    Foreign::of(bytes).is_some_and(Foreign::is_archive)
 }

@@ -1,12 +1,18 @@
-//! Why a file gives no picture. No message quotes what the file says: where a parser or a decoder
-//! fails, its own message is not passed on, since it may.
+//! Why a file gives no picture, in words that go on after its name. No message ever quotes what the
+//! file says of a patient.
+
+use super::foreign::Foreign;
+use crate::domain::Size;
 
 /// Why a file gives no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagingError {
     /// Neither PNG nor JPEG nor DICOM, whatever its name says.
-    #[error("is not a PNG, JPEG or DICOM file (a DICOM file has DICM at byte 128)")]
+    #[error("is not a PNG, JPEG or DICOM file")]
     UnknownFormat,
+    /// Another format, which is known by name.
+    #[error("is {0}")]
+    Foreign(Foreign),
     /// The file has no content.
     #[error("is empty")]
     Empty,
@@ -19,7 +25,7 @@ pub enum ImagingError {
         reason: String,
     },
     /// More pixels than allowed.
-    #[error("has {width}x{height} pixels; the limit is {max} pixels (LVMED_LIMIT_PIXELS)")]
+    #[error("has {width} x {height} pixels; the limit is {max} pixels (LVMED_LIMIT_PIXELS)")]
     TooManyPixels {
         /// Width.
         width: u64,
@@ -37,7 +43,9 @@ pub enum ImagingError {
         max: u32,
     },
     /// Would take too much memory once decoded.
-    #[error("decodes to {found} bytes; the limit is {max} (LVMED_LIMIT_DECODED_BYTES)")]
+    #[error(
+        "takes {} once decoded; the limit is {} (LVMED_LIMIT_DECODED_BYTES)", Size(*found), Size(*max)
+    )]
     TooManyBytes {
         /// Bytes it would take.
         found: u64,
@@ -45,7 +53,7 @@ pub enum ImagingError {
         max: u64,
     },
     /// No such frame.
-    #[error("has {frames} frame(s); frame {frame} does not exist")]
+    #[error("has no frame {}; it has {}", frame + 1, counted(*frames))]
     NoSuchFrame {
         /// Frame asked for, from 0.
         frame: u32,
@@ -53,7 +61,7 @@ pub enum ImagingError {
         frames: u32,
     },
     /// The DICOM structure is broken or hostile.
-    #[error("is a broken DICOM file: {0}")]
+    #[error("is a damaged DICOM file: {0}")]
     BrokenDicom(String),
     /// Nested too deeply or split into too many elements.
     #[error("has {what} beyond the limit of {max} ({setting})")]
@@ -69,7 +77,7 @@ pub enum ImagingError {
     #[error("is a DICOM object without pixel data")]
     NoPixels,
     /// Compressed in a way that is not decoded here.
-    #[error("uses {}, which this server does not decode", named(*.0))]
+    #[error("is compressed {}, which this server does not decode; export it uncompressed", compression(.0.unwrap_or_default()))]
     TransferSyntax(Option<&'static str>),
     /// A colour model or bit depth that is not understood.
     #[error("has pixels that are not supported: {0}")]
@@ -85,10 +93,24 @@ pub enum ImagingError {
     Resize(String),
 }
 
-/// A transfer syntax; one that the standard does not define may be any text.
-fn named(transfer_syntax: Option<&str>) -> String {
-    transfer_syntax.map_or_else(
-        || "an unknown transfer syntax".to_owned(),
-        |uid| format!("transfer syntax {uid}"),
-    )
+fn counted(frames: u32) -> String {
+    if frames == 1 { "1 frame".to_owned() } else { format!("{frames} frames") }
+}
+
+/// What people call the compression of a transfer syntax (PS3.5 section 10, PS3.6 table A-1). One
+/// that is not listed is not quoted: anything may stand there.
+fn compression(syntax: &str) -> &'static str {
+    const JPEG: &str = "1.2.840.10008.1.2.4.";
+    let number = syntax.strip_prefix(JPEG).and_then(|rest| rest.parse::<u32>().ok());
+    match number {
+        Some(50..=66 | 70) => "as JPEG of a rare kind",
+        Some(80 | 81) => "as JPEG-LS",
+        Some(90..=93) => "as JPEG 2000",
+        Some(94 | 95 | 204 | 205) => "as JPIP, which leaves its pixels on another server",
+        Some(100..=106) => "as MPEG video",
+        Some(107 | 108) => "as HEVC video",
+        Some(110..=112) => "as JPEG XL",
+        Some(201..=203) => "as High-Throughput JPEG 2000",
+        Some(_) | None => "in a way that is not known",
+    }
 }

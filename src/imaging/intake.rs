@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use super::deidentify::strip_dicom;
+use super::foreign::Foreign;
 use super::guard::with_object;
 use super::identifiers::Identifiers;
 use super::picture::Picture;
@@ -148,7 +149,10 @@ pub(super) fn known(bytes: &[u8]) -> Result<Format, ImagingError> {
     if bytes.is_empty() {
         return Err(ImagingError::Empty);
     }
-    sniff(bytes).ok_or(ImagingError::UnknownFormat)
+    sniff(bytes).ok_or_else(|| match Foreign::of(bytes) {
+        Some(kind) => ImagingError::Foreign(kind),
+        None => ImagingError::UnknownFormat,
+    })
 }
 
 fn facts(picture: &Picture) -> FrameFacts {

@@ -6,6 +6,7 @@ pub mod dicom;
 pub mod error;
 mod escaped;
 mod folded;
+pub mod foreign;
 pub mod guard;
 mod identifiers;
 pub mod intake;
@@ -15,6 +16,7 @@ pub mod patient;
 pub mod picture;
 mod pixels;
 pub mod prepare;
+pub mod progress;
 pub mod raster;
 pub mod render;
 mod rle;
@@ -32,10 +34,11 @@ pub use intake::{
 pub use patient::PatientHasher;
 pub use picture::{Picture, Samples};
 pub use prepare::{normalise, prepare, resize, square};
+pub use progress::UploadProgress;
 pub use render::render_png;
 pub use upload::{
     Found, KeptFile, Listener, RejectedEntry, UploadContext, UploadError, read_upload,
 };
 
 /// First bytes of a file that tell what it is.
-pub const SNIFFED_BYTES: u64 = 132;
+pub const SNIFFED_BYTES: u64 = 512;

@@ -1,6 +1,7 @@
 //! PNG chunks and JPEG segments: those that make up the picture stay, texts and tags of others go.
 
 use super::ImagingError;
+use super::foreign::Foreign;
 
 /// A PNG with the chunks that make up its picture, and no others.
 pub(super) fn strip_png(bytes: &[u8]) -> Result<Vec<u8>, ImagingError> {
@@ -35,6 +36,8 @@ pub(super) fn strip_jpeg(bytes: &[u8]) -> Result<(Vec<u8>, bool), ImagingError> 
             return Err(broken());
         }
         match marker {
+            // SOF55 starts a frame of JPEG-LS (ITU-T T.87 C.1.1).
+            0xF7 => return Err(ImagingError::Foreign(Foreign::JpegLs)),
             // Fill bytes may come before any marker.
             0xFF => at += 1,
             0xD9 => {

@@ -133,6 +133,9 @@ pub fn read_upload(
     if start == b"PK\x03\x04" || start == b"PK\x05\x06" {
         return reading.archive(Archive::open(file, context.limits)?);
     }
+    if name.to_ascii_lowercase().ends_with(".zip") {
+        return Err(ArchiveError::NotAZip.into());
+    }
     reading.tell(Found::Files(1))?;
     reading.tell(Found::Begun { entry: 1, path: name.to_owned() })?;
     match lone_file(file, context.limits)? {

@@ -39,6 +39,19 @@ pub struct ImportRequest {
     pub options: ReadOptions,
 }
 
+/// A backbone of random weights to be made, for trying things out.
+#[derive(Debug, Clone)]
+pub struct RandomRequest {
+    /// Name of the backbone.
+    pub name: Name,
+    /// Its architecture.
+    pub architecture: Architecture,
+    /// Equal seeds give equal weights.
+    pub seed: u64,
+    /// How pictures are prepared.
+    pub preprocessing: Preprocessing,
+}
+
 /// Why a backbone was not imported. Nothing is stored then.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -152,6 +165,40 @@ impl Importer {
         )
         .await?;
         Ok((backbone, true))
+    }
+
+    /// Makes a backbone of random weights, which goes the way of any other: its file is imported.
+    pub async fn make_random(
+        &self,
+        wanted: RandomRequest,
+    ) -> Result<(Backbone, bool), ImportError> {
+        let RandomRequest { name, architecture, seed, preprocessing } = wanted;
+        preprocessing.validate()?;
+        // Made by another process: the memory that takes is not the server's.
+        let file = tempfile::NamedTempFile::new_in(&self.scratch).map_err(StoreError::from)?;
+        let made = tokio::process::Command::new(self.decoder.program())
+            .args(["backbone", "random", "--architecture", architecture.as_str()])
+            .args(["--seed", &seed.to_string(), "--out"])
+            .arg(file.path())
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(StoreError::from)?;
+        if !made.status.success() {
+            return Err(ImportError::Failed(format!(
+                "no random weights were made: {}",
+                made.status
+            )));
+        }
+        let request = ImportRequest {
+            name,
+            source_url: format!("random weights of seed {seed}, made by this server"),
+            license: "none: random weights".to_owned(),
+            preprocessing,
+            options: ReadOptions { architecture: Some(architecture), collapse_depth: false },
+        };
+        self.import(file.path(), request).await
     }
 
     async fn make(&self, file: &Path, request: &ImportRequest) -> Result<Made, ImportError> {

@@ -39,7 +39,8 @@ pub(super) async fn append(
 }
 
 /// Appends an event in the caller's transaction and tells the listeners when it commits; a metric
-/// also joins its curve. A point that a resumed attempt computes again replaces its equal.
+/// also joins its curve. A point that a resumed attempt computes again replaces its equal and
+/// whatever an earlier attempt had beyond it: a curve goes on where its attempt does.
 pub(super) async fn publish(
     connection: &mut PgConnection,
     run: RunId,
@@ -47,6 +48,12 @@ pub(super) async fn publish(
 ) -> Result<(), StoreError> {
     append(&mut *connection, run, body).await?;
     if let EventBody::Metric { name, step, value } = body {
+        sqlx::query("delete from run_metrics where run_id = $1 and name = $2 and step > $3")
+            .bind(run.0)
+            .bind(name)
+            .bind(*step as i64)
+            .execute(&mut *connection)
+            .await?;
         sqlx::query(
             "insert into run_metrics (run_id, name, step, value) values ($1, $2, $3, $4)
              on conflict (run_id, name, step) do update set value = excluded.value",

@@ -86,8 +86,12 @@ async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
         ("left/secret.png", with_encrypted(), "encrypted"),
         ("left/inner.zip", with("left/inner.zip", inner), "archive inside the archive"),
         ("left/bomb.png", with("left/bomb.png", vec![0; 32 << 20]), "LVMED_LIMIT_ARCHIVE_RATIO"),
-        ("left/cut.dcm", with("left/cut.dcm", cut), "broken DICOM"),
-        ("left/text.dcm", with("left/text.dcm", b"not a picture".to_vec()), "DICM at byte 128"),
+        ("left/cut.dcm", with("left/cut.dcm", cut), "damaged DICOM"),
+        (
+            "left/text.dcm",
+            with("left/text.dcm", b"not a picture".to_vec()),
+            "is not a PNG, JPEG or DICOM file",
+        ),
         ("left/empty.png", with("left/empty.png", Vec::new()), "is empty"),
         ("left/cut.png", with("left/cut.png", picture[..60].to_vec()), "cut short"),
         ("absent.png", labelled(named), "row 4 names this file, which is not in the archive"),
@@ -114,6 +118,44 @@ async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
         let report = server.expect(server.upload(&dataset, file, bytes), StatusCode::OK).await;
         assert_eq!(report["rejected"][0]["file"], file, "{report:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_other_formats_are_named_with_what_to_do() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let dataset = server.empty_dataset("formats").await;
+    let nifti = [b"\x5C\x01\0\0".to_vec(), vec![0; 400]].concat();
+    let cases: [(&str, &[u8], &str); 9] = [
+        ("left/a.tif", b"II*\0\x08\0\0\0", "is a TIFF picture"),
+        ("left/b.bmp", b"BM6\x08\0\0\0\0\0\0\x36\0", "is a BMP picture"),
+        ("left/c.gif", b"GIF87a \0", "is a GIF picture"),
+        ("left/d.webp", b"RIFF\x16\x03\0\0WEBPVP8 ", "is a WebP picture"),
+        ("left/e.nii", &nifti, "is a NIfTI volume"),
+        ("left/f.nii.gz", b"\x1F\x8B\x08\0", "packed NIfTI volume"),
+        ("left/g.nrrd", b"NRRD0004\n", "is an NRRD volume"),
+        ("left/h.jpg", b"\xFF\xD8\xFF\xF7\0\x0B\x08", "is a JPEG-LS picture"),
+        ("left/i.mp4", b"\0\0\0\x18ftypmp42", "is a video"),
+    ];
+    let entries = cases.map(|(name, bytes, _)| (name.to_owned(), bytes.to_vec()));
+    let archive = zip(&[good(), entries.to_vec()].concat());
+
+    let report = server.expect(server.upload(&dataset, "a.zip", archive), StatusCode::OK).await;
+    let lone = server.upload(&dataset, "a.7z", b"7z\xBC\xAF\x27\x1C".to_vec());
+    let lone = server.expect(lone, StatusCode::OK).await;
+    let cut = server.upload(&dataset, "a.ZIP", b"what was in the middle of it".to_vec());
+    server.refused(cut, INVALID, &["the ZIP archive cannot be read", "cut short"]).await;
+
+    assert_eq!(report["images"], 2, "{report:#}");
+    let rejected = report["rejected"].as_array().expect("a list");
+    for (file, _, told) in cases {
+        let found = rejected.iter().find(|rejected| rejected["file"] == file);
+        let reason = found.and_then(|found| found["reason"].as_str()).unwrap_or_default();
+        assert!(reason.contains(told), "{file}: {reason}");
+        let advises = ["save", "convert"].iter().any(|advice| reason.contains(advice));
+        assert!(advises && !reason.contains("byte"), "{file}: {reason}");
+    }
+    let reason = lone["rejected"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("is a 7z archive") && reason.contains("unpack it"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +193,7 @@ async fn an_archive_that_cannot_be_used_is_refused_in_words_and_nothing_is_kept(
     for (archive, told) in cases {
         server.refused(server.upload(&dataset, "a.zip", archive), INVALID, told).await;
     }
-    let limit = ["200000", "LVMED_LIMIT_UPLOAD_BYTES"];
+    let limit = ["195.3 KiB", "LVMED_LIMIT_UPLOAD_BYTES"];
     let large = server.upload(&dataset, "large.zip", vec![0; 200_001]);
     server.refused(large, TOO_LARGE, &limit).await;
     let parts = futures_util::stream::iter((0..30).map(|_| Ok::<_, std::io::Error>(vec![0; 9000])));
@@ -176,7 +218,7 @@ async fn what_was_kept_before_an_archive_grew_too_large_is_told() {
         (0_u32..200_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
 
     let request = server.upload(&dataset, "a.zip", with("left/z.png", noise));
-    let told = ["100000", "LVMED_LIMIT_ARCHIVE_BYTES", "2 images of this upload were kept"];
+    let told = ["97.7 KiB", "LVMED_LIMIT_ARCHIVE_BYTES", "2 images of this upload were kept"];
     server.refused(request, INVALID, &told).await;
 
     let found = server.get(&format!("/api/v1/datasets/{dataset}")).await;
@@ -328,7 +370,7 @@ async fn a_prediction_on_something_else_than_a_picture_says_so() {
     server.refused(post(), INVALID, &["is empty"]).await;
     server.refused(post().body(png(0, 1, 32)[..50].to_vec()), INVALID, &["PNG"]).await;
     server.refused(post().body(cut[..700].to_vec()), INVALID, &["DICOM"]).await;
-    server.refused(post().body(zip(&good())), INVALID, &["not a PNG, JPEG or DICOM file"]).await;
+    server.refused(post().body(zip(&good())), INVALID, &["is a ZIP archive"]).await;
     server.refused(post().body(vec![0; 100_001]), TOO_LARGE, &["LVMED_LIMIT_PREDICT_BYTES"]).await;
     let part = |bytes: Vec<u8>| reqwest::multipart::Part::bytes(bytes).file_name("a");
     let form = reqwest::multipart::Form::new()

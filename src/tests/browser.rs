@@ -1,6 +1,9 @@
 //! The page in a real browser: from a ZIP to a prediction, by clicks.
 
+mod curves;
 mod driver;
+mod folders;
+mod weights;
 
 use std::path::Path;
 
@@ -210,7 +213,7 @@ async fn what_goes_wrong_is_said_on_the_page() {
     browser.click("create-dataset").await;
     browser.choose_file("upload-file", &broken).await;
 
-    browser.wait_for_text("notices", "the ZIP archive cannot be read").await;
+    browser.wait_for_text("notices", "The ZIP archive cannot be read").await;
     browser.screenshot("21-upload-refused").await;
     let unknown = "#/runs/00000000-0000-7000-8000-000000000000";
     browser.open(&server.address, unknown).await;

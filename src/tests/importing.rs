@@ -157,21 +157,28 @@ fn every_difference_to_the_architecture_is_listed() {
     given.insert("decoder.weight".to_owned(), filled(&[2], 0.0));
     given.insert("bn1.weight".to_owned(), filled(&[32], 0.0));
 
-    let refused = files.read(&given).expect_err("it does not fit").to_string();
+    let refused = files.read(&given).expect_err("it does not fit");
 
+    assert_eq!(
+        refused.to_string(),
+        "the checkpoint does not fit resnet18: 2 tensors are missing (layer1.0.bn1.bias, \
+         layer4.1.conv2.weight); 1 is unknown to it (decoder.weight); 1 has another shape \
+         (bn1.weight is [32], expected [64])"
+    );
+    let differences = refused.differences();
     for line in [
-        "the checkpoint does not fit resnet18",
         "missing: layer1.0.bn1.bias",
         "missing: layer4.1.conv2.weight",
         "unexpected: decoder.weight",
         "wrong shape: bn1.weight is [32], expected [64]",
     ] {
-        assert!(refused.lines().any(|found| found == line), "{line} is not in\n{refused}");
+        assert!(differences.iter().any(|found| found == line), "{line}: {differences:?}");
     }
-    assert_eq!(refused.lines().count(), 5, "{refused}");
+    assert_eq!(differences.len(), 4, "{differences:?}");
     let asked = ReadOptions { architecture: Some(Architecture::Resnet34), ..Default::default() };
     let other = read(&files.safetensors(&resnet18()), asked).expect_err("it is another one");
-    assert!(other.to_string().contains("missing: layer3.5.conv2.weight"), "{other}");
+    assert!(other.differences().contains(&"missing: layer3.5.conv2.weight".to_owned()));
+    assert_eq!(other.to_string().lines().count(), 1, "{other}");
 }
 
 #[test]
@@ -207,9 +214,9 @@ fn kernels_with_a_depth_are_summed_over_it_only_when_asked() {
 
     assert_equal(&imported.tensors, &flat);
     assert!(imported.notices.iter().any(|notice| notice.contains("20 3-D kernels")));
-    let deep = ReadOptions { architecture: Some(Architecture::Resnet18), ..Default::default() };
-    let refused = read(&path, deep).expect_err("not asked").to_string();
-    assert!(refused.contains("conv1.weight is [64, 3, 2, 7, 7], expected [64, 3, 7, 7]"));
+    let refused = read(&path, ReadOptions::default()).expect_err("not asked");
+    assert!(matches!(refused, WeightsError::HasDepth { kernels: 20, .. }), "{refused}");
+    assert!(refused.to_string().contains("collapse_depth"), "{refused}");
 }
 
 #[test]
@@ -423,4 +430,57 @@ async fn no_answer_holds_a_backtrace_or_a_path_of_the_build_even_when_traces_are
             assert!(!text.contains(sign), "{sign:?} in {text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_for_volumes_are_refused_in_a_sentence_that_programs_know_too() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let files = Files::new();
+    let mut deep = resnet18();
+    for tensor in deep.values_mut().filter(|tensor| tensor.rank() == 4) {
+        *tensor = Tensor::stack(&[&*tensor, &*tensor], 2).expect("two halves");
+    }
+    let deep = std::fs::read(files.safetensors(&deep)).expect("read");
+    let mut foreign = resnet18();
+    for number in 0..80 {
+        foreign.insert(format!("decoder.{number}.weight"), filled(&[2], 0.0));
+    }
+    let foreign = std::fs::read(files.safetensors(&foreign)).expect("read");
+    let invalid = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+
+    let refused = server.refused(server.import("deep", 64, deep), invalid, &["3-D"]).await;
+    let told = ["does not fit resnet18: 80 are unknown to it (decoder.0.weight, "];
+    let listed = server.refused(server.import("foreign", 64, foreign), invalid, &told).await;
+
+    assert_eq!(refused["errors"][0]["pointer"], "/collapse_depth", "{refused:#}");
+    assert_eq!(refused["errors"].as_array().map(Vec::len), Some(1), "{refused:#}");
+    assert!(!refused["detail"].to_string().contains("\\n"), "{refused:#}");
+    let errors = listed["errors"].as_array().expect("a list");
+    assert_eq!(errors.len(), 51, "{listed:#}");
+    assert_eq!(errors[50]["detail"], "and 30 more", "{listed:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backbone_of_random_weights_is_made_on_the_server_the_same_for_the_same_seed() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let make = |name: &str, seed: u64| {
+        let wanted = serde_json::json!({"name": name, "architecture": "resnet18", "seed": seed,
+                                        "size": 64});
+        server.request(Method::POST, "/api/v1/backbones/random").json(&wanted)
+    };
+
+    let first = server.expect(make("random", 0), StatusCode::CREATED).await;
+    let again = server.expect(make("random", 0), StatusCode::OK).await;
+    let other = server.expect(make("another", 1), StatusCode::CREATED).await;
+
+    assert_eq!(first, again);
+    assert_ne!(first["weights_sha256"], other["weights_sha256"]);
+    assert_eq!(first["preprocessing"]["size"], 64);
+    assert_eq!(first["license"], "none: random weights");
+    assert!(first["source_url"].to_string().contains("seed 0"), "{first:#}");
+    let wanted = serde_json::json!({"name": "odd", "architecture": "resnet18", "size": 33});
+    let odd = server.request(Method::POST, "/api/v1/backbones/random").json(&wanted);
+    let invalid = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+    let refused = server.refused(odd, invalid, &["33"]).await;
+    assert_eq!(refused["errors"][0]["pointer"], "/size", "{refused:#}");
 }

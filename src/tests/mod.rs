@@ -47,6 +47,7 @@ mod split;
 mod store;
 mod torch_zip;
 mod training;
+mod uploads;
 mod vit;
 
 /// A folder of the larger test sets; none, and said so, where they are not.

@@ -43,6 +43,14 @@ export class Problem extends Error {
     });
   }
 
+  static brokenOff() {
+    return new Problem({
+      title: "The connection broke off",
+      detail: "The upload did not arrive whole. Check the connection, and that the files are still where they were, then try again: what is here already is not added twice.",
+      code: "unreachable",
+    });
+  }
+
   static parse(status, text, statusText) {
     try {
       const body = JSON.parse(text);
@@ -110,7 +118,9 @@ export function upload(route, { query, body, type, onProgress, signal }) {
     if (type) request.setRequestHeader("Content-Type", type);
     request.upload.onprogress = (event) => onProgress?.(event.loaded, event.lengthComputable ? event.total : 0);
     request.upload.onload = () => onProgress?.(1, 1);
-    request.onerror = () => reject(Problem.unreachable());
+    let begun = false;
+    request.upload.onloadstart = () => { begun = true; };
+    request.onerror = () => reject(begun ? Problem.brokenOff() : Problem.unreachable());
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
     request.onload = () => {
       if (request.status < 200 || request.status > 299) {
@@ -120,7 +130,8 @@ export function upload(route, { query, body, type, onProgress, signal }) {
       }
     };
     signal?.addEventListener("abort", () => request.abort());
-    request.send(body);
+    if (signal?.aborted) reject(new DOMException("stopped", "AbortError"));
+    else request.send(body);
   });
 }
 
@@ -132,6 +143,17 @@ export async function objectUrl(url, signal) {
 
 /** A word that is new for every attempt; `crypto.randomUUID` is missing on plain http in a network. */
 export function idempotencyKey() {
+  return hexadecimal(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+/** A random UUID (RFC 9562, version 4). */
+export function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return hexadecimal(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+function hexadecimal(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,5 +1,6 @@
 // Small parts that every page uses: states, chips, bars, copy buttons, dialogs.
-import { ProblemText, succeed } from "./notices.js";
+import { chosen, dropped } from "./folders.js";
+import { fail, ProblemText, succeed } from "./notices.js";
 import { percent } from "./text.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
@@ -60,7 +61,7 @@ export function Bars({ rows, max, caption }) {
 
 export function Notes({ notices, title = "Good to know", grave }) {
   if (!notices?.length) return null;
-  return html`<div class=${grave ? "notes grave" : "notes"}><strong>${title}</strong><ul>${notices.map((notice) => html`<li>${notice}</li>`)}</ul></div>`;
+  return html`<div class=${grave ? "notes grave" : "notes"}><strong>${title}</strong><${Folded} items=${notices} what="notes">${(all) => html`<ul>${all.map((notice) => html`<li>${notice}</li>`)}</ul>`}<//></div>`;
 }
 
 export function Facts({ rows }) {
@@ -146,25 +147,45 @@ export function Field({ label, id, hint, children }) {
   return html`<div class="field"><label for=${id}>${label}</label>${children}${hint && html`<p class="hint" id=${`${id}-hint`}>${hint}</p>`}</div>`;
 }
 
-/** A label around a hidden file input that also takes dropped files. */
+/** A label around a hidden file input that also takes dropped files and folders: `onFiles` is given a
+ * list of `{ path, file }`. */
 export function Dropzone({ id, title, hint, accept, multiple, disabled, onFiles, testid }) {
   const [over, setOver] = useState(false);
-  const take = (list) => list.length && onFiles([...list]);
   const drop = (event) => {
     event.preventDefault();
     setOver(false);
-    if (!disabled) take(event.dataTransfer.files);
+    if (!disabled) dropped(event.dataTransfer).then(onFiles, () => fail({ title: "What was dropped cannot be read", detail: "Choose the files or the folder with the button instead." }));
   };
   const drag = (event) => {
     event.preventDefault();
     setOver(true);
   };
   const choose = (event) => {
-    take(event.target.files);
+    if (event.target.files.length > 0) onFiles(chosen(event.target.files));
     event.target.value = "";
   };
-  return html`<label class=${`dropzone${over ? " over" : ""}${disabled ? " off" : ""}`} for=${id} onDragOver=${drag} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+  return html`<label class=${`dropzone${over ? " over" : ""}${disabled ? " off" : ""}`} for=${id} onDragOver=${drag} onDragLeave=${() => setOver(false)} onDrop=${drop} data-testid=${testid && `${testid}-drop`}>
     <input id=${id} class="hidden" type="file" accept=${accept} multiple=${multiple} disabled=${disabled} data-testid=${testid} onChange=${choose} />
     <span class="pick">${title}</span><span class="hint">${hint}</span>
   </label>`;
+}
+
+/** A button that chooses a folder with all that is in it. */
+export function FolderButton({ id, label, testid, onFiles }) {
+  const input = useRef(null);
+  const choose = (event) => {
+    if (event.target.files.length > 0) onFiles(chosen(event.target.files));
+    event.target.value = "";
+  };
+  return html`<input ref=${input} id=${id} class="hidden" type="file" webkitdirectory=${true} tabindex="-1" aria-hidden="true" data-testid=${testid} onChange=${choose} />
+    <button type="button" onClick=${() => input.current.click()}>${label}</button>`;
+}
+
+/** How many entries of a list are shown before the rest is folded. */
+const SHOWN = 10;
+
+/** A long list shows its first entries; the rest opens on a click. */
+export function Folded({ items, what, children }) {
+  if (items.length <= SHOWN) return children(items);
+  return html`<details class="folded"><summary>${items.length.toLocaleString("en")} ${what}</summary>${children(items)}</details>`;
 }

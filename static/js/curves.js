@@ -62,7 +62,9 @@ function Chart({ chart, points }) {
       plot.current.destroy();
     };
   }, []);
-  useEffect(() => plot.current.setData(data), [points.size]);
+  const newest = data[0].length - 1;
+  // A curve that starts anew may come to the same number of points.
+  useEffect(() => plot.current.setData(data), [points.size, data[0][newest], data[1][newest]]);
 
   const values = data[1];
   const text = chart.share ? percent : short;

@@ -13,6 +13,9 @@ import { Upload } from "./upload.js";
 import { Versions } from "./versions.js";
 import { html } from "./view.js";
 
+/** Classes that are shown before the rest is folded. */
+const SHOWN = 10;
+
 export function DatasetPage({ id }) {
   const who = useSession();
   const dataset = useResource((signal) => get(`/datasets/${id}`, {}, signal), [id]);
@@ -54,11 +57,13 @@ function Classes({ dataset }) {
     const own = patients?.[label];
     return { label, value: dataset.classes[label], text: count(dataset.classes[label], "image") + (own ? `, ${count(own, "patient")}` : "") };
   });
+  const most = Math.max(...rows.map((row) => row.value), 1);
   const without = dataset.images - labelled;
   return html`<${Card} title="Classes" id="classes-title" testid="classes">
     ${labels.length === 0
-      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a ZIP with one folder per class. Images without classes are of use too: they can adapt a backbone to your kind of images.<//>`
-      : html`<${Bars} rows=${rows} caption="Images and patients of each class" />`}
+      ? html`<${Empty} title="No class yet">A class is what the model shall tell apart, such as "benign" and "malignant". Upload a folder or a ZIP with one folder per class. Images without classes are of use too: they can adapt a backbone to your kind of images.<//>`
+      : html`<${Bars} rows=${rows.slice(0, SHOWN)} max=${most} caption="Images and patients of each class" />
+          ${rows.length > SHOWN && html`<details class="folded"><summary>${count(rows.length - SHOWN, "further class", "further classes")}</summary><${Bars} rows=${rows.slice(SHOWN)} max=${most} caption="Images and patients of further classes" /></details>`}`}
     ${without > 0 && html`<p class="hint">${count(without, "image")} without a class: kept. Pretraining can learn from them when a version takes them in; nothing else does.</p>`}
     ${labels.length === 1 && html`<p class="hint">A run needs at least two classes.</p>`}
   <//>`;

@@ -2,6 +2,7 @@
 import { get } from "./api.js";
 import { follow } from "./events.js";
 import { fail } from "./notices.js";
+import { addPoint, newPoints, setAside } from "./points.js";
 import { isFinal } from "./run_table.js";
 import { useEffect, useRef, useState } from "./view.js";
 
@@ -12,7 +13,7 @@ export function useLiveRun(id, run, replace, round) {
   const [lost, setLost] = useState(false);
   const [, redraw] = useState(0);
   // Written by events faster than the screen is drawn; drawn once a frame.
-  const facts = useRef({ log: [], curves: new Map(), seen: 0 });
+  const facts = useRef({ log: [], points: newPoints(), seen: 0 });
   const latest = useRef(run);
   latest.current = run;
   const known = run !== null;
@@ -37,21 +38,18 @@ export function useLiveRun(id, run, replace, round) {
       if (event.event === "status") {
         // The row is the truth: a replayed event may be of an earlier attempt.
         refresh().catch(() => {});
+        if (event.status === "queued") setAside(facts.current.points);
         log(facts.current, event.at, event.detail ? `${event.status}: ${event.detail}` : event.status, "status");
       } else if (event.event === "progress") {
         if (latest.current && !isFinal(latest.current.status)) replace({ ...latest.current, progress: event.progress });
       } else if (event.event === "metric") {
-        point(facts.current.curves, event.name, event.step, event.value);
+        addPoint(facts.current.points, event.name, event.step, event.value);
       } else if (event.event === "log") {
         log(facts.current, event.at, event.message, "line");
       }
       draw();
     };
 
-    get(`/runs/${id}/curves`, {}, stop.signal).then(({ curves }) => {
-      for (const [name, points] of Object.entries(curves)) points.forEach(([step, value]) => point(facts.current.curves, name, step, value));
-      draw();
-    }, () => {});
     const finished = async () => isFinal((await refresh()).status);
     follow(`/runs/${id}/events`, { signal: stop.signal, onEvent, onLost: setLost, finished }).catch(fail);
     // The place in the queue changes without an event of this run.
@@ -65,15 +63,10 @@ export function useLiveRun(id, run, replace, round) {
     };
   }, [id, known, round]);
 
-  return { lost: lost && run && !isFinal(run.status), log: facts.current.log, curves: facts.current.curves };
+  return { lost: lost && run && !isFinal(run.status), log: facts.current.log, curves: facts.current.points.shown };
 }
 
 function log(facts, at, text, kind) {
   facts.log.push({ at, text, kind });
   if (facts.log.length > MOST_LINES) facts.log.splice(0, facts.log.length - MOST_LINES);
-}
-
-function point(curves, name, step, value) {
-  if (!curves.has(name)) curves.set(name, new Map());
-  curves.get(name).set(step, value);
 }

@@ -2,7 +2,7 @@
 import { path, send } from "./api.js";
 import { Bars, Card, Dropzone, Field } from "./components.js";
 import { fail } from "./notices.js";
-import { bytes, percent } from "./text.js";
+import { bytes, count, percent } from "./text.js";
 import { html, useEffect, useState } from "./view.js";
 
 const KNOWN = ["image/png", "image/jpeg", "application/dicom"];
@@ -12,7 +12,12 @@ export function Predict({ model }) {
   const [answers, setAnswers] = useState(null);
   const [busy, setBusy] = useState(false);
 
-  const ask = async ([chosen]) => {
+  const ask = async (given) => {
+    if (given.length !== 1) {
+      fail({ title: "One image at a time", detail: given.length === 0 ? "The folder is empty." : `${count(given.length, "file")} were given. Choose one of them.` });
+      return;
+    }
+    const chosen = given[0].file;
     setFile(chosen);
     setAnswers(null);
     setBusy(true);

@@ -94,8 +94,9 @@ function put(spec, [part, ...rest], value) {
 export function named(problem) {
   if (!problem?.errors?.length) return problem;
   const label = (pointer) => LABELS.get(pointer.slice(1).replaceAll("/", ".")) ?? pointer;
-  const errors = problem.errors.map((error) => ({ ...error, pointer: error.pointer && label(error.pointer) }));
-  return Object.assign(Object.create(Object.getPrototypeOf(problem)), problem, { errors });
+  const errors = problem.errors.map(({ pointer, detail }) => ({ pointer, detail: pointer ? `${label(pointer)}: ${detail}` : detail }));
+  const detail = errors.length === 1 ? errors[0].detail : problem.detail;
+  return Object.assign(Object.create(Object.getPrototypeOf(problem)), problem, { detail, errors });
 }
 
 export function MainFields({ values, onChange, batch }) {

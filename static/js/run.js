@@ -62,7 +62,7 @@ function Body({ run, live }) {
 function Now({ run, lost }) {
   const { progress } = run;
   const repeats = recipe(run).repeats ?? recipe(run).gate?.repeats ?? 1;
-  const share = run.status === "succeeded" ? 1 : progress.fraction;
+  const share = run.status === "succeeded" ? 1 : run.status === "queued" ? 0 : progress.fraction;
   const taken = run.started_at && run.finished_at ? (new Date(run.finished_at) - new Date(run.started_at)) / 1000 : null;
   return html`<section class="card" aria-label="State of the run">
     <div class="now" role="status" aria-live="polite"><${Chip} status=${run.status} testid="run-status" /><span data-testid="run-stage">${sentence(run, taken)}</span></div>

@@ -38,3 +38,11 @@ export function figure(value) {
   const size = Math.abs(value);
   return size < 0.001 || size >= 1e6 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 }
+
+/** Words of the server as a sentence; what starts with the name of a setting keeps its small letter. */
+export function sentence(text) {
+  const first = text.split(/[\s;:,]/, 1)[0];
+  const isWord = /^[a-z]+$/.test(first);
+  const start = isWord ? text[0].toUpperCase() + text.slice(1) : text;
+  return /[.!?…]$/.test(start) ? start : `${start}.`;
+}

@@ -44,8 +44,22 @@ pub enum WeightsError {
         /// Some of their names.
         sample: String,
     },
-    /// Names or shapes differ from the architecture's; all differences are listed.
-    #[error("{}", describe(.architecture, .missing, .unexpected, .wrong_shape))]
+    /// It fits but for kernels with a depth, which those of networks for pictures have not.
+    #[error(
+        "the checkpoint is a {architecture} for volumes: {kernels} of its kernels are 3-D; it can be \
+         imported with its kernels flattened (collapse_depth)"
+    )]
+    HasDepth {
+        /// The architecture that it is without the depth.
+        architecture: String,
+        /// Kernels with a depth.
+        kernels: usize,
+    },
+    /// Names or shapes differ from the architecture's.
+    #[error(
+        "the checkpoint does not fit {architecture}: {}",
+        describe(.missing, .unexpected, .wrong_shape)
+    )]
     Mismatch {
         /// The architecture compared with.
         architecture: String,
@@ -87,17 +101,44 @@ impl WeightsError {
     }
 }
 
+/// Examples of each kind of difference that the message has.
+const EXAMPLES: usize = 3;
+
+impl WeightsError {
+    /// Each difference between the file and the architecture, a line each.
+    pub fn differences(&self) -> Vec<String> {
+        let Self::Mismatch { missing, unexpected, wrong_shape, .. } = self else {
+            return Vec::new();
+        };
+        let missing = missing.iter().map(|name| format!("missing: {name}"));
+        let unexpected = unexpected.iter().map(|name| format!("unexpected: {name}"));
+        let wrong = wrong_shape.iter().map(|one| format!("wrong shape: {}", reshaped(one)));
+        missing.chain(unexpected).chain(wrong).collect()
+    }
+}
+
+fn reshaped((name, expected, found): &(String, Vec<usize>, Vec<usize>)) -> String {
+    format!("{name} is {found:?}, expected {expected:?}")
+}
+
+/// The differences in one sentence: how many of each kind, with examples.
 fn describe(
-    architecture: &str,
     missing: &[String],
     unexpected: &[String],
     wrong_shape: &[(String, Vec<usize>, Vec<usize>)],
 ) -> String {
-    let mut lines = vec![format!("the checkpoint does not fit {architecture}")];
-    lines.extend(missing.iter().map(|name| format!("missing: {name}")));
-    lines.extend(unexpected.iter().map(|name| format!("unexpected: {name}")));
-    lines.extend(wrong_shape.iter().map(|(name, expected, found)| {
-        format!("wrong shape: {name} is {found:?}, expected {expected:?}")
-    }));
-    lines.join("\n")
+    let wrong_shape: Vec<String> = wrong_shape.iter().map(reshaped).collect();
+    let kinds = [
+        (missing, "tensor is missing", "tensors are missing"),
+        (unexpected, "is unknown to it", "are unknown to it"),
+        (&wrong_shape, "has another shape", "have another shape"),
+    ];
+    let told =
+        kinds.into_iter().filter(|(names, ..)| !names.is_empty()).map(|(names, one, many)| {
+            let (count, more) = (names.len(), names.len().saturating_sub(EXAMPLES));
+            let shown: Vec<&str> = names.iter().take(EXAMPLES).map(String::as_str).collect();
+            let rest = if more > 0 { ", …" } else { "" };
+            format!("{count} {} ({}{rest})", if count == 1 { one } else { many }, shown.join(", "))
+        });
+    told.collect::<Vec<_>>().join("; ")
 }

@@ -264,6 +264,22 @@ fn compare(architecture: Architecture, tensors: &Tensors) -> Result<(), WeightsE
     if missing.is_empty() && unexpected.is_empty() && wrong_shape.is_empty() {
         return Ok(());
     }
+    let only_deep = missing.is_empty() && unexpected.is_empty();
+    let kernels = wrong_shape.len();
+    let deep = only_deep && wrong_shape.iter().all(|(_, flat, found)| is_deep(flat, found));
     let architecture = architecture.to_string();
+    if deep {
+        return Err(WeightsError::HasDepth { architecture, kernels });
+    }
     Err(WeightsError::Mismatch { architecture, missing, unexpected, wrong_shape })
+}
+
+/// Whether a shape is that of a kernel `[O, I, H, W]` with a depth before its height.
+fn is_deep(flat: &[usize], found: &[usize]) -> bool {
+    match (flat, found) {
+        ([o, i, h, w], [other_o, other_i, _, other_h, other_w]) => {
+            [o, i, h, w] == [other_o, other_i, other_h, other_w]
+        }
+        _ => false,
+    }
 }

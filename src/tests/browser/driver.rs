@@ -143,6 +143,34 @@ impl Browser {
         .await;
     }
 
+    /// Drops files or folders of this machine on an element, as a hand would.
+    pub(super) async fn drop_on(&self, id: &str, paths: &[&Path]) {
+        self.see(id).await;
+        let place = format!(
+            "const box = document.querySelector('{}').getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2]",
+            selector(id)
+        );
+        let place = self.execute(&place).await;
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({"items": [], "files": paths, "dragOperationsMask": 1});
+            let event = json!({"type": kind, "x": place[0], "y": place[1], "data": data});
+            self.command("Input.dispatchDragEvent", &event).await;
+        }
+    }
+
+    /// A command of Chromium's own protocol, for what `WebDriver` has no words.
+    async fn command(&self, name: &str, parameters: &Value) {
+        let session = self.client.session_id().await.expect("a session").expect("a session");
+        let answer = reqwest::Client::new()
+            .post(format!("{}/session/{session}/goog/cdp/execute", self.address))
+            .json(&json!({"cmd": name, "params": parameters}))
+            .send()
+            .await
+            .expect("chromedriver answers");
+        assert!(answer.status().is_success(), "{name}: {:?}", answer.text().await);
+    }
+
     pub(super) async fn text(&self, id: &str) -> String {
         self.see(id).await.text().await.expect("the element has text")
     }

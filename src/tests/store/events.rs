@@ -75,6 +75,23 @@ async fn a_point_computed_again_replaces_its_equal_on_the_curve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_curve_goes_on_where_a_further_attempt_does_and_loses_what_was_beyond() {
+    let lab = Lab::new().await;
+    let run = lab.running().await;
+    let first = (1..=5).map(|step| point("train_loss", step, 0.5));
+    let other = (1..=5).map(|step| point("validation_loss", step, 0.5));
+    let second = (3..=4).map(|step| point("train_loss", step, 0.25));
+
+    for body in first.chain(other).chain(second) {
+        assert!(queue::tell(lab.pool(), &run, &body).await.expect("told"));
+    }
+
+    let curves = events::curves(lab.pool(), run.id).await.expect("answered");
+    assert_eq!(curves["train_loss"], [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]);
+    assert_eq!(curves["validation_loss"].len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_listens_is_told_which_run_changed() {
     let lab = Lab::new().await;
     let changes = events::listen(lab.pool().clone());

@@ -1,0 +1,148 @@
+// Sends uploads one after the other, tells how far they are, and adds up what became of them.
+import { get, Problem, upload, uuid } from "./api.js";
+import { count } from "./text.js";
+import { zip } from "./zip.js";
+
+/** Milliseconds between two questions how far the server is. */
+const LOOK = 700;
+/** Of many uploads one is tried again, after a pause in milliseconds, when nothing is wrong with it. */
+const TRIES = { busy: 100, unavailable: 20, unreachable: 5 };
+const PAUSE = 5000;
+/** Shares of one upload's bar: files are looked at here, sent, and read by the server. */
+const SHARES = { packing: [0, 0.1], sending: [0.1, 0.6], reading: [0.6, 1] };
+
+/** What the server counts for each upload and the page for all of them together: by which words it is
+ * known, and how the sum is told. */
+const COUNTED = [
+  [/^([\d,]+) files? (?:has|have) no label/, (files) => `${count(files, "file")} without a class: kept, and only pretraining can learn from ${files === 1 ? "it" : "them"}.`],
+  [/^([\d,]+) files? names? no patient/, (files) => files === 1
+    ? "1 file names no patient: it counts as a patient of its own."
+    : `${count(files, "file")} name no patient: each counts as a patient of its own. Where one patient has several images, add a "patient" column to labels.csv.`],
+  [/^([\d,]+) hidden or text files? (?:was|were) skipped/, (files) => `${count(files, "hidden or text file was", "hidden or text files were")} skipped.`],
+];
+
+/** Resolves to `{ sum, problem }`: the report of everything that was taken in, and what stopped it. */
+export async function sendAll(dataset, uploads, facts, { signal, show }) {
+  const sum = { files: 0, images: 0, duplicates: 0, rejected: [], rejected_total: 0, notices: [], counts: COUNTED.map(() => 0), receipt: [] };
+  const ended = (problem) => {
+    sum.notices.unshift(...COUNTED.flatMap(([, tell], at) => (sum.counts[at] > 0 ? [tell(sum.counts[at])] : [])));
+    return { sum, problem };
+  };
+  const total = Math.max(1, uploads.reduce((bytes, one) => bytes + size(one), 0));
+  let before = 0;
+  for (const [at, one] of uploads.entries()) {
+    const own = size(one);
+    const tell = (stage, share, more = {}) => {
+      const [from, to] = SHARES[stage];
+      const part = from + (to - from) * Math.min(1, share);
+      show({ name: one.name, at: at + 1, of: uploads.length, stage, share: (before + own * part) / total, ...more });
+    };
+    try {
+      add(sum, await send(dataset, one, facts, { signal, tell, sum, many: uploads.length > 1 }), one.prefix ?? "");
+    } catch (problem) {
+      if (problem.name === "AbortError") {
+        sum.notices.push("You stopped the upload. What the server had received whole by then is kept.");
+        return ended(null);
+      }
+      // One bad file among many is a line of the report; anything else ends the upload.
+      if (uploads.length === 1 || one.entries || problem.status !== 422) return ended(problem);
+      reject(sum, one.name, problem.detail || problem.title);
+    }
+    before += own;
+  }
+  return ended(null);
+}
+
+function reject(sum, file, reason) {
+  sum.rejected.push({ file, reason });
+  sum.rejected_total += 1;
+}
+
+function size({ file, entries }) {
+  return file ? file.size : entries.reduce((bytes, one) => bytes + one.file.size, 0);
+}
+
+async function send(dataset, one, facts, { signal, tell, sum, many }) {
+  const body = one.file ?? (await pack(one.entries, { signal, tell, sum }));
+  const query = { file: one.name, ...facts };
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await sendOnce(dataset, body, query, { signal, tell });
+    } catch (problem) {
+      if (signal.aborted || tried >= (TRIES[problem.code] ?? 1) || !many) throw problem;
+    }
+    tell("sending", 0, { waiting: true });
+    await sleep(PAUSE, signal);
+  }
+}
+
+async function sendOnce(dataset, body, query, { signal, tell }) {
+  const id = uuid();
+  const asking = new AbortController();
+  let reading = false;
+  const onProgress = (loaded, all) => {
+    if (reading) return;
+    if (loaded < all) {
+      tell("sending", loaded / all, { loaded, all });
+      return;
+    }
+    reading = true;
+    tell("reading", 0, { read: 0, files: 0 });
+    watch(id, asking.signal, (read, files) => tell("reading", files ? read / files : 0, { read, files }));
+  };
+  tell("sending", 0, { loaded: 0, all: body.size });
+  try {
+    return await upload(`/datasets/${dataset}/uploads`, { query: { ...query, progress: id }, body, type: "application/octet-stream", onProgress, signal });
+  } finally {
+    asking.abort();
+  }
+}
+
+async function pack(entries, { signal, tell, sum }) {
+  const total = entries.reduce((bytes, one) => bytes + one.file.size, 0) || 1;
+  const onUnreadable = ({ path }) => reject(sum, path, "could not be read on this computer; it may have been moved or be open elsewhere");
+  tell("packing", 0);
+  return zip(entries, { signal, onUnreadable, onRead: (read) => tell("packing", read / total) });
+}
+
+/** Asks how many files the server has read until the upload has its answer. */
+async function watch(id, signal, onRead) {
+  while (!signal.aborted) {
+    try {
+      const { files_read: read, files_total: files } = await get(`/uploads/${id}`, {}, signal);
+      if (!signal.aborted) onRead(read, files);
+    } catch {
+      // The upload itself says what became of it.
+    }
+    await sleep(LOOK, signal);
+  }
+}
+
+function sleep(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  });
+}
+
+function add(sum, report, prefix) {
+  for (const name of ["files", "images", "duplicates"]) sum[name] += report[name];
+  const named = ({ file, ...rest }) => ({ ...rest, file: prefix && file?.startsWith(prefix) ? file.slice(prefix.length) : file });
+  sum.rejected.push(...report.rejected.map(named));
+  sum.rejected_total += report.rejected_total ?? report.rejected.length;
+  sum.receipt.push(...(report.receipt ?? []).map(named));
+  for (const notice of report.notices) {
+    const at = COUNTED.findIndex(([words]) => words.test(notice));
+    if (at >= 0) sum.counts[at] += Number(COUNTED[at][0].exec(notice)[1].replaceAll(",", ""));
+    else if (!sum.notices.includes(notice)) sum.notices.push(notice);
+  }
+}
+
+/** What to say where nothing of what was given can be sent. */
+export function nothingToSend(left) {
+  return new Problem({
+    title: "There is nothing to upload",
+    detail: left > 0 ? "It holds only hidden files, programs and documents. Choose DICOM, PNG or JPEG files, or a ZIP of them." : "The folder is empty.",
+    code: "empty",
+  });
+}

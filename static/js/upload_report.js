@@ -1,0 +1,23 @@
+// What became of an upload: what was kept, what was there already, and why the rest was not taken.
+import { Notes } from "./components.js";
+import { Receipt } from "./receipt.js";
+import { RejectedTable } from "./rejected.js";
+import { count } from "./text.js";
+import { html } from "./view.js";
+
+export function UploadReport({ report }) {
+  const bad = report.rejected_total;
+  const unlisted = bad - report.rejected.length;
+  return html`<div class="report" role="status" data-testid="upload-report">
+    <h3>What became of the upload</h3>
+    <ul class="tiles">
+      <li><b data-testid="report-images">${report.images.toLocaleString("en")}</b> ${report.images === 1 ? "image" : "images"} kept<small>from ${count(report.files, "file")}</small></li>
+      <li><b data-testid="report-duplicates">${report.duplicates.toLocaleString("en")}</b> already there<small>not added again</small></li>
+      <li class=${bad ? "bad" : ""}><b data-testid="report-rejected">${bad.toLocaleString("en")}</b> not taken<small>${bad ? "reasons below" : "nothing was lost"}</small></li>
+    </ul>
+    <${Notes} notices=${report.notices} />
+    <${Receipt} report=${report} />
+    ${report.rejected.length > 0 && html`<${RejectedTable} files=${report.rejected} />`}
+    ${unlisted > 0 && html`<p class="hint">${count(unlisted, "further file")} not listed.</p>`}
+  </div>`;
+}
