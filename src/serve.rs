@@ -97,7 +97,7 @@ async fn serve(
         }
     };
     let (listeners, app) = started;
-    let pool = app.store.pool.clone();
+    let (pool, decoder) = (app.store.pool.clone(), app.decoder.clone());
     let sweeping = sweep::now_and_then(
         app.store.clone(),
         Duration::from_secs(config.sweep_seconds),
@@ -124,6 +124,7 @@ async fn serve(
         Ok(ended) => ended?,
         Err(_) => tracing::warn!("some requests did not finish in time and were dropped"),
     }
+    decoder.end();
     pool.close().await;
     tracing::info!("stopped");
     Ok(())

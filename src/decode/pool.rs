@@ -76,6 +76,11 @@ impl Pool {
         Ok(confined)
     }
 
+    /// Ends the children that wait.
+    pub fn end(&self) {
+        self.idle().clear();
+    }
+
     /// The process ids of the children that wait.
     pub fn waiting(&self) -> Vec<u32> {
         self.idle().iter().map(Process::id).collect()

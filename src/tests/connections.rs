@@ -200,7 +200,7 @@ async fn an_upload_in_single_bytes_costs_no_minutes() {
     let dataset = server.empty_dataset("crumbs").await;
     let mut stream = connect(&server).await;
     let head = format!(
-        "POST /api/v1/datasets/{dataset}/uploads?file=a.zip HTTP/1.1\r\nHost: {}\r\n\
+        "POST /api/v1/datasets/{dataset}/uploads?file=a.png HTTP/1.1\r\nHost: {}\r\n\
          Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
         host(&server)
     );
