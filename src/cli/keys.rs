@@ -10,9 +10,9 @@ use super::{Uses, open, print};
 use crate::config::Storage;
 use crate::domain::name::Name;
 use crate::domain::{KeyId, Role};
+use crate::store;
 use crate::store::database::Absent;
 use crate::store::keys::{self, Key};
-use crate::store::{self, StoreError};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -66,20 +66,10 @@ async fn act(pool: &PgPool, command: &KeyCommand) -> anyhow::Result<String> {
         }
         KeyCommand::List { .. } => Ok(table(&keys::list(pool).await?)),
         KeyCommand::Revoke { id, .. } => {
-            ensure!(!is_last_admin(pool, *id).await?, LAST_ADMIN);
             ensure!(keys::revoke(pool, *id).await?, "there is no key {id}");
             Ok(format!("revoked {id}"))
         }
     }
-}
-
-const LAST_ADMIN: &str = "it is the last admin key; make another one before you revoke it";
-
-async fn is_last_admin(pool: &PgPool, id: KeyId) -> Result<bool, StoreError> {
-    let keys = keys::list(pool).await?;
-    let admins: Vec<KeyId> =
-        keys.iter().filter(|key| key.role == Role::Admin).map(|key| key.id).collect();
-    Ok(admins == [id])
 }
 
 fn table(keys: &[Key]) -> String {
