@@ -78,4 +78,4 @@ while IFS=$'\t' read -r need name reason; do
 done <"$skipped"
 [ "$failed" -eq 0 ] || die "tests were skipped that can run here"
 count="$(wc -l <"$skipped")"
-note "all checks passed in $(((SECONDS - started) / 60)) minutes, $count tests were skipped"
+note "all checks passed in $(((SECONDS - started) / 60)) minutes; skipped tests: $count"

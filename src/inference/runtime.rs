@@ -116,6 +116,6 @@ mod tests {
     fn a_gpu_computes_in_whole_floats() {
         let told = format!("{:?}", super::cuda());
 
-        assert!(told.contains(r#""use_tf32": "0""#), "{told}");
+        assert!(told.contains(r#""use_tf32": "false""#), "{told}");
     }
 }

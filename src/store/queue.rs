@@ -67,9 +67,12 @@ pub enum Beat {
     Lost,
 }
 
+/// By how much a time may lie further ahead than any that is set: transactions begin at different
+/// times, and clocks are corrected by moments all the time.
+const SLACK: Duration = Duration::from_secs(10);
 /// Whether the worker of a running run went silent, in SQL. A lease that ends further ahead than it
-/// was given for was given before the clock was set back.
-const SILENT: &str = "(lease_until < now() or lease_until > now() + lease)";
+/// was given for, and than [`SLACK`], was given before the clock was set back.
+const SILENT: &str = "(lease_until < now() or lease_until > now() + lease + interval '10 seconds')";
 
 /// Leases the oldest run that is due, or whose worker went silent. `threads` is recorded with it.
 pub async fn claim(
@@ -97,7 +100,7 @@ pub async fn claim(
     .bind(worker.0)
     .bind(lease)
     .bind(threads as i32)
-    .bind(PAUSE)
+    .bind(PAUSE + SLACK)
     .fetch_optional(&mut *transaction)
     .await?;
     if let Some(claimed) = &claimed {
