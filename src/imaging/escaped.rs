@@ -21,7 +21,7 @@ pub(super) fn unescaped(text: &str) -> Option<String> {
 fn part(piece: &str) -> String {
     let after = |sequence: &&str| piece.strip_prefix(*sequence);
     if ["$B", "$@"].iter().any(|sequence| piece.starts_with(sequence)) {
-        return decoded("ISO 2022 IR 87", &format!("{ESCAPE}{piece}"));
+        return decoded("ISO 2022 IR 87", &format!("{ESCAPE}{piece}{ESCAPE}(B"));
     }
     for (sequence, set) in [
         ("$)C", "ISO 2022 IR 149"),

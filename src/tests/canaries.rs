@@ -74,6 +74,24 @@ pub(crate) fn everywhere(class: usize, number: u32, token: &str) -> Vec<u8> {
     file
 }
 
+/// The file `number` of a class, whose patient has a name in UTF-8, wherever a person is named.
+pub(crate) fn named(class: usize, number: u32, name: &str) -> Vec<u8> {
+    let bytes: Vec<u8> = name.bytes().chain((name.len() % 2 == 1).then_some(b' ')).collect();
+    changed(&ct(class, number, "NOBODY"), |object| {
+        let set = PrimitiveValue::from("ISO_IR 192");
+        object.put(DataElement::new(tags::SPECIFIC_CHARACTER_SET, VR::CS, set));
+        for (tag, vr) in [
+            (tags::PATIENT_NAME, VR::PN),
+            (tags::OTHER_PATIENT_NAMES, VR::PN),
+            (tags::PATIENT_COMMENTS, VR::LT),
+            (tags::REFERRING_PHYSICIAN_NAME, VR::PN),
+        ] {
+            let name = PrimitiveValue::U8(bytes.clone().into());
+            object.put(DataElement::new(tag, vr, name));
+        }
+    })
+}
+
 /// Files with a token in a word that their structure or their pixels are told by; `digits` is a token
 /// for where only numbers may stand. Whether a file is taken or refused does not matter here.
 pub(crate) fn in_structure(token: &str, digits: &str) -> Vec<(&'static str, Vec<u8>)> {

@@ -8,7 +8,7 @@ use lvmed::store::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::canaries::{everywhere, in_structure};
+use crate::canaries::{everywhere, in_structure, named};
 use crate::database::dump;
 use crate::dicoms::ct;
 use crate::pictures::{png, zip};
@@ -101,6 +101,9 @@ fn entries() -> Vec<(String, Vec<u8>)> {
     }
     for (number, name) in NAMES.into_iter().enumerate() {
         entries.push((format!("right/{name}.png"), png(1, 700 + number as u32, 64)));
+        entries.push((format!("right/{name}.dcm"), named(1, 710 + number as u32, name)));
+        // A folder named after the patient, in whatever form of the name.
+        entries.push((format!("{name}_1/a.dcm"), named(1, 720 + number as u32, name)));
         entries.push((format!("right/{name}.txt"), format!("of {CANARY}").into_bytes()));
     }
     // Folders named after patients would be classes; links, archives and damaged pictures.
@@ -123,10 +126,11 @@ fn with_chunk(png: &[u8]) -> Vec<u8> {
     [&png[..33], &text, &odd, &png[33..]].concat()
 }
 
-/// What was surely refused: texts, folders of patients, an archive, and pictures that are no pictures.
+/// How many were refused: surely the texts, the folders of patients, the archive, and the pictures that
+/// are none.
 fn refused_at_least(report: &Value) -> u64 {
     let refused = report["rejected"].as_array().map_or(0, Vec::len) as u64;
-    assert!(refused >= 5 + 2 + 1 + 2 + 8, "only {refused} files were refused: {report:#}");
+    assert!(refused >= 5 + 7 + 1 + 2 + 8, "only {refused} files were refused: {report:#}");
     refused
 }
 
