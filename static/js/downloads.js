@@ -50,8 +50,7 @@ function Download({ route, artifact }) {
     ${busy && html`<span class="hint" role="status">${" "}downloading</span>`}`;
 }
 
-/** Saves what lies behind an address, and lets go of it. */
-export function save(address, name) {
+function save(address, name) {
   const link = document.createElement("a");
   link.href = address;
   link.download = name;

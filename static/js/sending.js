@@ -1,6 +1,5 @@
 // Sends uploads one after the other, tells how far they are, and adds up what became of them.
 import { get, Problem, upload, uuid } from "./api.js";
-import { count } from "./text.js";
 import { zip } from "./zip.js";
 
 /** Milliseconds between two questions how far the server is. */
@@ -11,23 +10,14 @@ const PAUSE = 5000;
 /** Shares of one upload's bar: files are looked at here, sent, and read by the server. */
 const SHARES = { packing: [0, 0.1], sending: [0.1, 0.6], reading: [0.6, 1] };
 
-/** What the server counts for each upload and the page for all of them together: by which words it is
- * known, and how the sum is told. */
-const COUNTED = [
-  [/^([\d,]+) files? (?:has|have) no label/, (files) => `${count(files, "file")} without a class: kept, and only pretraining can learn from ${files === 1 ? "it" : "them"}.`],
-  [/^([\d,]+) files? names? no patient/, (files) => files === 1
-    ? "1 file names no patient: it counts as a patient of its own."
-    : `${count(files, "file")} name no patient: each counts as a patient of its own. Where one patient has several images, add a "patient" column to labels.csv.`],
-  [/^([\d,]+) hidden or text files? (?:was|were) skipped/, (files) => `${count(files, "hidden or text file was", "hidden or text files were")} skipped.`],
-];
+/** What each upload counts, and the page for all of them together. */
+const COUNTS = ["files", "images", "duplicates", "rejected_total", "files_without_label", "files_without_patient"];
+/** The server's own words for counts, which the page says of the sums. */
+const isCount = (notice) => /^[\d,]+ files? (?:has|have|names?) no (?:label|patient)/.test(notice);
 
 /** Resolves to `{ sum, problem }`: the report of everything that was taken in, and what stopped it. */
 export async function sendAll(dataset, uploads, facts, { signal, show }) {
-  const sum = { files: 0, images: 0, duplicates: 0, rejected: [], rejected_total: 0, notices: [], counts: COUNTED.map(() => 0), receipt: [] };
-  const ended = (problem) => {
-    sum.notices.unshift(...COUNTED.flatMap(([, tell], at) => (sum.counts[at] > 0 ? [tell(sum.counts[at])] : [])));
-    return { sum, problem };
-  };
+  const sum = { ...Object.fromEntries(COUNTS.map((name) => [name, 0])), receipt: [], rejected: [], notices: [] };
   const total = Math.max(1, uploads.reduce((bytes, one) => bytes + size(one), 0));
   let before = 0;
   for (const [at, one] of uploads.entries()) {
@@ -42,15 +32,15 @@ export async function sendAll(dataset, uploads, facts, { signal, show }) {
     } catch (problem) {
       if (problem.name === "AbortError") {
         sum.notices.push("You stopped the upload. What the server had received whole by then is kept.");
-        return ended(null);
+        return { sum, problem: null };
       }
       // One bad file among many is a line of the report; anything else ends the upload.
-      if (uploads.length === 1 || one.entries || problem.status !== 422) return ended(problem);
+      if (uploads.length === 1 || one.entries || problem.status !== 422) return { sum, problem };
       reject(sum, one.name, problem.detail || problem.title);
     }
     before += own;
   }
-  return ended(null);
+  return { sum, problem: null };
 }
 
 function reject(sum, file, reason) {
@@ -126,16 +116,11 @@ function sleep(milliseconds, signal) {
 }
 
 function add(sum, report, prefix) {
-  for (const name of ["files", "images", "duplicates"]) sum[name] += report[name];
-  const named = ({ file, ...rest }) => ({ ...rest, file: prefix && file?.startsWith(prefix) ? file.slice(prefix.length) : file });
-  sum.rejected.push(...report.rejected.map(named));
-  sum.rejected_total += report.rejected_total ?? report.rejected.length;
-  sum.receipt.push(...(report.receipt ?? []).map(named));
-  for (const notice of report.notices) {
-    const at = COUNTED.findIndex(([words]) => words.test(notice));
-    if (at >= 0) sum.counts[at] += Number(COUNTED[at][0].exec(notice)[1].replaceAll(",", ""));
-    else if (!sum.notices.includes(notice)) sum.notices.push(notice);
-  }
+  for (const name of COUNTS) sum[name] += report[name];
+  const named = ({ file, ...rest }) => ({ ...rest, file: prefix && file.startsWith(prefix) ? file.slice(prefix.length) : file });
+  sum.receipt = sum.receipt.concat(report.receipt.map(named));
+  sum.rejected = sum.rejected.concat(report.rejected.map(named));
+  sum.notices = sum.notices.concat(report.notices.filter((notice) => !isCount(notice) && !sum.notices.includes(notice)));
 }
 
 /** What to say where nothing of what was given can be sent. */

@@ -15,9 +15,17 @@ export function UploadReport({ report }) {
       <li><b data-testid="report-duplicates">${report.duplicates.toLocaleString("en")}</b> already there<small>not added again</small></li>
       <li class=${bad ? "bad" : ""}><b data-testid="report-rejected">${bad.toLocaleString("en")}</b> not taken<small>${bad ? "reasons below" : "nothing was lost"}</small></li>
     </ul>
-    <${Notes} notices=${report.notices} />
+    <${Notes} notices=${[...counted(report), ...report.notices]} />
     <${Receipt} report=${report} />
     ${report.rejected.length > 0 && html`<${RejectedTable} files=${report.rejected} />`}
     ${unlisted > 0 && html`<p class="hint">${count(unlisted, "further file")} not listed.</p>`}
   </div>`;
+}
+
+/** The counts as sentences. */
+function counted({ files_without_label: unlabelled, files_without_patient: nameless }) {
+  return [
+    unlabelled > 0 && `${count(unlabelled, "file has", "files have")} no label: kept, and only pretraining can learn from ${unlabelled === 1 ? "it" : "them"}.`,
+    nameless > 0 && `${count(nameless, "file names", "files name")} no patient; ${nameless === 1 ? "it counts" : "each counts"} as a patient of its own. Give the patient number, or a column "patient" in labels.csv, when one patient has several images.`,
+  ].filter(Boolean);
 }
