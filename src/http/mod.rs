@@ -142,11 +142,12 @@ impl Gates {
 /// Everything that is served: the API, its document and the page, with all layers applied.
 pub fn router(app: App) -> axum::Router {
     let (api, document) = openapi::served();
+    let standing = app.standing.clone();
     let routes = api
         .merge(page::routes())
         .merge(docs::routes(&document))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::unknown_method)
-        .with_state(app.clone());
-    layers::apply(routes, &app.standing)
+        .with_state(app);
+    layers::apply(routes, &standing)
 }

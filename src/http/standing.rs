@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -125,7 +126,7 @@ pub async fn watch(State(standing): State<Standing>, request: Request, next: Nex
     if seat.0.get().is_none() || response.body().size_hint().exact().is_some() {
         return response;
     }
-    let kind = response.headers().get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let ending = if kind.is_some_and(|kind| kind.starts_with(b"text/event-stream")) {
         Ending::Whole
     } else {

@@ -7,6 +7,7 @@ mod activity;
 mod descriptors;
 mod pace;
 mod places;
+mod pump;
 mod reserved;
 mod socket;
 
@@ -30,8 +31,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use self::activity::Answering;
-use self::pace::Paced;
 use self::places::{Place, Places};
+use self::pump::Served;
 use self::socket::Socket;
 use crate::config::Connections;
 
@@ -122,16 +123,19 @@ impl Connection {
         let pace = Pace::new(&bounds);
         let service = service_fn(|request: Request<Incoming>| {
             let answering = Answering::begin(&activity);
-            let mut request = request.map(|body| Body::new(Paced::new(body, pace)));
+            let (parts, body) = request.into_parts();
+            let (body, pump) = pump::split(body, pace);
+            let mut request = Request::from_parts(parts, body);
             request.extensions_mut().insert(ConnectInfo(peer));
             if reserved {
                 request.extensions_mut().insert(Reserved);
             }
             let answer = router.clone().oneshot(request);
-            async move {
+            let answer = async move {
                 let response: Response<Body> = answer.await?;
                 Ok::<_, Infallible>(response.map(|body| answering.until_sent(body)))
-            }
+            };
+            Served::new(answer, pump)
         });
         let connection = http1::Builder::new()
             .keep_alive(!reserved)

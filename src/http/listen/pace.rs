@@ -3,7 +3,7 @@
 //! Only the time that the server waited for its client is counted, never the time that it took itself.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::HttpBody;
@@ -97,6 +97,8 @@ pub(super) struct Paced<B> {
     waited: Duration,
     waiting_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Whom the alarm wakes.
+    wakes: Option<Waker>,
     has_ended: bool,
 }
 
@@ -113,6 +115,7 @@ impl<B> Paced<B> {
             waited: Duration::ZERO,
             waiting_since: None,
             alarm: None,
+            wakes: None,
             has_ended: false,
         }
     }
@@ -126,6 +129,11 @@ impl<B> Paced<B> {
     /// Waits on, unless that has taken too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Slow> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let is_set = self.alarm.as_ref().is_some_and(|alarm| !alarm.is_elapsed());
+        if is_set && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        self.wakes = Some(context.waker().clone());
         loop {
             let left = self.pace.allowed(self.received).saturating_sub(self.waited);
             let until = since + left;
