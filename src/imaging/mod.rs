@@ -1,14 +1,18 @@
 //! Bytes into pictures: sniffing, decoding, de-identification, archives, windowing, preparation.
 
 pub mod archive;
+mod canon;
+mod codestream;
 pub mod deidentify;
 pub mod dicom;
+mod element;
 pub mod error;
 pub mod guard;
 pub mod intake;
 pub mod labels;
 pub mod patient;
 pub mod picture;
+mod pixel_data;
 mod pixels;
 pub mod prepare;
 pub mod raster;
@@ -16,6 +20,7 @@ pub mod render;
 mod rle;
 mod salvage;
 mod segments;
+mod stored;
 mod table;
 pub mod upload;
 pub mod walk;
