@@ -122,13 +122,6 @@ impl Png {
 
     /// Bytes that its data inflate to (PNG 9.2 and 8.2).
     fn raw_bytes(&self) -> u64 {
-        let pixel = self.channels() * u64::from(self.depth()) / 8;
-        let rows =
-            |width: u64, height: u64| if width == 0 { 0 } else { height * (1 + width * pixel) };
-        let (width, height) = (u64::from(self.width), u64::from(self.height));
-        if self.header[12] == 0 {
-            return rows(width, height);
-        }
         /// Adam7: where each pass starts, and its steps.
         const PASSES: [(u64, u64, u64, u64); 7] = [
             (0, 0, 8, 8),
@@ -139,6 +132,13 @@ impl Png {
             (1, 0, 2, 2),
             (0, 1, 1, 2),
         ];
+        let pixel = self.channels() * u64::from(self.depth()) / 8;
+        let rows =
+            |width: u64, height: u64| if width == 0 { 0 } else { height * (1 + width * pixel) };
+        let (width, height) = (u64::from(self.width), u64::from(self.height));
+        if self.header[12] == 0 {
+            return rows(width, height);
+        }
         let pass = |(x, y, across, down): (u64, u64, u64, u64)| {
             rows(width.saturating_sub(x).div_ceil(across), height.saturating_sub(y).div_ceil(down))
         };

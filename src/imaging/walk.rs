@@ -376,8 +376,7 @@ mod tests {
             pieces in prop::collection::vec(piece(), 0..16),
             syntax in prop::sample::select(vec![EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG]),
         ) {
-            let mut limits = Limits::default();
-            limits.dicom_depth = 3;
+            let limits = Limits { dicom_depth: 3, ..Limits::default() };
             let data_set = pieces.concat();
 
             if let Ok(walked) = walk(&data_set, syntax, &limits) {

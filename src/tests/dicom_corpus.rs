@@ -407,11 +407,24 @@ fn stored_values(object: &DefaultDicomObject, inverted: bool, values: &[f32]) ->
 
 /// A number of the object or of the functional groups of its first frame (PS3.3 C.7.6.16).
 fn rescale(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
-    let element = object.element_opt(tag).ok()??;
-    // Sent as of unknown representation it is the same text (PS3.5 6.2.2).
-    let bytes = element.to_bytes().ok()?;
-    let text = std::str::from_utf8(&bytes).ok()?.trim_matches(['\0', ' ']);
-    element.to_float64().ok().or_else(|| text.parse().ok())
+    let number = |object: &InMemDicomObject| -> Option<f64> {
+        let element = object.element_opt(tag).ok()??;
+        // Sent as of unknown representation it is the same text (PS3.5 6.2.2).
+        let bytes = element.to_bytes().ok()?;
+        let text = std::str::from_utf8(&bytes).ok()?.trim_matches(['\0', ' ']);
+        element.to_float64().ok().or_else(|| text.parse().ok())
+    };
+    let first = |object: &InMemDicomObject, tag: Tag| -> Option<InMemDicomObject> {
+        object.element_opt(tag).ok()??.items()?.first().cloned()
+    };
+    let groups =
+        [tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE];
+    number(object).or_else(|| {
+        groups.into_iter().find_map(|group| {
+            let group = first(object, group)?;
+            number(&first(&group, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE)?)
+        })
+    })
 }
 
 /// The first 16 digits of the SHA-256 of the values, each written as `dtype`; `>` is big endian.

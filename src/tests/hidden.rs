@@ -222,7 +222,7 @@ fn nothing_hides_in_run_length_encoded_frames() {
     }
 }
 
-/// Words with a bit of the token in each bit above the twelve that are stored.
+/// Words with every bit set above the twelve that are stored.
 fn with_overlay(words: &[u16]) -> Vec<u16> {
     words.iter().map(|word| word | 0xF000).collect()
 }

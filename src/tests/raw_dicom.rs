@@ -47,7 +47,8 @@ impl Coding {
 
     /// A text, padded to an even length.
     pub(crate) fn text(self, tag: (u16, u16), vr: &str, text: &str) -> Vec<u8> {
-        let padded = if text.len() % 2 == 0 { text.to_owned() } else { format!("{text} ") };
+        let padded =
+            if text.len().is_multiple_of(2) { text.to_owned() } else { format!("{text} ") };
         self.element(tag, vr, padded.len() as u32, padded.as_bytes())
     }
 

@@ -108,8 +108,7 @@ fn meta_information_may_lack_its_length_and_hold_long_names() {
 
 #[test]
 fn unknown_representations_and_lengths_beyond_the_file_are_answers() {
-    let mut limits = Limits::default();
-    limits.dicom_depth = 8;
+    let limits = Limits { dicom_depth: 8, ..Limits::default() };
     let coding = Coding::Explicit;
     let open = coding.element((0x08, 0x1140), "SQ", u32::MAX, &[]);
     let item = coding.element((0xFFFE, 0xE000), "", u32::MAX, &[]);
@@ -284,7 +283,7 @@ proptest! {
         let mut data = data.to_vec();
         for (place, value) in damage {
             // Headers matter more than data: half of the damage is in the first 200 bytes.
-            let span = if value % 2 == 0 { data.len() } else { data.len().min(200) };
+            let span = if value.is_multiple_of(2) { data.len() } else { data.len().min(200) };
             let at = place.index(span);
             data[at] = value;
         }
@@ -306,7 +305,7 @@ proptest! {
 /// A folder of the test data, if there is one.
 fn data(folder: &str) -> Option<PathBuf> {
     let Some(data) = std::env::var_os("LVMED_TEST_DATA") else {
-        println!("skipped: LVMED_TEST_DATA is not set");
+        eprintln!("skipped: LVMED_TEST_DATA is not set");
         return None;
     };
     Some(Path::new(&data).join(folder))

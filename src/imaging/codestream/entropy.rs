@@ -116,7 +116,10 @@ impl Scan<'_> {
                         let known = known.get_mut(unit as usize).ok_or(Fault::Short)?;
                         self.refined(&mut reader, known, &mut run, (from, to))?;
                     }
-                    _ => self.unit(&mut reader)?,
+                    Coding::Sequential
+                    | Coding::Lossless
+                    | Coding::First
+                    | Coding::FirstRefined => self.unit(&mut reader)?,
                 }
             }
             let (end, spare) = reader.align();
