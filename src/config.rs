@@ -187,7 +187,7 @@ pub struct Limits {
     pub decoded_bytes: u64,
 
     /// Nested DICOM sequences.
-    #[arg(long, env = "LVMED_LIMIT_DICOM_DEPTH", default_value_t = 32)]
+    #[arg(long, env = "LVMED_LIMIT_DICOM_DEPTH", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub dicom_depth: u32,
 
     /// DICOM data elements of one file.

@@ -251,7 +251,9 @@ impl<'a> Keeping<'a> {
     /// The problem of an upload that was not read to its end.
     fn broken_off(mut self, error: DecodeError) -> Problem {
         let problem = match (error, self.failure.take()) {
-            (DecodeError::Stopped, Some(failure)) => Problem::from(failure),
+            // Of a dataset that is gone nothing is kept.
+            (DecodeError::Stopped, Some(failure @ StoreError::Gone(_))) => return failure.into(),
+            (DecodeError::Stopped, Some(failure)) => failure.into(),
             (DecodeError::Refused(reason), _) => Problem::new(Code::Invalid, reason),
             (DecodeError::Breach(breach), _) => {
                 Problem::new(Code::Invalid, format!("the upload {breach}"))

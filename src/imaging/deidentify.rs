@@ -1,42 +1,74 @@
 //! De-identification: what is kept of a file is on a list; everything else is gone.
 //!
-//! A DICOM object keeps what decoding, windowing and scaling need, and no free text. Its UIDs are
-//! replaced by ones made of its pixels. Later profiles (PS3.15 Annex E) start from here.
+//! A DICOM object keeps what decoding, windowing and scaling need, and no free text. Numbers are
+//! written anew as numbers, tables as far as pixels refer to them, pixels without what hides beside
+//! them (`stored`). Its UIDs are replaced by ones made of its pixels. Later profiles (PS3.15 Annex E)
+//! start from here.
 
-use dicom_core::value::Value;
+use dicom_core::value::{DataSetSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
-use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 
 use super::ImagingError;
-use super::dicom::code;
-use super::segments::blank_comments;
+use super::dicom::{Header, code, element, items};
+use super::guard::DicomFile;
+use super::identifiers::identifies;
+use super::stored::{StoredPixels, put_tables};
 use crate::domain::Sha256;
 
-/// Elements that are kept wherever they stand: numbers, and the sequences that hold them.
-const KEPT: &[Tag] = &[
+/// What a number that is kept may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Millimetres, or their ratio.
+    Length,
+    /// A value of pixels: an integer of 16 bits, signed as the pixels are.
+    Stored,
+    /// Any number.
+    Any,
+}
+
+/// The numbers that are kept, wherever they stand, and how many of each.
+const NUMBERS: &[(Tag, Measure, usize)] = &[
+    (tags::PIXEL_SPACING, Measure::Length, 2),
+    (tags::IMAGER_PIXEL_SPACING, Measure::Length, 2),
+    (tags::NOMINAL_SCANNED_PIXEL_SPACING, Measure::Length, 2),
+    (tags::SPACING_BETWEEN_SLICES, Measure::Length, 1),
+    (tags::SLICE_THICKNESS, Measure::Length, 1),
+    (tags::PIXEL_ASPECT_RATIO, Measure::Length, 2),
+    (tags::SMALLEST_IMAGE_PIXEL_VALUE, Measure::Stored, 1),
+    (tags::LARGEST_IMAGE_PIXEL_VALUE, Measure::Stored, 1),
+    (tags::PIXEL_PADDING_VALUE, Measure::Stored, 1),
+    (tags::PIXEL_PADDING_RANGE_LIMIT, Measure::Stored, 1),
+    (tags::WINDOW_CENTER, Measure::Any, 16),
+    (tags::WINDOW_WIDTH, Measure::Any, 16),
+    (tags::RESCALE_INTERCEPT, Measure::Any, 1),
+    (tags::RESCALE_SLOPE, Measure::Any, 1),
+];
+
+/// The sequences whose items are filtered by the same lists.
+const SEQUENCES: &[Tag] = &[
+    tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
+    tags::FRAME_VOILUT_SEQUENCE,
+    tags::PIXEL_MEASURES_SEQUENCE,
+];
+
+/// What is read and written anew in a form of its own: the header of the pixels, lookup tables, what
+/// notices are made of.
+const READ: &[Tag] = &[
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::BURNED_IN_ANNOTATION,
     tags::SAMPLES_PER_PIXEL,
     tags::PLANAR_CONFIGURATION,
     tags::NUMBER_OF_FRAMES,
     tags::ROWS,
     tags::COLUMNS,
-    tags::PIXEL_SPACING,
-    tags::IMAGER_PIXEL_SPACING,
-    tags::NOMINAL_SCANNED_PIXEL_SPACING,
-    tags::SPACING_BETWEEN_SLICES,
-    tags::SLICE_THICKNESS,
-    tags::PIXEL_ASPECT_RATIO,
     tags::BITS_ALLOCATED,
     tags::BITS_STORED,
     tags::HIGH_BIT,
     tags::PIXEL_REPRESENTATION,
-    tags::SMALLEST_IMAGE_PIXEL_VALUE,
-    tags::LARGEST_IMAGE_PIXEL_VALUE,
-    tags::PIXEL_PADDING_VALUE,
-    tags::WINDOW_CENTER,
-    tags::WINDOW_WIDTH,
-    tags::RESCALE_INTERCEPT,
-    tags::RESCALE_SLOPE,
     tags::MODALITY_LUT_SEQUENCE,
     tags::VOILUT_SEQUENCE,
     tags::LUT_DESCRIPTOR,
@@ -50,12 +82,6 @@ const KEPT: &[Tag] = &[
     tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
-    tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
-    tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
-    tags::FRAME_VOILUT_SEQUENCE,
-    tags::PIXEL_MEASURES_SEQUENCE,
-    tags::PIXEL_DATA,
 ];
 
 /// The defined terms of Modality (PS3.3 C.7.3.1.1.1).
@@ -184,111 +210,102 @@ const KEPT_WORDS: &[(Tag, &[&str])] = &[
     (tags::VIEW_POSITION, &["AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "CC", "MLO"]),
 ];
 
-/// The object without anything that is not on the lists, as a complete file.
-pub(super) fn strip_dicom(object: &DefaultDicomObject) -> Result<Vec<u8>, ImagingError> {
-    let mut kept = InMemDicomObject::new_empty();
-    for element in object.iter().filter_map(keep) {
-        kept.put(element);
-    }
-    if let Some(pixels) = without_comments(&kept) {
-        kept.put(pixels);
-    }
+/// Whether anything here reads the element: nothing else of a file gets to the parser.
+pub(super) fn is_read(tag: Tag) -> bool {
+    READ.contains(&tag)
+        || SEQUENCES.contains(&tag)
+        || identifies(tag)
+        || NUMBERS.iter().any(|(number, ..)| *number == tag)
+        || KEPT_WORDS.iter().any(|(word, _)| *word == tag)
+}
+
+/// The file without anything that is not on the lists, as a complete file.
+pub(super) fn strip_dicom(
+    object: &DicomFile<'_>,
+    header: &Header,
+) -> Result<Vec<u8>, ImagingError> {
+    let pixels = StoredPixels::of(object, header)?;
+    let mut kept = filtered(object, header);
     for (tag, words) in KEPT_WORDS {
         if let Some(text) = code(object, *tag).filter(|text| words.contains(&text.as_str())) {
             kept.put(DataElement::new(*tag, VR::CS, PrimitiveValue::from(text)));
         }
     }
+    pixels.put_header(&mut kept, header);
+    put_tables(&mut kept, object, header, &pixels);
     // PS3.3 C.12.1.1 wants an instance UID; one made of the content names equal content equally.
-    let uid = content_uid(&kept);
-    let class = dicom_dictionary_std::uids::SECONDARY_CAPTURE_IMAGE_STORAGE;
+    let uid = content_uid(pixels.element());
+    let class = uids::SECONDARY_CAPTURE_IMAGE_STORAGE;
     kept.put(DataElement::new(tags::SOP_CLASS_UID, VR::UI, PrimitiveValue::from(class)));
     kept.put(DataElement::new(tags::SOP_INSTANCE_UID, VR::UI, PrimitiveValue::from(uid.as_str())));
     kept.put(DataElement::new(tags::PATIENT_IDENTITY_REMOVED, VR::CS, PrimitiveValue::from("YES")));
-    let syntax = object.meta().transfer_syntax().trim_end_matches(['\0', ' ']).to_owned();
     let failed = || ImagingError::BrokenDicom("what is kept of it cannot be written".to_owned());
     let file = kept
         .with_meta(
             FileMetaTableBuilder::new()
-                .transfer_syntax(syntax)
+                .transfer_syntax(pixels.transfer_syntax())
                 .media_storage_sop_class_uid(class)
                 .media_storage_sop_instance_uid(uid),
         )
         .map_err(|_| failed())?;
     let mut bytes = Vec::new();
     file.write_all(&mut bytes).map_err(|_| failed())?;
-    Ok(bytes)
+    Ok(pixels.after(&bytes))
 }
 
-/// The element if it is on the list, its items filtered by the same list.
-fn keep(element: &dicom_object::mem::InMemElement) -> Option<dicom_object::mem::InMemElement> {
-    let tag = element.header().tag;
-    if !KEPT.contains(&tag) {
+/// The numbers of an object or an item that are on the list, and its sequences filtered like it.
+fn filtered(object: &InMemDicomObject, header: &Header) -> InMemDicomObject {
+    let mut kept = InMemDicomObject::new_empty();
+    for (tag, measure, most) in NUMBERS {
+        if let Some(number) = numbers(object, *tag, *measure, *most) {
+            kept.put(number);
+        }
+    }
+    for tag in SEQUENCES {
+        let Some(items) = items(object, *tag) else { continue };
+        let filtered: Vec<InMemDicomObject> =
+            items.iter().take(header.frames as usize).map(|item| filtered(item, header)).collect();
+        kept.put(DataElement::new(*tag, VR::SQ, Value::Sequence(DataSetSequence::from(filtered))));
+    }
+    kept
+}
+
+/// The numbers of an element, spelt anew: whatever was beside them, or instead of them, is gone.
+fn numbers(
+    object: &InMemDicomObject,
+    tag: Tag,
+    measure: Measure,
+    most: usize,
+) -> Option<DataElement<InMemDicomObject>> {
+    /// No scanner's spacing or slice is larger, in millimetres.
+    const LONGEST: f64 = 10_000.0;
+    let element = element(object, tag)?;
+    if measure == Measure::Stored {
+        let value = element.to_int::<i64>().ok()?;
+        let (vr, value) = match (element.vr(), u16::try_from(value), i16::try_from(value)) {
+            (VR::SS, _, Ok(value)) => (VR::SS, PrimitiveValue::from(value)),
+            (_, Ok(value), _) => (VR::US, PrimitiveValue::from(value)),
+            (_, _, Ok(value)) => (VR::SS, PrimitiveValue::from(value)),
+            _ => return None,
+        };
+        return Some(DataElement::new(tag, vr, value));
+    }
+    let values = element.to_multi_float64().ok()?;
+    let is_usable =
+        |value: &f64| value.is_finite() && (measure != Measure::Length || value.abs() <= LONGEST);
+    let usable = values.iter().take(most).take_while(|value| is_usable(value));
+    let spelt: Vec<String> = usable.map(|value| spell(*value)).collect();
+    if spelt.is_empty() {
         return None;
     }
-    let Some(items) = element.items() else {
-        return holds_numbers(element).then(|| element.clone());
-    };
-    let filtered: Vec<InMemDicomObject> = items
-        .iter()
-        .map(|item| {
-            let mut kept = InMemDicomObject::new_empty();
-            for element in item.iter().filter_map(keep) {
-                kept.put(element);
-            }
-            kept
-        })
-        .collect();
-    Some(DataElement::new(
-        tag,
-        VR::SQ,
-        Value::Sequence(dicom_core::value::DataSetSequence::from(filtered)),
-    ))
+    let vr = if tag == tags::PIXEL_ASPECT_RATIO { VR::IS } else { VR::DS };
+    Some(DataElement::new(tag, vr, PrimitiveValue::from(spelt.join("\\"))))
 }
 
-/// The compressed pixels with every comment and application segment of their JPEG frames blanked:
-/// what they said is gone, and every offset still holds. `None` when there is nothing to blank.
-fn without_comments(object: &InMemDicomObject) -> Option<dicom_object::mem::InMemElement> {
-    let pixels = object.element_opt(tags::PIXEL_DATA).ok().flatten()?;
-    let fragments = pixels.value().fragments()?;
-    let offsets = pixels.value().offset_table().unwrap_or_default().to_vec();
-    let mut blanked = fragments.to_vec();
-    blanked.iter_mut().for_each(|fragment| blank_comments(fragment));
-    let value = dicom_core::value::PixelFragmentSequence::new(offsets, blanked);
-    Some(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::PixelSequence(value)))
-}
-
-/// Elements whose bytes are tables or pixels.
-const DATA: &[Tag] = &[
-    tags::PIXEL_DATA,
-    tags::LUT_DATA,
-    tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-    tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-];
-
-/// Whether an element holds what its tag is kept for. A writer may put a name into any tag, under
-/// any representation; text is kept only when it spells numbers.
-fn holds_numbers(element: &dicom_object::mem::InMemElement) -> bool {
-    match element.vr() {
-        VR::US | VR::SS | VR::UL | VR::SL | VR::UV | VR::SV | VR::FL | VR::FD | VR::AT => true,
-        VR::OB | VR::OW | VR::OL | VR::OF | VR::OD | VR::OV | VR::UN => {
-            DATA.contains(&element.header().tag)
-        }
-        VR::DS | VR::IS => element.to_str().is_ok_and(|text| {
-            text.trim_matches(['\0', ' '])
-                .chars()
-                .all(|c| c.is_ascii_digit() || "+-.eE\\ ".contains(c))
-        }),
-        _ => false,
-    }
-}
-
-/// A colour model that the standard defines; anything else could be anything.
-pub(super) fn known_colour_model(text: &str) -> Option<&'static str> {
-    COLOUR_MODELS.iter().copied().find(|known| *known == text)
+/// The shortest text that is read as the same number.
+fn spell(value: f64) -> String {
+    let plain = (1e-5..1e15).contains(&value.abs()) || value == 0.0;
+    if plain { format!("{value}") } else { format!("{value:e}") }
 }
 
 /// A modality that the standard defines; anything else could be anything.
@@ -296,19 +313,14 @@ pub(super) fn known_modality(text: &str) -> Option<&'static str> {
     MODALITIES.iter().copied().find(|known| *known == text)
 }
 
+/// A colour model that the standard defines; anything else could be anything.
+pub(super) fn known_colour_model(text: &str) -> Option<&'static str> {
+    COLOUR_MODELS.iter().copied().find(|known| *known == text)
+}
+
 /// `2.25.` and 128 bits of the digest of the pixels (PS3.5 B.2).
-fn content_uid(object: &InMemDicomObject) -> String {
-    let mut content = Vec::new();
-    if let Ok(Some(element)) = object.element_opt(tags::PIXEL_DATA) {
-        if let Some(fragments) = element.value().fragments() {
-            fragments.iter().for_each(|fragment| content.extend_from_slice(fragment));
-        } else if let Ok(bytes) = element.to_bytes() {
-            content.extend_from_slice(&bytes);
-        }
-        content.extend(element.header().len.0.to_le_bytes());
-    }
-    let digest = Sha256::of(&content);
+fn content_uid(pixels: &[u8]) -> String {
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    bytes.copy_from_slice(&Sha256::of(pixels).as_bytes()[..16]);
     format!("2.25.{}", u128::from_be_bytes(bytes))
 }

@@ -2,10 +2,11 @@
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, InMemDicomObject};
+use dicom_object::InMemDicomObject;
 
 use super::ImagingError;
-use super::deidentify::known_modality;
+use super::deidentify::{known_colour_model, known_modality};
+use super::guard::DicomFile;
 use super::picture::{Picture, Samples, robust_range};
 use super::pixels::Values;
 use super::table::Table;
@@ -22,6 +23,8 @@ pub(super) struct Header {
     pub(super) samples: u32,
     pub(super) bits_allocated: u32,
     pub(super) bits_stored: u32,
+    /// Bits below the stored ones.
+    pub(super) shift: u32,
     pub(super) signed: bool,
     pub(super) planar: bool,
     pub(super) photometric: String,
@@ -32,13 +35,21 @@ impl Header {
     pub(super) fn pixels(&self) -> usize {
         self.width as usize * self.height as usize
     }
+
+    /// Bytes of a frame of plain samples, of which there are `found` in all frames: subsampled colours
+    /// may lie as they are or be written out.
+    pub(super) fn native_frame_bytes(&self, found: usize) -> usize {
+        let whole = self.pixels() * self.samples as usize * (self.bits_allocated as usize / 8);
+        let subsampled =
+            self.photometric == "YBR_FULL_422" && self.bits_allocated == 8 && self.samples == 3;
+        if subsampled && found < whole * self.frames as usize { self.pixels() * 2 } else { whole }
+    }
 }
 
 /// Reads and checks what the object says of its pixels.
-pub(super) fn header(object: &DefaultDicomObject, limits: &Limits) -> Result<Header, ImagingError> {
-    if element(object, tags::PIXEL_DATA).is_none() {
-        let floats = [tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA];
-        return Err(if floats.into_iter().any(|tag| element(object, tag).is_some()) {
+pub(super) fn header(object: &DicomFile<'_>, limits: &Limits) -> Result<Header, ImagingError> {
+    if object.pixels.is_none() {
+        return Err(if object.floats {
             ImagingError::Unsupported("floating-point numbers".to_owned())
         } else {
             ImagingError::NoPixels
@@ -64,6 +75,7 @@ pub(super) fn header(object: &DefaultDicomObject, limits: &Limits) -> Result<Hea
     if !matches!(samples, 1 | 3) {
         return Err(ImagingError::Unsupported(format!("{samples} samples a pixel")));
     }
+    let photometric = photometric(object, samples)?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.pixels {
         let (width, height) = (u64::from(width), u64::from(height));
@@ -86,16 +98,40 @@ pub(super) fn header(object: &DefaultDicomObject, limits: &Limits) -> Result<Hea
         samples,
         bits_allocated,
         bits_stored,
+        // PS3.5 8.1.1: the stored bits end at High Bit; one that they cannot end at is ignored.
+        shift: number(tags::HIGH_BIT)
+            .filter(|high| *high < bits_allocated)
+            .and_then(|high| (high + 1).checked_sub(bits_stored))
+            .unwrap_or(0),
         signed: number(tags::PIXEL_REPRESENTATION) == Some(1),
         planar: number(tags::PLANAR_CONFIGURATION) == Some(1),
-        photometric: code(object, tags::PHOTOMETRIC_INTERPRETATION)
-            .unwrap_or_else(|| "MONOCHROME2".to_owned()),
+        photometric: photometric.to_owned(),
     })
+}
+
+/// The Photometric Interpretation, which must be one that pixels of as many samples can have (PS3.3
+/// C.7.6.3.1.2). Any other could say anything, and is not repeated.
+fn photometric(object: &DicomFile<'_>, samples: u32) -> Result<&'static str, ImagingError> {
+    let refused = |what: String| Err(ImagingError::Unsupported(what));
+    let named = code(object, tags::PHOTOMETRIC_INTERPRETATION);
+    let Some(known) = named.as_deref().and_then(known_colour_model) else {
+        let present = element(object, tags::PHOTOMETRIC_INTERPRETATION);
+        let is_empty = present.is_none_or(|element| element.header().len.0 == 0);
+        let what = if is_empty { "is empty" } else { "is none that the standard defines" };
+        return refused(format!("their Photometric Interpretation {what}"));
+    };
+    let is_grey = matches!(known, "MONOCHROME1" | "MONOCHROME2" | "PALETTE COLOR");
+    if is_grey != (samples == 1) {
+        return refused(format!(
+            "Photometric Interpretation {known} with {samples} sample(s) a pixel"
+        ));
+    }
+    Ok(known)
 }
 
 /// Decodes one frame.
 pub(super) fn frame(
-    object: &DefaultDicomObject,
+    object: &DicomFile<'_>,
     header: &Header,
     frame: u32,
 ) -> Result<Picture, ImagingError> {
@@ -105,8 +141,8 @@ pub(super) fn frame(
     let values = Values::of(object, header, frame)?;
     let samples = match (header.samples, header.photometric.as_str()) {
         (3, _) => Samples::Rgb(values.colour(header)?),
-        (_, "PALETTE COLOR") => Samples::Rgb(palette(object, header, &values.stored(header)?)?),
-        _ => Samples::Gray(values.stored(header)?.into_iter().map(|value| value as f32).collect()),
+        (_, "PALETTE COLOR") => Samples::Rgb(palette(object, header, values.stored(header)?)?),
+        _ => Samples::Gray(values.stored(header)?.map(|value| value as f32).collect()),
     };
     let mut picture = Picture {
         width: header.width,
@@ -136,52 +172,63 @@ pub(super) fn frame(
 
 /// Palette colour (PS3.3 C.7.6.3.1.5 and C.7.9).
 fn palette(
-    object: &DefaultDicomObject,
+    object: &DicomFile<'_>,
     header: &Header,
-    stored: &[f64],
+    stored: impl Iterator<Item = i64>,
 ) -> Result<Vec<u8>, ImagingError> {
-    let mut tables = Vec::with_capacity(3);
-    for (descriptor, data, segmented) in [
-        (
-            tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
-            tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-            tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-        ),
-        (
-            tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
-            tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-            tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-        ),
-        (
-            tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
-            tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-            tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
-        ),
-    ] {
-        let table = Table::read(object, descriptor, data, header.signed)
-            .or_else(|| Table::read_segmented(object, descriptor, segmented, header.signed));
-        tables.push(table.ok_or_else(|| {
-            ImagingError::Unsupported("a palette without readable lookup tables".to_owned())
-        })?);
-    }
-    let narrow = |table: &Table, value: f64| {
-        let entry = table.entry(value);
+    let tables = palette_tables(object, header.signed)?;
+    let narrow = |table: &Table, value: i64| {
+        let entry = table.entry(value as f64);
         if table.bits > 8 { (entry >> 8) as u8 } else { entry as u8 }
     };
-    Ok(stored
-        .iter()
-        .flat_map(|value| tables.iter().map(|table| narrow(table, *value)).collect::<Vec<u8>>())
-        .collect())
+    Ok(stored.flat_map(|value| tables.each_ref().map(|table| narrow(table, value))).collect())
+}
+
+/// The descriptor and the data of a palette's tables, in either of their forms: red, green, blue.
+pub(super) const PALETTES: [(Tag, Tag, Tag); 3] = [
+    (
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ),
+    (
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ),
+    (
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ),
+];
+
+/// The tables of a palette: red, green, blue.
+pub(super) fn palette_tables(
+    object: &InMemDicomObject,
+    signed: bool,
+) -> Result<[Table; 3], ImagingError> {
+    let read = |(descriptor, data, segmented)| {
+        Table::read(object, descriptor, data, signed)
+            .or_else(|| Table::read_segmented(object, descriptor, segmented, signed))
+    };
+    match PALETTES.map(read) {
+        [Some(red), Some(green), Some(blue)] => Ok([red, green, blue]),
+        _ => {
+            let what = "a palette without readable lookup tables";
+            Err(ImagingError::Unsupported(what.to_owned()))
+        }
+    }
 }
 
 /// From stored values to the values that are meant (PS3.3 C.11.1).
-enum Modality {
+pub(super) enum Modality {
     Rescale { slope: f64, intercept: f64 },
     Table(Table),
 }
 
 impl Modality {
-    fn of(object: &InMemDicomObject, header: &Header, frame: u32) -> Self {
+    pub(super) fn of(object: &InMemDicomObject, header: &Header, frame: u32) -> Self {
         let table = items(object, tags::MODALITY_LUT_SEQUENCE).and_then(|items| {
             Table::read(items.first()?, tags::LUT_DESCRIPTOR, tags::LUT_DATA, header.signed)
         });
@@ -196,7 +243,7 @@ impl Modality {
         }
     }
 
-    fn value(&self, stored: f64) -> f64 {
+    pub(super) fn value(&self, stored: f64) -> f64 {
         match self {
             Self::Rescale { slope, intercept } => stored * slope + intercept,
             Self::Table(table) => f64::from(table.entry(stored)),
@@ -243,7 +290,7 @@ pub(super) fn element(
     object.element_opt(tag).ok().flatten()
 }
 
-fn items(object: &InMemDicomObject, tag: Tag) -> Option<&[InMemDicomObject]> {
+pub(super) fn items(object: &InMemDicomObject, tag: Tag) -> Option<&[InMemDicomObject]> {
     element(object, tag)?.items()
 }
 

@@ -28,6 +28,13 @@ const NUMBERS: &[Tag] = &[
     tags::SOP_INSTANCE_UID,
 ];
 
+/// Whether an element says whom the file shows.
+pub(super) fn identifies(tag: Tag) -> bool {
+    NAMES.contains(&tag)
+        || NUMBERS.contains(&tag)
+        || [tags::PATIENT_BIRTH_DATE, tags::OTHER_PATIENT_I_DS_SEQUENCE].contains(&tag)
+}
+
 /// The texts of a file that identify its patient.
 #[derive(Clone, Default)]
 pub struct Identifiers {

@@ -105,12 +105,12 @@ pub fn take_in(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingError>
     match known(bytes)? {
         Format::Dicom => take_in_dicom(bytes, limits),
         Format::Png => {
-            let stored = strip_png(bytes)?;
+            let stored = strip_png(bytes, limits)?;
             let frames = vec![facts(&raster::decode(&stored, Format::Png, limits)?)];
             Ok(taken(Format::Png, stored, frames, Vec::new()))
         }
         Format::Jpeg => {
-            let (stored, rotated) = strip_jpeg(bytes)?;
+            let (stored, rotated) = strip_jpeg(bytes, limits)?;
             let frames = vec![facts(&raster::decode(&stored, Format::Jpeg, limits)?)];
             let notice = "its EXIF data asked viewers to rotate it; it is used as it is stored";
             let notices = rotated.then(|| notice.to_owned()).into_iter().collect();
@@ -137,7 +137,7 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
                  such files out unless a model is to learn from them"
             ));
         }
-        let stored = strip_dicom(&object)?;
+        let stored = strip_dicom(&object, &header)?;
         let identifiers = Identifiers::of(&object);
         Ok(TakenFile { format: Format::Dicom, stored, frames, identifiers, notices })
     })

@@ -1,8 +1,11 @@
 //! Bytes into pictures: sniffing, decoding, de-identification, archives, windowing, preparation.
 
 pub mod archive;
+mod canon;
+mod codestream;
 pub mod deidentify;
 pub mod dicom;
+mod element;
 pub mod error;
 mod escaped;
 mod folded;
@@ -14,6 +17,7 @@ pub mod labels;
 mod leak;
 pub mod patient;
 pub mod picture;
+mod pixel_data;
 mod pixels;
 pub mod prepare;
 pub mod progress;
@@ -21,6 +25,7 @@ pub mod raster;
 pub mod render;
 mod rle;
 mod segments;
+mod stored;
 mod table;
 mod transfer_syntax;
 pub mod upload;

@@ -1,39 +1,34 @@
-//! The sample values of one frame, however they are kept: native, run-length encoded, by a codec.
+//! The sample values of one frame, however they are kept: plain, run-length encoded, by a codec.
 //!
-//! Native and run-length encoded frames are read here and not by the toolkit: it knows neither bits
-//! that run on from frame to frame, nor subsampled native colours, nor 32-bit samples.
+//! Plain and run-length encoded frames are read here and not by the toolkit: it knows neither bits
+//! that run on from frame to frame, nor subsampled native colours, nor 32-bit samples. Its codecs get
+//! one frame at a time, in an object made here of what the data and the header agree on.
 
 use std::borrow::Cow;
 
 use dicom_core::value::{PixelFragmentSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::mem::InMemElement;
 use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
 use dicom_pixeldata::PixelDecoder;
 
 use super::ImagingError;
+use super::codestream::{Facts, jpeg, jpeg2000, jpegxl};
 use super::deidentify::known_colour_model;
-use super::dicom::{Header, element};
+use super::dicom::Header;
+use super::guard::DicomFile;
+use super::pixel_data::{Coding, PixelData, encoded, enough, native};
 use super::rle;
-use super::transfer_syntax::not_decoded;
-use super::walk::EXPLICIT_BIG;
-
-const RLE: &str = "1.2.840.10008.1.2.5";
-/// The start of the UIDs of JPEG 2000, and of its high-throughput kind.
-const JPEG_2000: [&str; 2] = ["1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20"];
-/// The marker that JPEG data start with.
-const JPEG_START: [u8; 2] = [0xFF, 0xD8];
-/// APP14 as Adobe defines it: the components are not transformed.
-const NO_TRANSFORM: &[u8] = b"\xFF\xEE\x00\x0EAdobe\x00\x64\x00\x00\x00\x00\x00";
 
 /// The samples of one frame, little endian.
 pub(super) struct Values<'a> {
     data: Cow<'a, [u8]>,
     /// Bits that a sample takes: 8, 16 or 32.
-    bits: u32,
+    pub(super) bits: u32,
+    /// Bits of them that the coding gives.
+    depth: u32,
     /// What three samples mean.
-    model: String,
+    pub(super) model: String,
     /// Each component by itself.
     planar: bool,
 }
@@ -41,130 +36,120 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// Reads a frame.
     pub(super) fn of(
-        object: &'a DefaultDicomObject,
+        file: &'a DicomFile<'_>,
         header: &Header,
         frame: u32,
     ) -> Result<Self, ImagingError> {
-        let pixel_data = element(object, tags::PIXEL_DATA).ok_or(ImagingError::NoPixels)?;
-        let syntax = object.meta().transfer_syntax().trim_end_matches(['\0', ' ']);
-        match pixel_data.fragments() {
-            None => Self::native(pixel_data, header, frame, syntax == EXPLICIT_BIG),
-            Some(fragments) if syntax == RLE => Self::run_length(fragments, header, frame),
-            Some(fragments) => Self::by_codec(object, fragments, header, frame, syntax),
-        }
-    }
-
-    fn native(
-        pixel_data: &'a InMemElement,
-        header: &Header,
-        frame: u32,
-        big: bool,
-    ) -> Result<Self, ImagingError> {
-        let bytes = pixel_data.to_bytes().map_err(|_| unreadable())?;
-        let (pixels, frame) = (header.pixels(), frame as usize);
         let model = header.photometric.clone();
-        if header.bits_allocated == 1 {
-            // PS3.5 8.1.1: bits are packed from the least significant on, across frames.
-            let bits = frame * pixels..(frame + 1) * pixels;
-            enough(bytes.len(), bits.end.div_ceil(8))?;
-            let data = bits.map(|bit| bytes[bit / 8] >> (bit % 8) & 1).collect();
-            return Ok(Self { data, bits: 8, model, planar: false });
-        }
-        let width = header.bits_allocated as usize / 8;
-        let whole = pixels * header.samples as usize * width;
-        let subsampled = model == "YBR_FULL_422" && width == 1 && header.samples == 3;
-        let length = if subsampled && bytes.len() < whole * header.frames as usize {
-            pixels * 2
-        } else {
-            whole
+        let plain = |data, planar| {
+            let bits = header.bits_allocated.max(8);
+            Self { data, bits, depth: bits, model, planar }
         };
-        let (start, end) = (frame * length, (frame + 1) * length);
-        enough(bytes.len(), end)?;
-        let mut data = match bytes {
-            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[start..end]),
-            Cow::Owned(bytes) => Cow::Owned(bytes[start..end].to_vec()),
-        };
-        match pixel_data.vr() {
-            VR::OB | VR::UN if big && width > 1 => {
-                data.to_mut().chunks_exact_mut(width).for_each(<[u8]>::reverse);
+        match file.pixels.as_ref().ok_or(ImagingError::NoPixels)? {
+            PixelData::Native { bytes, words, big } => {
+                Ok(plain(native((bytes, *words, *big), header, frame)?, header.planar))
             }
-            // Words have been put in order, but not the two of a sample.
-            VR::OW if big && width == 4 => {
-                data.to_mut().chunks_exact_mut(4).for_each(|four| four.rotate_left(2));
+            PixelData::Encapsulated { offsets, fragments } => {
+                let coding = Coding::of(&file.transfer_syntax)?;
+                let data = encoded(offsets, fragments, (coding, header.frames, frame))?;
+                match coding {
+                    Coding::Plain => {
+                        let data = native((&data, false, false), header, 0)?.into_owned();
+                        Ok(plain(Cow::Owned(data), header.planar))
+                    }
+                    Coding::RunLength => {
+                        Ok(plain(Cow::Owned(rle::decode(&data, run_length_shape(header)?)?), false))
+                    }
+                    Coding::Jpeg | Coding::Jpeg2000 | Coding::JpegXl => {
+                        let clean = Clean::of(coding, data, header)?;
+                        Self::by_codec(clean, coding, header, &file.transfer_syntax)
+                    }
+                }
             }
-            _ => {}
         }
-        Ok(Self { data, bits: header.bits_allocated, model, planar: header.planar })
-    }
-
-    fn run_length(
-        fragments: &[Vec<u8>],
-        header: &Header,
-        frame: u32,
-    ) -> Result<Self, ImagingError> {
-        if header.bits_allocated < 8 {
-            return Err(ImagingError::Unsupported("run-length encoded bits".to_owned()));
-        }
-        let shape = rle::Shape {
-            pixels: header.pixels(),
-            samples: header.samples as usize,
-            width: header.bits_allocated as usize / 8,
-        };
-        let encoded = encoded(fragments, header, frame).ok_or_else(|| {
-            let (found, frames) = (fragments.len(), header.frames);
-            ImagingError::PixelData(format!("it has {found} fragments for {frames} frames"))
-        })?;
-        let data = Cow::Owned(rle::decode(&encoded, shape)?);
-        let model = header.photometric.clone();
-        Ok(Self { data, bits: header.bits_allocated, model, planar: false })
     }
 
     fn by_codec(
-        object: &DefaultDicomObject,
-        fragments: &[Vec<u8>],
+        Clean { data, facts }: Clean<'_>,
+        coding: Coding,
         header: &Header,
-        frame: u32,
         syntax: &str,
     ) -> Result<Self, ImagingError> {
-        let decoded = match mended(fragments, header, frame, syntax)? {
-            Some(mended) => mended.decode_pixel_data_frame(0).map(|decoded| decoded.to_owned()),
-            None => object.decode_pixel_data_frame(frame),
+        let data = match coding {
+            // The codec takes colours for YCbCr unless the data say not.
+            Coding::Jpeg if header.photometric == "RGB" && jpeg::is_silent(&data) => [
+                data.get(..2).unwrap_or_default(),
+                &jpeg::adobe(0),
+                data.get(2..).unwrap_or_default(),
+            ]
+            .concat(),
+            _ => data.into_owned(),
         };
-        let decoded = decoded.map_err(|error| {
-            // Only looked into, never passed on.
-            let text = error.to_string();
-            let precision = fragments.first().and_then(|first| lossy_jpeg_precision(first));
-            match precision {
-                Some(bits) if bits != 8 => ImagingError::Unsupported(format!("{bits}-bit JPEG")),
-                _ if text.contains("nsupported") && text.contains("ransfer") => not_decoded(syntax),
-                _ => ImagingError::PixelData("the codec refuses it; it is damaged".to_owned()),
-            }
-        })?;
+        let bits = if facts.precision <= 8 { 8 } else { 16 };
+        let object = object_of_one_frame(data, header, bits, syntax)?;
+        let decoded = object
+            .decode_pixel_data_frame(0)
+            // The codec's messages may quote the file.
+            .map_err(|_| refused("the codec refuses it; it is damaged"))?;
         // The toolkit calls all colours RGB; a wavelet codec leaves YBR_FULL as it is.
-        let kept = header.photometric == "YBR_FULL"
-            && JPEG_2000.iter().any(|start| syntax.starts_with(start));
-        let model = if kept {
+        let model = if header.photometric == "YBR_FULL" && coding == Coding::Jpeg2000 {
             header.photometric.clone()
         } else {
             decoded.photometric_interpretation().to_string()
         };
-        let bits = u32::from(decoded.bits_allocated());
-        Ok(Self { data: Cow::Owned(decoded.data().to_vec()), bits, model, planar: false })
+        let mut data = decoded.data().to_vec();
+        if coding == Coding::JpegXl {
+            undo_scaling(&mut data, bits, facts.precision);
+        }
+        Ok(Self { data: Cow::Owned(data), bits, depth: facts.precision, model, planar: false })
     }
 
-    /// Stored values (PS3.5 8.1.1): the low `bits stored` bits, sign extended where signed.
-    pub(super) fn stored(&self, header: &Header) -> Result<Vec<f64>, ImagingError> {
-        let kept = header.bits_stored.min(self.bits);
-        let value = |raw: u32| -> f64 {
-            let raw = if kept < 32 { raw & ((1_u32 << kept) - 1) } else { raw };
-            if header.signed {
-                let shift = 32 - kept;
-                f64::from(((raw << shift) as i32) >> shift)
-            } else {
-                f64::from(raw)
-            }
+    /// Stored values (PS3.5 8.1.1), sign extended where signed.
+    pub(super) fn stored(
+        &self,
+        header: &Header,
+    ) -> Result<impl Iterator<Item = i64>, ImagingError> {
+        let place = Place::of(header, self.depth);
+        Ok(self.raw(header.pixels())?.map(move |raw| place.value(raw)))
+    }
+
+    /// Hands on the samples of all components as they are stored, pixel by pixel.
+    pub(super) fn interleaved(
+        &self,
+        header: &Header,
+        mut each: impl FnMut(i64),
+    ) -> Result<(), ImagingError> {
+        let (place, pixels) = (Place::of(header, self.depth), header.pixels());
+        let samples = header.samples as usize;
+        let count = pixels * samples;
+        if self.planar && samples > 1 {
+            enough(self.data.len(), count * self.width())?;
+            let planes = (0..count).map(|at| at % samples * pixels + at / samples);
+            planes.for_each(|at| each(place.value(self.sample(at))));
+        } else {
+            self.raw(count)?.for_each(|raw| each(place.value(raw)));
+        }
+        Ok(())
+    }
+
+    /// Whether samples have bits beside those that are stored, which are no part of the picture: in
+    /// older files overlays (PS3.5 8.1.2). Copies of the sign are none.
+    pub(super) fn holds_more_than(&self, header: &Header) -> bool {
+        let place = Place::of(header, self.depth);
+        let mask = if self.bits < 32 { (1_u32 << self.bits) - 1 } else { u32::MAX };
+        let is_more = |raw: u32| {
+            let value = place.value(raw);
+            let plain = value as u32 & mask;
+            let unextended = plain & place.mask();
+            raw != plain && raw != unextended
         };
-        Ok(self.raw(header.pixels())?.map(value).collect())
+        self.data.chunks_exact(self.width()).any(|bytes| is_more(number(bytes)))
+    }
+
+    /// The samples as they are, where two pixels share theirs.
+    pub(super) fn subsampled(&self, header: &Header) -> Option<&[u8]> {
+        let whole = header.pixels() * header.samples as usize * self.width();
+        (self.data.len() < whole).then_some(&*self.data)
     }
 
     /// Colour pixels as interleaved 8-bit RGB.
@@ -180,76 +165,141 @@ impl<'a> Values<'a> {
             return Ok(rgb.take(pixels * 3).collect());
         }
         // The top eight of the bits stored.
-        let shift = header.bits_stored.min(self.bits).saturating_sub(8);
-        let narrow: Vec<u8> = self.raw(pixels * 3)?.map(|value| (value >> shift) as u8).collect();
-        let interleaved: Vec<u8> = if self.planar {
-            (0..pixels).flat_map(|at| [0, 1, 2].map(|plane| narrow[plane * pixels + at])).collect()
-        } else {
-            narrow
-        };
+        let shift = header.bits_stored.min(self.depth).saturating_sub(8);
+        let mut colours = Vec::with_capacity(pixels * 3);
+        self.interleaved(header, |value| colours.push((value >> shift) as u8))?;
         match self.model.as_str() {
-            "RGB" => Ok(interleaved),
-            "YBR_FULL" | "YBR_FULL_422" => Ok(interleaved
-                .chunks_exact(3)
-                .flat_map(|three| ybr_to_rgb(three[0], three[1], three[2]))
-                .collect()),
-            // The codec has undone these transforms already.
-            "YBR_ICT" | "YBR_RCT" => Ok(interleaved),
-            other => Err(ImagingError::Unsupported(match known_colour_model(other) {
-                Some(known) => format!("photometric interpretation {known}"),
-                None => "an unknown photometric interpretation".to_owned(),
-            })),
+            // The codec has undone its own transforms already.
+            "RGB" | "YBR_ICT" | "YBR_RCT" => {}
+            "YBR_FULL" | "YBR_FULL_422" => {
+                for three in colours.chunks_exact_mut(3) {
+                    three.copy_from_slice(&ybr_to_rgb(three[0], three[1], three[2]));
+                }
+            }
+            other => {
+                return Err(ImagingError::Unsupported(match known_colour_model(other) {
+                    Some(known) => format!("photometric interpretation {known}"),
+                    None => "an unknown photometric interpretation".to_owned(),
+                }));
+            }
         }
+        Ok(colours)
+    }
+
+    /// Bytes of a sample.
+    fn width(&self) -> usize {
+        self.bits.div_ceil(8) as usize
+    }
+
+    fn sample(&self, at: usize) -> u32 {
+        let width = self.width();
+        number(self.data.get(at * width..(at + 1) * width).unwrap_or_default())
     }
 
     /// The first `count` samples.
     fn raw(&self, count: usize) -> Result<impl Iterator<Item = u32>, ImagingError> {
-        let width = self.bits.div_ceil(8) as usize;
+        let width = self.width();
         enough(self.data.len(), count * width)?;
-        Ok(self.data[..count * width]
-            .chunks_exact(width)
-            .map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))))
+        let data = self.data.get(..count * width).unwrap_or_default();
+        Ok(data.chunks_exact(width).map(number))
     }
 }
 
-fn unreadable() -> ImagingError {
-    ImagingError::PixelData("it cannot be read".to_owned())
+fn refused(why: &str) -> ImagingError {
+    ImagingError::PixelData(why.to_owned())
 }
 
-fn enough(found: usize, needed: usize) -> Result<(), ImagingError> {
-    if found >= needed {
-        return Ok(());
+fn number(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
+}
+
+/// Where the stored bits of a sample lie (PS3.5 8.1.1).
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    kept: u32,
+    shift: u32,
+    signed: bool,
+}
+
+impl Place {
+    fn of(header: &Header, depth: u32) -> Self {
+        let kept = header.bits_stored.min(depth);
+        // Older writers put the stored bits at the top, and a codec may have taken them down.
+        let shift = if header.shift + kept <= depth { header.shift } else { 0 };
+        Self { kept, shift, signed: header.signed }
     }
-    let what = format!("it has {found} bytes where {needed} are needed");
-    Err(ImagingError::PixelData(what))
-}
 
-/// The fragments of a frame, if they can be told from those of others.
-fn encoded<'a>(fragments: &'a [Vec<u8>], header: &Header, frame: u32) -> Option<Cow<'a, [u8]>> {
-    if fragments.len() == header.frames as usize {
-        fragments.get(frame as usize).map(|fragment| Cow::Borrowed(fragment.as_slice()))
-    } else if header.frames == 1 {
-        Some(Cow::Owned(fragments.concat()))
-    } else {
-        None
+    fn mask(self) -> u32 {
+        if self.kept < 32 { (1 << self.kept) - 1 } else { u32::MAX }
+    }
+
+    fn value(self, raw: u32) -> i64 {
+        let raw = raw >> self.shift & self.mask();
+        if self.signed {
+            let above = 32 - self.kept;
+            i64::from(((raw << above) as i32) >> above)
+        } else {
+            i64::from(raw)
+        }
     }
 }
 
-/// An object of one frame for which the codec does right, where it would not for the frame as it is:
-/// it reads no samples of one bit, and takes JPEG colours for YCbCr unless the JPEG data says not.
-fn mended(
-    fragments: &[Vec<u8>],
+/// What a run-length encoded frame must decode to.
+pub(super) fn run_length_shape(header: &Header) -> Result<rle::Shape, ImagingError> {
+    if header.bits_allocated < 8 {
+        return Err(ImagingError::Unsupported("run-length encoded bits".to_owned()));
+    }
+    Ok(rle::Shape {
+        pixels: header.pixels(),
+        samples: header.samples as usize,
+        width: header.bits_allocated as usize / 8,
+    })
+}
+
+/// Compressed data that agree with the header, without what is no part of the picture.
+pub(super) struct Clean<'a> {
+    pub(super) data: Cow<'a, [u8]>,
+    pub(super) facts: Facts,
+}
+
+impl<'a> Clean<'a> {
+    /// Reads the data's own header first: nothing is decoded that does not agree.
+    pub(super) fn of(
+        coding: Coding,
+        data: Cow<'a, [u8]>,
+        header: &Header,
+    ) -> Result<Self, ImagingError> {
+        match coding {
+            Coding::Plain | Coding::RunLength => Err(refused("it is not compressed by a codec")),
+            Coding::Jpeg => {
+                let facts = jpeg::facts(&data).map_err(refused)?;
+                facts.agree_with(header)?;
+                let data = jpeg::clean(&data).map_err(refused)?.bytes;
+                Ok(Self { data: Cow::Owned(data), facts })
+            }
+            Coding::Jpeg2000 => {
+                let facts = jpeg2000::facts(&data).map_err(refused)?;
+                facts.agree_with(header)?;
+                let data = jpeg2000::clean(&data).map_err(refused)?;
+                Ok(Self { data: Cow::Owned(data), facts })
+            }
+            Coding::JpegXl => {
+                let codestream = jpegxl::codestream(&data).map_err(refused)?.into_owned();
+                let facts = jpegxl::facts(&codestream).map_err(refused)?;
+                facts.agree_with(header)?;
+                Ok(Self { data: Cow::Owned(codestream), facts })
+            }
+        }
+    }
+}
+
+/// An object of one frame for the toolkit's codec.
+fn object_of_one_frame(
+    frame: Vec<u8>,
     header: &Header,
-    frame: u32,
+    bits: u32,
     syntax: &str,
-) -> Result<Option<DefaultDicomObject>, ImagingError> {
-    let Some(encoded) = encoded(fragments, header, frame) else { return Ok(None) };
-    let silent = header.samples == 3 && header.photometric == "RGB" && is_silent_jpeg(&encoded);
-    let frame = match (silent, header.bits_allocated) {
-        (true, _) => [&encoded[..2], NO_TRANSFORM, &encoded[2..]].concat(),
-        (false, 1) => encoded.into_owned(),
-        (false, _) => return Ok(None),
-    };
+) -> Result<DefaultDicomObject, ImagingError> {
     let mut object = InMemDicomObject::new_empty();
     let mut put = |tag, number: u32| {
         let number = PrimitiveValue::from(number as u16);
@@ -259,9 +309,9 @@ fn mended(
     put(tags::COLUMNS, header.width);
     put(tags::SAMPLES_PER_PIXEL, header.samples);
     put(tags::PLANAR_CONFIGURATION, 0);
-    put(tags::BITS_ALLOCATED, header.bits_allocated.max(8));
-    put(tags::BITS_STORED, header.bits_stored.max(8));
-    put(tags::HIGH_BIT, header.bits_stored.max(8) - 1);
+    put(tags::BITS_ALLOCATED, bits);
+    put(tags::BITS_STORED, bits);
+    put(tags::HIGH_BIT, bits - 1);
     put(tags::PIXEL_REPRESENTATION, u32::from(header.signed));
     let photometric = PrimitiveValue::from(header.photometric.as_str());
     object.put(DataElement::new(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, photometric));
@@ -271,33 +321,20 @@ fn mended(
         .transfer_syntax(syntax)
         .media_storage_sop_class_uid(uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
         .media_storage_sop_instance_uid("2.25.1");
-    let object = object.with_meta(meta).map_err(|_| unreadable())?;
-    Ok(Some(object))
+    object.with_meta(meta).map_err(|_| refused("it cannot be read"))
 }
 
-/// Whether these are JPEG data that say nothing of their colours: neither JFIF nor Adobe's marker.
-fn is_silent_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&JPEG_START)
-        && segments(bytes).all(|(marker, _)| !matches!(marker, 0xE0 | 0xEE))
-}
-
-/// Bits of a sample of JPEG data that lose something (ITU-T T.81 B.2.2).
-fn lossy_jpeg_precision(bytes: &[u8]) -> Option<u8> {
-    let frame = segments(bytes).find(|(marker, _)| matches!(marker, 0xC0..=0xC2))?;
-    frame.1.first().copied()
-}
-
-/// The marker segments of JPEG data up to the first scan: marker and content (ITU-T T.81 B.1.1).
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    const START_OF_SCAN: u8 = 0xDA;
-    let mut rest = bytes.strip_prefix(&JPEG_START).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let [0xFF, marker, high, low, ..] = rest else { return None };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let content = rest.get(4..2 + length)?;
-        rest = &rest[2 + length..];
-        (*marker != START_OF_SCAN).then_some((*marker, content))
-    })
+/// The JPEG XL decoder stretches samples of any precision over 8 or 16 bits; this is the way back.
+fn undo_scaling(data: &mut [u8], bits: u32, precision: u32) {
+    if precision == bits || precision > 16 {
+        return;
+    }
+    let (from, to) = (f64::from((1_u32 << bits) - 1), f64::from((1_u32 << precision) - 1));
+    for bytes in data.chunks_exact_mut(bits as usize / 8) {
+        let value = (f64::from(number(bytes)) * to / from).round() as u32;
+        let width = bytes.len();
+        bytes.copy_from_slice(value.to_le_bytes().get(..width).unwrap_or_default());
+    }
 }
 
 /// PS3.3 C.7.6.3.1.2, YBR_FULL.
@@ -305,24 +342,4 @@ fn ybr_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb]
         .map(|value| value.round().clamp(0.0, 255.0) as u8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_silent_jpeg, lossy_jpeg_precision};
-
-    const FRAME: &[u8] = b"\xFF\xC1\x00\x05\x0C\x00\x01";
-    const JFIF: &[u8] = b"\xFF\xE0\x00\x07JFIF\x00";
-    const SCAN: &[u8] = b"\xFF\xDA\x00\x03\x01\xFF\xE0";
-
-    #[test]
-    fn jpeg_data_are_silent_without_a_marker_that_tells_of_colours() {
-        let jpeg = |parts: &[&[u8]]| [b"\xFF\xD8", parts.concat().as_slice()].concat();
-
-        assert!(is_silent_jpeg(&jpeg(&[FRAME, SCAN])));
-        assert!(!is_silent_jpeg(&jpeg(&[JFIF, FRAME, SCAN])));
-        assert!(!is_silent_jpeg(b"\xFF\x4F\xFF\x51 JPEG 2000"));
-        assert_eq!(lossy_jpeg_precision(&jpeg(&[JFIF, FRAME, SCAN])), Some(12));
-        assert_eq!(lossy_jpeg_precision(&jpeg(&[b"\xFF\xC1\xFF\xFF\x0C"])), None);
-    }
 }

@@ -1,5 +1,6 @@
 //! PNG and JPEG into pictures, at the depth that the file has.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, ImageReader};
@@ -15,29 +16,15 @@ pub(super) fn decode(
     format: Format,
     limits: &Limits,
 ) -> Result<Picture, ImagingError> {
-    if format == Format::Jpeg {
-        // The decoder fills in what a file that was cut short lacks; this walk does not.
-        super::segments::strip_jpeg(bytes)?;
-    }
-    let (format, name) = match format {
-        Format::Png => (ImageFormat::Png, "PNG"),
-        Format::Jpeg | Format::Dicom => (ImageFormat::Jpeg, "JPEG"),
+    let (format, bytes) = match format {
+        Format::Png => (ImageFormat::Png, Cow::Borrowed(bytes)),
+        // The decoder fills in what a file that was cut short lacks; what comes from here is whole.
+        Format::Jpeg | Format::Dicom => {
+            (ImageFormat::Jpeg, Cow::Owned(super::segments::strip_jpeg(bytes, limits)?.0))
+        }
     };
-    let failed = |error: image::ImageError| ImagingError::Raster {
-        format: name,
-        reason: why(&error).to_owned(),
-    };
-    let (width, height) =
-        ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
-    if u64::from(width) * u64::from(height) > limits.pixels {
-        let (width, height) = (u64::from(width), u64::from(height));
-        return Err(ImagingError::TooManyPixels { width, height, max: limits.pixels });
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut allowed = image::Limits::default();
-    allowed.max_alloc = Some(limits.decoded_bytes);
-    reader.limits(allowed);
-    let decoded = reader.decode().map_err(failed)?;
+    let decoded = pixels(&bytes, format, limits)?;
+    let (width, height) = (decoded.width(), decoded.height());
     let (samples, white) = match decoded {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
             let values = decoded.to_luma8().into_raw();
@@ -64,4 +51,34 @@ fn why(error: &image::ImageError) -> &'static str {
         }
         _ => "its data is damaged",
     }
+}
+
+/// Decodes the pixels of a file whose size is within the limits.
+pub(super) fn pixels(
+    bytes: &[u8],
+    format: ImageFormat,
+    limits: &Limits,
+) -> Result<DynamicImage, ImagingError> {
+    let name = if format == ImageFormat::Png { "PNG" } else { "JPEG" };
+    let failed = |error: image::ImageError| ImagingError::Raster {
+        format: name,
+        reason: why(&error).to_owned(),
+    };
+    let size =
+        ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
+    check_size(size, limits)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allowed = image::Limits::default();
+    allowed.max_alloc = Some(limits.decoded_bytes);
+    reader.limits(allowed);
+    reader.decode().map_err(failed)
+}
+
+/// Compares the size that a file says it has with the limit.
+pub(super) fn check_size((width, height): (u32, u32), limits: &Limits) -> Result<(), ImagingError> {
+    let (width, height) = (u64::from(width), u64::from(height));
+    if width * height > limits.pixels {
+        return Err(ImagingError::TooManyPixels { width, height, max: limits.pixels });
+    }
+    Ok(())
 }

@@ -37,6 +37,58 @@ pub(super) fn decode(frame: &[u8], shape: Shape) -> Result<Vec<u8>, ImagingError
     Ok(data)
 }
 
+/// Encodes interleaved little-endian samples: the one encoding of a picture, with nothing beside it.
+pub(super) fn encode(data: &[u8], shape: Shape) -> Vec<u8> {
+    let Shape { samples, width, .. } = shape;
+    let planes = samples * width;
+    let mut frame = vec![0; HEADER_BYTES];
+    let mut plane_bytes = Vec::with_capacity(data.len() / planes.max(1));
+    let mut words = vec![planes as u32];
+    for plane in 0..planes {
+        words.push(frame.len() as u32);
+        let at = plane / width * width + (width - 1 - plane % width);
+        plane_bytes.clear();
+        plane_bytes.extend(data.iter().skip(at).step_by(planes));
+        pack(&plane_bytes, &mut frame);
+        // Segments are of even length (G.2).
+        if !frame.len().is_multiple_of(2) {
+            frame.push(0);
+        }
+    }
+    for (place, word) in frame.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    frame
+}
+
+/// Packs bytes as runs and copies (G.3.1).
+fn pack(mut bytes: &[u8], out: &mut Vec<u8>) {
+    const MOST: usize = 128;
+    let run_of = |bytes: &[u8]| {
+        let same = |first: u8| bytes.iter().take(MOST).take_while(|byte| **byte == first).count();
+        bytes.first().map_or(0, |first| same(*first))
+    };
+    while let Some(first) = bytes.first() {
+        let run = run_of(bytes);
+        let length = if run > 2 {
+            out.extend([(1_i16 - run as i16) as u8, *first]);
+            run
+        } else {
+            // A copy goes on until a run pays.
+            let pays = (1..bytes.len().min(MOST)).find(|at| {
+                bytes
+                    .get(*at..at + 3)
+                    .is_some_and(|three| three.iter().all(|byte| *byte == three[0]))
+            });
+            let length = pays.unwrap_or(bytes.len().min(MOST));
+            out.push((length - 1) as u8);
+            out.extend_from_slice(bytes.get(..length).unwrap_or_default());
+            length
+        };
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+}
+
 fn offsets(frame: &[u8]) -> Result<Vec<usize>, ImagingError> {
     let header = frame.get(..HEADER_BYTES).ok_or_else(|| broken("no run-length header"))?;
     let mut words = header
@@ -78,7 +130,9 @@ fn broken(what: &str) -> ImagingError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shape, decode};
+    use proptest::prelude::*;
+
+    use super::{Shape, decode, encode};
 
     fn frame(segments: &[&[u8]]) -> Vec<u8> {
         let mut header = vec![segments.len() as u32];
@@ -113,5 +167,21 @@ mod tests {
         }
         assert!(decode(&frame(&[&[2, 1, 2, 3], &[2, 1, 2, 3]]), shape).is_err());
         assert!(decode(&[1, 0, 0], shape).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(
+            data in prop::collection::vec(prop::sample::select(vec![0_u8, 0, 0, 1, 2, 255]), 0..200),
+            (samples, width) in prop::sample::select(vec![(1, 1), (1, 2), (3, 1), (3, 2), (1, 4)]),
+        ) {
+            let pixels = data.len() * 3 / (samples * width);
+            let shape = Shape { pixels, samples, width };
+            let data: Vec<u8> = data.iter().cycle().take(pixels * samples * width).copied().collect();
+
+            let decoded = decode(&encode(&data, shape), shape);
+
+            prop_assert_eq!(decoded.ok(), Some(data));
+        }
     }
 }

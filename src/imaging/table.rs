@@ -1,6 +1,6 @@
 //! Lookup tables of DICOM objects: modality tables and palettes, listed or told by segments.
 
-use dicom_core::Tag;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_object::InMemDicomObject;
 
 use super::dicom::element;
@@ -72,10 +72,39 @@ impl Table {
         Some(Self { first, bits, entries })
     }
 
+    /// The table without what no pixel refers to: entries that none of the `values` takes are zero, and
+    /// the data end with the last entry. It gives the same entry for each of these values.
+    pub(super) fn only_for(&self, values: impl Iterator<Item = f64>) -> Self {
+        let mut entries = vec![0; self.entries.len()];
+        for value in values {
+            let at = self.place(value);
+            if let (Some(kept), Some(entry)) = (entries.get_mut(at), self.entries.get(at)) {
+                *kept = *entry;
+            }
+        }
+        Self { first: self.first, bits: self.bits, entries }
+    }
+
+    /// Writes the table as words.
+    pub(super) fn put(&self, object: &mut InMemDicomObject, descriptor: Tag, data: Tag) {
+        // 65536 entries are told as none (PS3.3 C.11.1.1.1).
+        let told = [self.entries.len() as u16, self.first as i64 as u16, self.bits as u16];
+        object.put(DataElement::new(
+            descriptor,
+            VR::US,
+            PrimitiveValue::U16(told.as_slice().into()),
+        ));
+        let entries = PrimitiveValue::U16(self.entries.as_slice().into());
+        object.put(DataElement::new(data, VR::OW, entries));
+    }
+
+    fn place(&self, stored: f64) -> usize {
+        (stored - self.first).clamp(0.0, (self.entries.len() - 1) as f64) as usize
+    }
+
     /// Values before the first mapped one take its entry, values after the last one that one's.
     pub(super) fn entry(&self, stored: f64) -> u16 {
-        let at = (stored - self.first).clamp(0.0, (self.entries.len() - 1) as f64) as usize;
-        self.entries[at]
+        self.entries.get(self.place(stored)).copied().unwrap_or_default()
     }
 }
 

@@ -1,307 +1,329 @@
-//! A walk over the structure of a DICOM file before any parser builds objects from it.
+//! A walk over the structure of a DICOM file: the only reading of it that there is.
 //!
-//! The parser trusts declared lengths and recurses into sequences; a file of a kilobyte could make
-//! it ask for gigabytes or overflow its stack. The walk keeps a stack of its own, compares each
-//! length with the bytes that are left and counts (PS3.5 sections 7.1 and 7.5, PS3.10 section 7).
+//! A toolkit's parser trusts declared lengths and recurses into sequences, and two readers of one
+//! file may disagree about where an element ends. So the parser gets nothing of the file itself: the
+//! walk finds the elements that are needed, checks each length against what holds it (PS3.5 sections
+//! 7.1 and 7.5, PS3.10 section 7) and writes them anew (`canon`). Pixels stay where they are.
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::StandardDataDictionary;
+use dicom_dictionary_std::tags;
 
 use super::ImagingError;
+use super::canon::{self, Canon};
+use super::element::{Encoding, Header, UNDEFINED, broken};
+use super::pixel_data::PixelData;
 use crate::config::Limits;
 
-/// Where the data set starts: 128 bytes of preamble and `DICM`.
-pub(super) const META_START: usize = 132;
-const UNDEFINED: u32 = 0xFFFF_FFFF;
+/// Where the meta information starts: 128 bytes of preamble and `DICM`.
+const META_START: usize = 132;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
-const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 
-/// Implicit VR little endian, the default transfer syntax.
-pub const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
 /// Explicit VR little endian.
 pub const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
+/// Implicit VR little endian, the default transfer syntax.
+pub const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
 /// Explicit VR little endian, the data set deflated.
 pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 /// Explicit VR big endian, retired.
 pub const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
-
-/// Where a file's parts lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// Transfer syntax of the data set.
-    pub transfer_syntax: String,
-    /// Where the value of the transfer syntax element lies.
-    pub transfer_syntax_value: std::ops::Range<usize>,
-    /// Where the data set starts.
-    pub data_set: usize,
-}
 
 /// Whether the bytes claim to be a DICOM file.
 pub fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..META_START) == Some(b"DICM")
 }
 
-/// Reads the file meta information, which is always explicit VR little endian.
-pub fn layout(bytes: &[u8]) -> Result<Layout, ImagingError> {
-    let mut reader = Reader { bytes, at: META_START, end: bytes.len() };
+/// What the meta information of a file says.
+pub(super) struct Meta {
+    /// Transfer syntax of the data set.
+    pub(super) transfer_syntax: String,
+    /// Where the data set starts.
+    pub(super) data_set: usize,
+}
+
+/// What a data set holds of what is needed.
+pub(super) struct Walked<'a> {
+    /// The elements that are needed, as explicit VR little endian.
+    pub(super) elements: Vec<u8>,
+    /// The pixels, where they are kept as integers.
+    pub(super) pixels: Option<PixelData<'a>>,
+    /// Whether there are pixels that are floating-point numbers.
+    pub(super) floats: bool,
+    /// Elements and items that were met.
+    #[cfg(test)]
+    pub(super) met: u64,
+}
+
+/// Reads the file meta information, which is always explicit VR little endian. Its length, and what
+/// else it says, do not matter: it ends where the group does.
+pub(super) fn meta(bytes: &[u8]) -> Result<Meta, ImagingError> {
     let encoding = Encoding { explicit: true, big: false };
-    let mut syntax = None;
-    while let Some(tag) = reader.peek_tag(encoding) {
-        if tag.group() != 2 {
-            break;
+    let (mut at, mut syntax) = (META_START, None);
+    while bytes.get(at..at + 2) == Some(&[2, 0]) {
+        let header = Header::read(bytes, at, bytes.len(), encoding)?;
+        let end = header.end(bytes.len())?;
+        if header.tag == tags::TRANSFER_SYNTAX_UID {
+            syntax = bytes.get(header.value..end);
         }
-        let element = reader.element(encoding)?;
-        if element.length == UNDEFINED {
-            return Err(broken("a meta element of undefined length"));
-        }
-        let value = reader.skip(element)?;
-        if tag == Tag(0x0002, 0x0010) {
-            syntax = Some(value);
-        }
+        at = end;
     }
-    let range = syntax.ok_or_else(|| broken("its meta information names no transfer syntax"))?;
-    let text = String::from_utf8_lossy(&bytes[range.clone()]);
+    let syntax = syntax.ok_or_else(|| broken("its meta information names no transfer syntax"))?;
+    let text = String::from_utf8_lossy(syntax);
     let transfer_syntax = text.trim_end_matches(['\0', ' ']).to_owned();
     let is_uid = |c: char| c.is_ascii_digit() || c == '.';
     if transfer_syntax.len() > 64 || !transfer_syntax.chars().all(is_uid) {
         return Err(broken("its transfer syntax is not a UID"));
     }
-    Ok(Layout { transfer_syntax, transfer_syntax_value: range, data_set: reader.at })
+    Ok(Meta { transfer_syntax, data_set: at })
 }
 
-/// Walks the data set of a file that is not deflated.
-pub fn check(bytes: &[u8], layout: &Layout, limits: &Limits) -> Result<(), ImagingError> {
+/// Walks a data set that is not, or no longer, deflated.
+pub(super) fn walk<'a>(
+    data_set: &'a [u8],
+    transfer_syntax: &str,
+    limits: &Limits,
+) -> Result<Walked<'a>, ImagingError> {
+    // Writers that mistake implicit for explicit, or the other way round, show it in the first
+    // element: two capital letters are no length that a first element has.
+    let letters = data_set.get(4..6).map(|vr| vr.iter().all(u8::is_ascii_uppercase));
     let encoding = Encoding {
-        explicit: layout.transfer_syntax != IMPLICIT_LITTLE,
-        big: layout.transfer_syntax == EXPLICIT_BIG,
+        explicit: letters.unwrap_or(transfer_syntax != IMPLICIT_LITTLE),
+        big: transfer_syntax == EXPLICIT_BIG && letters == Some(true),
     };
-    let mut reader = Reader { bytes, at: layout.data_set, end: bytes.len() };
-    let mut open = vec![Level { items: false, end: None, encoding }];
-    let mut elements = 0;
-    loop {
-        while open.len() > 1 && open.last().is_some_and(|level| level.end == Some(reader.at)) {
-            open.pop();
+    let mut walk = Walk {
+        bytes: data_set,
+        limits,
+        met: 0,
+        canon: Canon::default(),
+        pixels: None,
+        floats: false,
+    };
+    walk.data_set(0, Extent::Until(data_set.len()), &Place { encoding, depth: 0, kept: true })?;
+    Ok(Walked {
+        elements: walk.canon.into_bytes(),
+        pixels: walk.pixels,
+        floats: walk.floats,
+        #[cfg(test)]
+        met: walk.met,
+    })
+}
+
+/// Where a data set or a sequence ends: at a byte, or at a delimiter that comes before one.
+#[derive(Debug, Clone, Copy)]
+enum Extent {
+    Until(usize),
+    Delimited(usize),
+}
+
+impl Extent {
+    fn bound(self) -> usize {
+        match self {
+            Self::Until(end) | Self::Delimited(end) => end,
         }
-        let Some(level) = open.last().copied() else { return Ok(()) };
-        // Fewer bytes than an element's header at the end are padding.
-        if reader.left() < 8 && level.end.is_none() {
-            return Ok(());
+    }
+
+    /// Whether it ends here. One that lacks its delimiter is broken.
+    fn ends_at(self, at: usize) -> Result<bool, ImagingError> {
+        match self {
+            Self::Until(end) => Ok(at >= end),
+            Self::Delimited(end) if at >= end => {
+                Err(broken("it ends before the delimiter of a sequence or item"))
+            }
+            Self::Delimited(_) => Ok(false),
         }
-        elements += 1;
-        if elements > limits.dicom_elements {
-            let max = limits.dicom_elements;
-            let setting = "LVMED_LIMIT_DICOM_ELEMENTS";
+    }
+}
+
+/// Where a data set stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    encoding: Encoding,
+    /// Sequences around it.
+    depth: u32,
+    /// Whether what is needed of it is written down.
+    kept: bool,
+}
+
+struct Walk<'a, 'b> {
+    bytes: &'a [u8],
+    limits: &'b Limits,
+    met: u64,
+    canon: Canon,
+    pixels: Option<PixelData<'a>>,
+    floats: bool,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn count(&mut self) -> Result<(), ImagingError> {
+        self.met += 1;
+        let max = self.limits.dicom_elements;
+        let setting = "LVMED_LIMIT_DICOM_ELEMENTS";
+        if self.met > max {
             return Err(ImagingError::TooComplex { what: "data elements", max, setting });
         }
-        let next = if level.items { reader.item(level)? } else { reader.data_element(level)? };
-        match next {
-            Next::Skip => {}
-            Next::Close => drop(open.pop()),
-            Next::Open(inner) => open.push(inner),
+        Ok(())
+    }
+
+    /// Walks a data set, or an item of a sequence, and says where it ended.
+    fn data_set(
+        &mut self,
+        mut at: usize,
+        extent: Extent,
+        place: &Place,
+    ) -> Result<usize, ImagingError> {
+        let bound = extent.bound();
+        loop {
+            if extent.ends_at(at)? {
+                return Ok(at);
+            }
+            // What is too short for an element, or all zeros, at the end of a file is padding.
+            let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+            let rest = self.bytes.get(at..bound).unwrap_or_default();
+            if place.depth == 0 && (rest.len() < 8 || rest.starts_with(&[0; 8]) && is_zero(rest)) {
+                return Ok(bound);
+            }
+            self.count()?;
+            let header = Header::read(self.bytes, at, bound, place.encoding)?;
+            if header.tag == ITEM_END {
+                return match extent {
+                    Extent::Delimited(_) => Ok(header.value),
+                    Extent::Until(_) => Err(broken("a delimiter without a sequence")),
+                };
+            }
+            at = self.element(header, bound, place)?;
         }
-        if open.is_empty() {
-            return Err(broken("a delimiter without a sequence"));
+    }
+
+    /// One element of a data set; where it ends.
+    fn element(
+        &mut self,
+        header: Header,
+        bound: usize,
+        place: &Place,
+    ) -> Result<usize, ImagingError> {
+        let Header { tag, value, .. } = header;
+        if tag.group() == 0xFFFE {
+            return Err(broken("an item or a delimiter outside of a sequence"));
         }
-        // Each sequence takes two levels: its own and its item's.
-        if open.len() > 2 * limits.dicom_depth as usize + 1 {
-            let max = u64::from(limits.dicom_depth);
-            let setting = "LVMED_LIMIT_DICOM_DEPTH";
-            return Err(ImagingError::TooComplex { what: "nested sequences", max, setting });
+        let top = place.depth == 0;
+        self.floats |= top && matches!(tag, tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
+        let declared = header.vr.and_then(VR::from_binary);
+        let encoding = if header.is_unknown() { Encoding::OF_UNKNOWN } else { place.encoding };
+        let role = if place.kept { canon::role(tag, declared) } else { canon::Role::Dropped };
+        if header.length == UNDEFINED {
+            if top && tag == tags::PIXEL_DATA {
+                return self.fragments(value, bound, place.encoding);
+            }
+            let inner = Place { encoding, depth: place.depth + 1, kept: role.is_sequence() };
+            return self.sequence(header, Extent::Delimited(bound), &inner);
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Encoding {
-    explicit: bool,
-    big: bool,
-}
-
-/// A data set or a sequence that is being walked.
-#[derive(Debug, Clone, Copy)]
-struct Level {
-    /// A sequence holds items; a data set holds elements.
-    items: bool,
-    /// Where it ends, unless a delimiter ends it.
-    end: Option<usize>,
-    encoding: Encoding,
-}
-
-enum Next {
-    Skip,
-    Open(Level),
-    Close,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Element {
-    tag: Tag,
-    vr: Option<[u8; 2]>,
-    length: u32,
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-impl Reader<'_> {
-    fn left(&self) -> usize {
-        self.end - self.at
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], ImagingError> {
-        let taken = self.bytes.get(self.at..self.at + N).and_then(|bytes| bytes.try_into().ok());
-        let taken = taken.ok_or_else(|| broken("it ends in the middle of an element"))?;
-        self.at += N;
-        Ok(taken)
-    }
-
-    fn u16(&mut self, encoding: Encoding) -> Result<u16, ImagingError> {
-        let bytes = self.take()?;
-        Ok(if encoding.big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
-    }
-
-    fn u32(&mut self, encoding: Encoding) -> Result<u32, ImagingError> {
-        let bytes = self.take()?;
-        Ok(if encoding.big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
-    }
-
-    fn tag(&mut self, encoding: Encoding) -> Result<Tag, ImagingError> {
-        Ok(Tag(self.u16(encoding)?, self.u16(encoding)?))
-    }
-
-    fn peek_tag(&mut self, encoding: Encoding) -> Option<Tag> {
-        let at = self.at;
-        let tag = self.tag(encoding).ok();
-        self.at = at;
-        tag
-    }
-
-    fn element(&mut self, encoding: Encoding) -> Result<Element, ImagingError> {
-        let tag = self.tag(encoding)?;
-        // Items and delimiters never have a VR (PS3.5 7.5).
-        if !encoding.explicit || tag.group() == 0xFFFE {
-            return Ok(Element { tag, vr: None, length: self.u32(encoding)? });
-        }
-        let vr: [u8; 2] = self.take()?;
-        let long = matches!(
-            &vr,
-            b"OB"
-                | b"OD"
-                | b"OF"
-                | b"OL"
-                | b"OV"
-                | b"OW"
-                | b"SQ"
-                | b"SV"
-                | b"UC"
-                | b"UN"
-                | b"UR"
-                | b"UT"
-                | b"UV"
-        );
-        let length = if long {
-            self.take::<2>()?;
-            self.u32(encoding)?
-        } else {
-            u32::from(self.u16(encoding)?)
-        };
-        Ok(Element { tag, vr: Some(vr), length })
-    }
-
-    /// Steps over a value, which must lie within the bytes that are left.
-    fn skip(&mut self, element: Element) -> Result<std::ops::Range<usize>, ImagingError> {
-        let length = element.length as usize;
-        if length > self.left() {
-            let Tag(group, number) = element.tag;
-            return Err(broken(&format!(
-                "element ({group:04X},{number:04X}) declares {length} bytes where {} are left",
-                self.left()
-            )));
-        }
-        let start = self.at;
-        self.at += length;
-        Ok(start..self.at)
-    }
-
-    /// Where a value of defined length ends; it must not reach beyond what holds it.
-    fn end_of(&self, element: Element, level: Level) -> Result<usize, ImagingError> {
-        let end = self.at + element.length as usize;
-        if end > level.end.unwrap_or(self.end).min(self.end) {
-            let Tag(group, number) = element.tag;
-            return Err(broken(&format!(
-                "element ({group:04X},{number:04X}) reaches beyond what holds it"
-            )));
+        let end = header.end(bound)?;
+        match role {
+            _ if tag == tags::PIXEL_DATA => {
+                if top {
+                    let bytes = self.bytes.get(value..end).unwrap_or_default();
+                    let words = declared == Some(VR::OW);
+                    self.pixels = Some(PixelData::Native { bytes, words, big: place.encoding.big });
+                }
+            }
+            canon::Role::Dropped => {}
+            canon::Role::Sequence => {
+                let inner = Place { encoding, depth: place.depth + 1, kept: true };
+                return self.sequence(header, Extent::Until(end), &inner);
+            }
+            canon::Role::Value(vr) => {
+                let bytes = self.bytes.get(value..end).unwrap_or_default();
+                // Values of unknown representation are little endian whatever surrounds them.
+                self.canon.value(tag, vr, bytes, encoding.big);
+            }
         }
         Ok(end)
     }
 
-    /// One item or delimiter of a sequence.
-    fn item(&mut self, level: Level) -> Result<Next, ImagingError> {
-        let element = self.element(level.encoding)?;
-        match element.tag {
-            SEQUENCE_END => Ok(Next::Close),
-            ITEM if element.length == UNDEFINED => {
-                Ok(Next::Open(Level { items: false, end: None, encoding: level.encoding }))
-            }
-            ITEM => {
-                let end = Some(self.end_of(element, level)?);
-                Ok(Next::Open(Level { items: false, end, encoding: level.encoding }))
-            }
-            _ => Err(broken("something other than an item in a sequence")),
+    /// The items of a sequence, or the fragments of anything else of undefined length; where it ends.
+    fn sequence(
+        &mut self,
+        of: Header,
+        extent: Extent,
+        place: &Place,
+    ) -> Result<usize, ImagingError> {
+        if place.depth > self.limits.dicom_depth {
+            let max = u64::from(self.limits.dicom_depth);
+            let setting = "LVMED_LIMIT_DICOM_DEPTH";
+            return Err(ImagingError::TooComplex { what: "nested sequences", max, setting });
         }
+        let holds_bytes = of.tag == tags::PIXEL_DATA
+            || of.vr.and_then(VR::from_binary).is_some_and(canon::holds_bytes);
+        let bound = extent.bound();
+        let mut at = of.value;
+        if place.kept {
+            self.canon.open_sequence(of.tag);
+        }
+        while !extent.ends_at(at)? {
+            self.count()?;
+            let item = Header::read(self.bytes, at, bound, place.encoding)?;
+            at = match item.tag {
+                SEQUENCE_END => {
+                    let is_last = matches!(extent, Extent::Delimited(_)) || item.value == bound;
+                    if !is_last {
+                        return Err(broken("a delimiter in the middle of a sequence"));
+                    }
+                    at = item.value;
+                    break;
+                }
+                ITEM if holds_bytes => item.end(bound)?,
+                ITEM => {
+                    let inside = match item.length {
+                        UNDEFINED => Extent::Delimited(bound),
+                        _ => Extent::Until(item.end(bound)?),
+                    };
+                    if place.kept {
+                        self.canon.open_item();
+                    }
+                    let end = self.data_set(item.value, inside, place)?;
+                    if place.kept {
+                        self.canon.close_item();
+                    }
+                    end
+                }
+                _ => return Err(broken("something other than an item in a sequence")),
+            };
+        }
+        if place.kept {
+            self.canon.close_sequence();
+        }
+        Ok(at)
     }
 
-    /// One element of a data set.
-    fn data_element(&mut self, level: Level) -> Result<Next, ImagingError> {
-        let element = self.element(level.encoding)?;
-        // PS3.5 6.2.2 note 2 has such a value encoded as implicit VR; the parser reads it as explicit,
-        // takes bytes of it for lengths, and asks for gigabytes.
-        if element.vr == Some(*b"UN") && element.length == UNDEFINED {
-            return Err(broken("an element of unknown representation and undefined length"));
-        }
-        if element.tag == ITEM_END {
-            return Ok(Next::Close);
-        }
-        if element.length == UNDEFINED {
-            if element.tag == PIXEL_DATA {
-                self.fragments(level.encoding)?;
-                return Ok(Next::Skip);
-            }
-            let encoding = level.encoding;
-            return Ok(Next::Open(Level { items: true, end: None, encoding }));
-        }
-        let is_sequence = match element.vr {
-            Some(vr) => vr == *b"SQ",
-            None => StandardDataDictionary
-                .by_tag(element.tag)
-                .is_some_and(|entry| entry.vr().relaxed() == VR::SQ),
-        };
-        if is_sequence && element.length > 0 {
-            let end = Some(self.end_of(element, level)?);
-            return Ok(Next::Open(Level { items: true, end, encoding: level.encoding }));
-        }
-        self.end_of(element, level)?;
-        self.skip(element)?;
-        Ok(Next::Skip)
-    }
-
-    /// The fragments of encapsulated pixel data (PS3.5 A.4).
-    fn fragments(&mut self, encoding: Encoding) -> Result<(), ImagingError> {
+    /// The fragments of encapsulated pixel data (PS3.5 A.4): a table of offsets, then frames.
+    fn fragments(
+        &mut self,
+        mut at: usize,
+        bound: usize,
+        encoding: Encoding,
+    ) -> Result<usize, ImagingError> {
+        let (mut offsets, mut fragments) = (None, Vec::new());
         loop {
-            if self.left() == 0 {
+            if at >= bound {
                 return Err(broken("its pixel data ends without a delimiter"));
             }
-            let element = self.element(encoding)?;
-            match element.tag {
-                SEQUENCE_END => return Ok(()),
+            self.count()?;
+            let item = Header::read(self.bytes, at, bound, encoding)?;
+            match item.tag {
+                SEQUENCE_END => {
+                    let offsets = offsets.unwrap_or_default();
+                    self.pixels = Some(PixelData::Encapsulated { offsets, fragments });
+                    return Ok(item.value);
+                }
                 ITEM => {
-                    self.skip(element)?;
+                    at = item.end(bound)?;
+                    let bytes = self.bytes.get(item.value..at).unwrap_or_default();
+                    if offsets.is_none() {
+                        offsets = Some(bytes);
+                    } else {
+                        fragments.push(bytes);
+                    }
                 }
                 _ => return Err(broken("something other than a fragment in its pixel data")),
             }
@@ -309,6 +331,60 @@ impl Reader<'_> {
     }
 }
 
-fn broken(what: &str) -> ImagingError {
-    ImagingError::BrokenDicom(what.to_owned())
+#[cfg(test)]
+mod tests {
+    use dicom_object::InMemDicomObject;
+    use proptest::prelude::*;
+
+    use super::{EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, walk};
+    use crate::config::Limits;
+    use crate::imaging::guard::parse;
+
+    /// Elements, items included, and how deep they are nested.
+    fn count(object: &InMemDicomObject) -> (u64, u32) {
+        object.iter().fold((0, 0), |(elements, depth), element| {
+            let items = element.items().unwrap_or_default().iter().map(count);
+            let (inner, deepest) = items.fold((0, 0), |(sum, deepest), (elements, depth)| {
+                (sum + elements + 1, deepest.max(depth))
+            });
+            let nested = if element.items().is_some() { deepest + 1 } else { 0 };
+            (elements + 1 + inner, depth.max(nested))
+        })
+    }
+
+    /// Headers of elements that are read, of items and delimiters, and bytes of any kind.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(b"\x28\0\x10\x30SQ\0\0\xFF\xFF\xFF\xFF".to_vec()),
+            Just(b"\x28\0\x10\x30UN\0\0\xFF\xFF\xFF\xFF".to_vec()),
+            Just(b"\x28\0\x10\x30\xFF\xFF\xFF\xFF".to_vec()),
+            Just(b"\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF".to_vec()),
+            Just(b"\xFE\xFF\x00\xE0\x0C\0\0\0".to_vec()),
+            Just(b"\xFE\xFF\x0D\xE0\0\0\0\0".to_vec()),
+            Just(b"\xFE\xFF\xDD\xE0\0\0\0\0".to_vec()),
+            Just(b"\x28\0\x02\x30US\x06\0\0\0\0\0\0\0".to_vec()),
+            Just(b"\x28\0\x50\x10DS\x02\x0040".to_vec()),
+            prop::collection::vec(any::<u8>(), 0..6),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_parser_meets_no_more_than_the_walk_has_counted(
+            pieces in prop::collection::vec(piece(), 0..16),
+            syntax in prop::sample::select(vec![EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG]),
+        ) {
+            let limits = Limits { dicom_depth: 3, ..Limits::default() };
+            let data_set = pieces.concat();
+
+            if let Ok(walked) = walk(&data_set, syntax, &limits) {
+                let (elements, depth) = count(&parse(&walked).expect("what was written is parsed"));
+                prop_assert!(elements <= walked.met);
+                prop_assert!(depth <= limits.dicom_depth);
+                prop_assert!(walked.elements.len() <= 4 * data_set.len());
+            }
+        }
+    }
 }

@@ -92,7 +92,11 @@ async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
         ("left/link.png", with_link(), "symbolic link"),
         ("left/secret.png", with_encrypted(), "encrypted"),
         ("left/inner.zip", with("left/inner.zip", inner), "archive inside the archive"),
-        ("left/bomb.png", with("left/bomb.png", zeros_as_png(32 << 20)), "LVMED_LIMIT_ARCHIVE_RATIO"),
+        (
+            "left/bomb.png",
+            with("left/bomb.png", zeros_as_png(32 << 20)),
+            "LVMED_LIMIT_ARCHIVE_RATIO",
+        ),
         ("left/cut.dcm", with("left/cut.dcm", cut), "damaged DICOM"),
         (
             "left/text.dcm",

@@ -183,7 +183,7 @@ async fn images_chosen_together_are_counted_together_and_their_receipt_is_offere
 
     browser.wait_for_text("upload-report", "6 files name no patient").await;
     let report = browser.text("upload-report").await;
-    assert!(report.contains("6 files without a class") && !report.contains("1 file "), "{report}");
+    assert!(report.contains("6 files have no label") && !report.contains("1 file "), "{report}");
     browser.see("receipt").await;
     browser.screenshot("23-receipt").await;
     // A file's name must not become a formula of whoever opens the table.

@@ -159,19 +159,3 @@ fn a_wrong_length_of_the_meta_information_changes_nothing() {
         assert_eq!(lvmed::imaging::decode_all(&bytes, &limits).expect("a picture"), expected);
     }
 }
-
-/// The parser once took bytes of such an element for a length, and asked for gigabytes.
-#[test]
-fn an_unknown_element_of_undefined_length_is_refused_before_it_is_parsed() {
-    let limits = lvmed::config::Limits::default();
-    let whole = crate::dicoms::ct(0, 1, "NOBODY");
-    let length = u32::from_le_bytes([whole[140], whole[141], whole[142], whole[143]]) as usize;
-    let mut bytes = whole[..144 + length].to_vec();
-    bytes.extend(b"\x53\x44\x0c\x10UN\0\0\xff\xff\xff\xff");
-    bytes.extend(b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x08\x00\x15\x11\xff\xff\xff\xff");
-    bytes.extend(&whole[144 + length..]);
-
-    let error = lvmed::imaging::take_in(&bytes, &limits).expect_err("refused");
-
-    assert!(error.to_string().contains("undefined length"), "{error}");
-}
