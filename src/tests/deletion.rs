@@ -70,8 +70,8 @@ async fn a_dataset_deleted_during_an_upload_ends_it_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_deleted_in_every_state_leaves_an_empty_store_and_no_name() {
-    // Swept all the while and without grace: nothing that is needed may go.
-    let swept = [("LVMED_SWEEP_SECONDS", "1"), ("LVMED_SWEEP_GRACE_SECONDS", "0")];
+    // Swept all the while and with hardly any grace: nothing that is needed may go.
+    let swept = [("LVMED_SWEEP_SECONDS", "1"), ("LVMED_SWEEP_GRACE_SECONDS", "3")];
     let server = Server::start_with(&swept);
     let backbone = server.random_backbone("resnet18", 32).await["id"].clone();
     let sides = server.dataset("sides", named(12)).await;
