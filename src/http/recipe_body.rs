@@ -35,16 +35,16 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
     let mut fields: Map<String, Value> = read(bytes)?;
     let kind = fields.remove("kind");
     match word(kind.as_ref()) {
-        Some("finetune") => of_fields::<Finetune>(fields).map(Spec::Finetune),
-        Some("replay") => of_fields::<Replay>(fields).map(Spec::Replay),
+        Some("finetune") => of_fields::<Finetune>(&fields).map(Spec::Finetune),
+        Some("replay") => of_fields::<Replay>(&fields).map(Spec::Replay),
         Some("pretrain") => {
             if let Some(Value::Object(wanted)) = fields.get("objective") {
                 objective(wanted.clone()).map_err(|problem| under("/objective", &problem))?;
             }
-            of_fields::<Pretrain>(fields).map(Spec::Pretrain)
+            of_fields::<Pretrain>(&fields).map(Spec::Pretrain)
         }
         Some(_) | None => {
-            Err(unknown_kind(kind, "`finetune` and `pretrain` are the kinds of runs"))
+            Err(unknown_kind(kind.as_ref(), "`finetune` and `pretrain` are the kinds of runs"))
         }
     }
 }
@@ -53,14 +53,14 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
 fn objective(mut fields: Map<String, Value>) -> Result<(), Problem> {
     let kind = fields.remove("kind");
     match word(kind.as_ref()) {
-        Some("matching") => of_fields::<Matching>(fields).map(drop),
-        Some("simclr") => of_fields::<SimClr>(fields).map(drop),
-        Some("barlow_twins") => of_fields::<Barlow>(fields).map(drop),
-        Some("vicregl") => of_fields::<Vicregl>(fields).map(drop),
-        Some("moco_v2") => of_fields::<Moco>(fields).map(drop),
-        Some("dino") => of_fields::<Dino>(fields).map(drop),
+        Some("matching") => of_fields::<Matching>(&fields).map(drop),
+        Some("simclr") => of_fields::<SimClr>(&fields).map(drop),
+        Some("barlow_twins") => of_fields::<Barlow>(&fields).map(drop),
+        Some("vicregl") => of_fields::<Vicregl>(&fields).map(drop),
+        Some("moco_v2") => of_fields::<Moco>(&fields).map(drop),
+        Some("dino") => of_fields::<Dino>(&fields).map(drop),
         Some(_) | None => Err(unknown_kind(
-            kind,
+            kind.as_ref(),
             "`matching`, `simclr`, `barlow_twins`, `vicregl`, `moco_v2` and `dino` are known",
         )),
     }
@@ -70,7 +70,7 @@ fn word(kind: Option<&Value>) -> Option<&str> {
     kind.and_then(Value::as_str)
 }
 
-fn unknown_kind(kind: Option<Value>, known: &str) -> Problem {
+fn unknown_kind(kind: Option<&Value>, known: &str) -> Problem {
     let found = match kind {
         None => "is missing".to_owned(),
         Some(kind) => {
@@ -80,8 +80,8 @@ fn unknown_kind(kind: Option<Value>, known: &str) -> Problem {
     Problem::wrong("/kind", format!("kind {found}; {known}"))
 }
 
-fn of_fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Problem> {
-    read(&serde_json::to_vec(&fields).map_err(Problem::internal)?)
+fn of_fields<T: DeserializeOwned>(fields: &Map<String, Value>) -> Result<T, Problem> {
+    read(&serde_json::to_vec(fields).map_err(Problem::internal)?)
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
