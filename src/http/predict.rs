@@ -155,7 +155,7 @@ mod tests {
     fn what_is_not_a_number_never_leaves() {
         let answer = |probabilities: Option<Vec<f32>>, embedding: Vec<f32>| {
             let picture = Prepared { file: None, frame: 0, input: Vec::new() };
-            finite((picture, Output { probabilities, embedding }))
+            finite((picture, Output { embedding, probabilities }))
         };
 
         assert!(answer(Some(vec![0.5]), vec![1.0]).is_ok());

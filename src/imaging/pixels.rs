@@ -61,7 +61,7 @@ impl<'a> Values<'a> {
                         Ok(plain(Cow::Owned(rle::decode(&data, run_length_shape(header)?)?), false))
                     }
                     Coding::Jpeg | Coding::Jpeg2000 | Coding::JpegXl => {
-                        let clean = Clean::of(coding, data, header)?;
+                        let clean = Clean::of(coding, &data, header)?;
                         Self::by_codec(clean, coding, header, &file.transfer_syntax)
                     }
                 }
@@ -70,7 +70,7 @@ impl<'a> Values<'a> {
     }
 
     fn by_codec(
-        Clean { data, facts }: Clean<'_>,
+        Clean { data, facts }: Clean,
         coding: Coding,
         header: &Header,
         syntax: &str,
@@ -83,7 +83,7 @@ impl<'a> Values<'a> {
                 data.get(2..).unwrap_or_default(),
             ]
             .concat(),
-            _ => data.into_owned(),
+            _ => data,
         };
         let bits = if facts.precision <= 8 { 8 } else { 16 };
         let object = object_of_one_frame(data, header, bits, syntax)?;
@@ -257,37 +257,33 @@ pub(super) fn run_length_shape(header: &Header) -> Result<rle::Shape, ImagingErr
 }
 
 /// Compressed data that agree with the header, without what is no part of the picture.
-pub(super) struct Clean<'a> {
-    pub(super) data: Cow<'a, [u8]>,
+pub(super) struct Clean {
+    pub(super) data: Vec<u8>,
     pub(super) facts: Facts,
 }
 
-impl<'a> Clean<'a> {
+impl Clean {
     /// Reads the data's own header first: nothing is decoded that does not agree.
-    pub(super) fn of(
-        coding: Coding,
-        data: Cow<'a, [u8]>,
-        header: &Header,
-    ) -> Result<Self, ImagingError> {
+    pub(super) fn of(coding: Coding, data: &[u8], header: &Header) -> Result<Self, ImagingError> {
         match coding {
             Coding::Plain | Coding::RunLength => Err(refused("it is not compressed by a codec")),
             Coding::Jpeg => {
-                let facts = jpeg::facts(&data).map_err(refused)?;
+                let facts = jpeg::facts(data).map_err(refused)?;
                 facts.agree_with(header)?;
-                let data = jpeg::clean(&data).map_err(refused)?.bytes;
-                Ok(Self { data: Cow::Owned(data), facts })
+                let data = jpeg::clean(data).map_err(refused)?.bytes;
+                Ok(Self { data, facts })
             }
             Coding::Jpeg2000 => {
-                let facts = jpeg2000::facts(&data).map_err(refused)?;
+                let facts = jpeg2000::facts(data).map_err(refused)?;
                 facts.agree_with(header)?;
-                let data = jpeg2000::clean(&data).map_err(refused)?;
-                Ok(Self { data: Cow::Owned(data), facts })
+                let data = jpeg2000::clean(data).map_err(refused)?;
+                Ok(Self { data, facts })
             }
             Coding::JpegXl => {
-                let codestream = jpegxl::codestream(&data).map_err(refused)?.into_owned();
+                let codestream = jpegxl::codestream(data).map_err(refused)?.into_owned();
                 let facts = jpegxl::facts(&codestream).map_err(refused)?;
                 facts.agree_with(header)?;
-                Ok(Self { data: Cow::Owned(codestream), facts })
+                Ok(Self { data: codestream, facts })
             }
         }
     }

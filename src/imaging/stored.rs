@@ -57,11 +57,11 @@ impl StoredPixels {
                         for frame in 0..header.frames {
                             let of = (coding, header.frames, frame);
                             let data = encoded(offsets, fragments, of)?;
-                            let clean = Clean::of(coding, data, header)?;
+                            let clean = Clean::of(coding, &data, header)?;
                             is_wide |= clean.facts.precision > header.bits_stored;
                             frames.push(&clean.data)?;
                         }
-                        if is_wide && stored.holds_more(file, header)? {
+                        if is_wide && Self::holds_more(file, header)? {
                             drop(frames);
                             stored.run_length(file, header)?;
                         } else {
@@ -152,7 +152,7 @@ impl StoredPixels {
             })?;
             frames.push(&rle::encode(&data, shape))?;
             self.bits_allocated = bits;
-            self.photometric = values.model.clone();
+            self.photometric.clone_from(&values.model);
             if let Some(used) = &mut self.used {
                 values.stored(header)?.for_each(|value| used.add(value));
             }
@@ -161,7 +161,7 @@ impl StoredPixels {
         Ok(())
     }
 
-    fn holds_more(&self, file: &DicomFile<'_>, header: &Header) -> Result<bool, ImagingError> {
+    fn holds_more(file: &DicomFile<'_>, header: &Header) -> Result<bool, ImagingError> {
         for frame in 0..header.frames {
             if Values::of(file, header, frame)?.holds_more_than(header) {
                 return Ok(true);

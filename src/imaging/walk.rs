@@ -99,7 +99,7 @@ pub(super) fn walk<'a>(
         pixels: None,
         floats: false,
     };
-    walk.data_set(0, Extent::Until(data_set.len()), &Place { encoding, depth: 0, kept: true })?;
+    walk.data_set(0, Extent::Until(data_set.len()), Place { encoding, depth: 0, kept: true })?;
     Ok(Walked {
         elements: walk.canon.into_bytes(),
         pixels: walk.pixels,
@@ -154,7 +154,7 @@ struct Walk<'a, 'b> {
     floats: bool,
 }
 
-impl<'a> Walk<'a, '_> {
+impl Walk<'_, '_> {
     fn count(&mut self) -> Result<(), ImagingError> {
         self.met += 1;
         let max = self.limits.dicom_elements;
@@ -170,7 +170,7 @@ impl<'a> Walk<'a, '_> {
         &mut self,
         mut at: usize,
         extent: Extent,
-        place: &Place,
+        place: Place,
     ) -> Result<usize, ImagingError> {
         let bound = extent.bound();
         loop {
@@ -200,7 +200,7 @@ impl<'a> Walk<'a, '_> {
         &mut self,
         header: Header,
         bound: usize,
-        place: &Place,
+        place: Place,
     ) -> Result<usize, ImagingError> {
         let Header { tag, value, .. } = header;
         if tag.group() == 0xFFFE {
@@ -216,7 +216,7 @@ impl<'a> Walk<'a, '_> {
                 return self.fragments(value, bound, place.encoding);
             }
             let inner = Place { encoding, depth: place.depth + 1, kept: role.is_sequence() };
-            return self.sequence(header, Extent::Delimited(bound), &inner);
+            return self.sequence(header, Extent::Delimited(bound), inner);
         }
         let end = header.end(bound)?;
         match role {
@@ -230,7 +230,7 @@ impl<'a> Walk<'a, '_> {
             canon::Role::Dropped => {}
             canon::Role::Sequence => {
                 let inner = Place { encoding, depth: place.depth + 1, kept: true };
-                return self.sequence(header, Extent::Until(end), &inner);
+                return self.sequence(header, Extent::Until(end), inner);
             }
             canon::Role::Value(vr) => {
                 let bytes = self.bytes.get(value..end).unwrap_or_default();
@@ -246,7 +246,7 @@ impl<'a> Walk<'a, '_> {
         &mut self,
         of: Header,
         extent: Extent,
-        place: &Place,
+        place: Place,
     ) -> Result<usize, ImagingError> {
         if place.depth > self.limits.dicom_depth {
             let max = u64::from(self.limits.dicom_depth);

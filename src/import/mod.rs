@@ -108,7 +108,8 @@ struct Made {
     parameters: u64,
     /// Where its files lie, and their folder, which goes when this does.
     files: Transcription,
-    _folder: TempDir,
+    #[expect(dead_code, reason = "held for as long as its files are wanted")]
+    folder: TempDir,
 }
 
 impl Importer {
@@ -227,8 +228,7 @@ impl Importer {
         };
         match files.elsewhere(self.decoder.program()).await? {
             Transcribed::Made { parity, parameters } => {
-                let _folder = folder;
-                Ok(Made { architecture, notices, source, parity, parameters, files, _folder })
+                Ok(Made { architecture, notices, source, parity, parameters, files, folder })
             }
             Transcribed::Differs { found, bound } => {
                 Err(ParityError::Beyond { found, bound }.into())

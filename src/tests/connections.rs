@@ -122,6 +122,7 @@ async fn who_keeps_the_server_waiting_is_given_up_in_time() {
         idle(&server),
         body(&server, &dataset, (20, Duration::from_millis(100)), "1000 are needed after 1 s"),
         body(&server, &dataset, (2000, Duration::from_millis(50)), "LVMED_LIMIT_BODY_SECONDS"),
+        form(&server),
         unread_answers(&server),
     );
 
@@ -162,18 +163,33 @@ async fn idle(server: &Server) {
     assert!(waited > Duration::from_millis(1500) && waited < Duration::from_secs(8), "{waited:?}");
 }
 
-/// Parts of so many bytes, one every so often, are too slow or take too long.
-async fn body(server: &Server, dataset: &str, pace: (usize, Duration), told: &str) {
-    let (bytes, pause) = pace;
-    let parts = futures_util::stream::unfold((), move |()| async move {
+/// A body without end: so many bytes every so often.
+fn drip(bytes: usize, pause: Duration) -> reqwest::Body {
+    reqwest::Body::wrap_stream(futures_util::stream::unfold((), move |()| async move {
         tokio::time::sleep(pause).await;
         Some((Ok::<_, std::io::Error>(vec![b'P'; bytes]), ()))
-    });
-    let slow = server.upload(dataset, "a.zip", Vec::new());
-    let slow = slow.body(reqwest::Body::wrap_stream(parts));
+    }))
+}
+
+/// An upload that is too slow, or takes too long, is given up.
+async fn body(server: &Server, dataset: &str, pace: (usize, Duration), told: &str) {
+    let slow = server.upload(dataset, "a.zip", Vec::new()).body(drip(pace.0, pace.1));
     let started = Instant::now();
     server.refused(slow, (StatusCode::REQUEST_TIMEOUT, "timeout"), &[told]).await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+/// A form is held to the pace like any other body.
+async fn form(server: &Server) {
+    let file = reqwest::multipart::Part::stream(drip(20, Duration::from_millis(100)));
+    let form = reqwest::multipart::Form::new()
+        .text("name", "slow")
+        .text("source_url", "https://example.org/weights")
+        .text("license", "none")
+        .part("file", file);
+    let slow = server.request(Method::POST, "/api/v1/backbones").multipart(form);
+    let told = ["1000 are needed after 1 s"];
+    server.refused(slow, (StatusCode::REQUEST_TIMEOUT, "timeout"), &told).await;
 }
 
 /// Whoever asks for much and reads nothing is not sent the rest.
@@ -274,12 +290,8 @@ async fn what_is_under_way_ends_when_its_key_is_revoked() {
         |key: &str| server.request(Method::GET, &stream).bearer_auth(key.to_owned()).send();
     let mut revoked = listen(&trainer).await.expect("a stream");
     let mut kept = listen(&admin).await.expect("a stream");
-    let parts = futures_util::stream::unfold((), |()| async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Some((Ok::<_, std::io::Error>(vec![b'P'; 20_000]), ()))
-    });
     let upload = server.upload(&dataset, "a.zip", Vec::new()).bearer_auth(&trainer);
-    let upload = upload.body(reqwest::Body::wrap_stream(parts));
+    let upload = upload.body(drip(20_000, Duration::from_millis(50)));
     let unauthorized = (StatusCode::UNAUTHORIZED, "unauthorized");
     let cut_off = server.refused(upload, unauthorized, &["revoked"]);
     let revoking = async {

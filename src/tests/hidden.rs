@@ -336,20 +336,20 @@ fn numbers_are_numbers_under_any_representation() {
     }
 }
 
-fn chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+fn chunk(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
     let mut sum = flate2::Crc::new();
-    sum.update(kind);
+    sum.update(&kind);
     sum.update(content);
     let length = (content.len() as u32).to_be_bytes();
-    [&length[..], kind, content, &sum.sum().to_be_bytes()].concat()
+    [&length[..], &kind, content, &sum.sum().to_be_bytes()].concat()
 }
 
 fn png(colour: u8, depth: u8, chunks: &[Vec<u8>]) -> Vec<u8> {
     let header = [0, 0, 0, 4, 0, 0, 0, 2, depth, colour, 0, 0, 0];
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-    bytes.extend(chunk(b"IHDR", &header));
+    bytes.extend(chunk(*b"IHDR", &header));
     chunks.iter().for_each(|chunk| bytes.extend(chunk));
-    bytes.extend(chunk(b"IEND", &[]));
+    bytes.extend(chunk(*b"IEND", &[]));
     bytes
 }
 
@@ -364,19 +364,22 @@ fn nothing_hides_in_png_chunks_or_behind_their_data() {
     let raw = [0, 1, 2, 3, 4, 0, 5, 6, 7, 8];
     let data = packed(&raw);
     let long = packed(&[&raw[..], TOKEN].concat());
-    let text = chunk(b"tEXt", &[b"Name\0", TOKEN].concat());
+    let text = chunk(*b"tEXt", &[b"Name\0", TOKEN].concat());
     let palette: Vec<u8> =
         [&[9, 9, 9, 1, 1, 1, 2, 2, 2], TOKEN].concat().into_iter().chain([0; 37]).collect();
     let indices = packed(&[0, 0, 1, 2, 0, 0, 2, 1, 0, 1]);
     let alpha = packed(&[&[0, 1, TOKEN[0], 2, TOKEN[1], 3, 0, 4, 0][..], &[0; 9]].concat());
     for (place, dirty) in [
-        ("text", png(0, 8, &[text, chunk(b"IDAT", &data)])),
-        ("after the packed data", png(0, 8, &[chunk(b"IDAT", &[&data[..], TOKEN].concat())])),
-        ("in a chunk of its own", png(0, 8, &[chunk(b"IDAT", &data), chunk(b"IDAT", TOKEN)])),
-        ("after the picture", png(0, 8, &[chunk(b"IDAT", &long)])),
-        ("an unknown chunk", png(0, 8, &[chunk(b"naMe", TOKEN), chunk(b"IDAT", &data)])),
-        ("unused colours", png(3, 8, &[chunk(b"PLTE", &palette[..60]), chunk(b"IDAT", &indices)])),
-        ("after the end", [&png(0, 8, &[chunk(b"IDAT", &data)])[..], TOKEN].concat()),
+        ("text", png(0, 8, &[text, chunk(*b"IDAT", &data)])),
+        ("after the packed data", png(0, 8, &[chunk(*b"IDAT", &[&data[..], TOKEN].concat())])),
+        ("in a chunk of its own", png(0, 8, &[chunk(*b"IDAT", &data), chunk(*b"IDAT", TOKEN)])),
+        ("after the picture", png(0, 8, &[chunk(*b"IDAT", &long)])),
+        ("an unknown chunk", png(0, 8, &[chunk(*b"naMe", TOKEN), chunk(*b"IDAT", &data)])),
+        (
+            "unused colours",
+            png(3, 8, &[chunk(*b"PLTE", &palette[..60]), chunk(*b"IDAT", &indices)]),
+        ),
+        ("after the end", [&png(0, 8, &[chunk(*b"IDAT", &data)])[..], TOKEN].concat()),
     ] {
         assert_is_removed(&dirty, place);
     }
@@ -384,11 +387,11 @@ fn nothing_hides_in_png_chunks_or_behind_their_data() {
     let clean = png(
         4,
         8,
-        &[chunk(b"IDAT", &packed(&[0, 1, 0, 2, 0, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))],
+        &[chunk(*b"IDAT", &packed(&[0, 1, 0, 2, 0, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))],
     );
-    let dirty = png(4, 8, &[chunk(b"IDAT", &alpha)]);
+    let dirty = png(4, 8, &[chunk(*b"IDAT", &alpha)]);
     let [clean, dirty] = [clean, dirty].map(|png| take_in(&png, &limits).expect("taken").stored);
     assert!(clean == dirty, "the alpha channel is stored");
-    let bits = png(0, 8, &[chunk(b"sBIT", TOKEN), chunk(b"IDAT", &data)]);
+    let bits = png(0, 8, &[chunk(*b"sBIT", TOKEN), chunk(*b"IDAT", &data)]);
     assert!(!holds(&take_in(&bits, &limits).expect("taken").stored), "in significant bits");
 }

@@ -59,7 +59,8 @@ pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
         std::env::var_os("LVMED_TEST_DATA").map(|data| std::path::Path::new(&data).join(name));
     let found = folder.filter(|folder| folder.is_dir());
     if found.is_none() {
-        println!("skipped: LVMED_TEST_DATA names no folder with {name}");
+        let reason = format!("LVMED_TEST_DATA names no folder with {name}");
+        skipped::skip(skipped::Need::TestData, &reason);
     }
     found
 }

@@ -177,7 +177,7 @@ fn a_jpeg_without_all_of_its_data_is_refused_however_it_ends() {
         let scans: Vec<usize> =
             (0..whole.len() - 1).filter(|at| whole[*at..*at + 2] == [0xFF, 0xDA]).collect();
         let last = scans[scans.len() - 1];
-        for cut in [last + 12, (last + whole.len()) / 2, whole.len() - 6] {
+        for cut in [last + 12, usize::midpoint(last, whole.len()), whole.len() - 6] {
             let cut = [&whole[..cut], &[0xFF, 0xD9]].concat();
             let error = refusal(&cut);
             assert!(error.contains("cut short") || error.contains("damaged"), "{error}");
@@ -302,18 +302,9 @@ proptest! {
     }
 }
 
-/// A folder of the test data, if there is one.
-fn data(folder: &str) -> Option<PathBuf> {
-    let Some(data) = std::env::var_os("LVMED_TEST_DATA") else {
-        eprintln!("skipped: LVMED_TEST_DATA is not set");
-        return None;
-    };
-    Some(Path::new(&data).join(folder))
-}
-
 #[test]
 fn hostile_files_are_answered_in_words() {
-    let Some(folder) = data("hostile") else { return };
+    let Some(folder) = crate::test_data("hostile") else { return };
     let read = |name: &str| std::fs::read(folder.join(name)).expect("a hostile file");
     let limits = Limits::default();
     for name in ["deep.dcm", "mem4g.dcm", "meta4g.dcm", "sof.dcm", "small-jpeg-in-64x64.dcm"] {
@@ -333,7 +324,7 @@ fn hostile_files_are_answered_in_words() {
 
 #[test]
 fn cases_of_disagreeing_headers_are_read_as_the_standard_says() {
-    let Some(folder) = data("cases") else { return };
+    let Some(folder) = crate::test_data("cases") else { return };
     let read = |name: &str| std::fs::read(folder.join(name)).expect("a case");
     let disagrees = |name: &str| read(&format!("codestream-disagrees-with-tags/{name}.dcm"));
     let middle_row = |bytes: &[u8]| grey(bytes)[31 * 64..32 * 64].to_vec();

@@ -186,10 +186,10 @@ impl Picture {
         };
         for (_, tables) in &chosen {
             if first {
-                write_pending(&mut self.body, 0xC4, self.dc.get_mut(usize::from(tables >> 4)));
+                write_pending(&mut self.body, 0xC4, &mut self.dc, tables >> 4);
             }
             if further {
-                write_pending(&mut self.body, 0xC4, self.ac.get_mut(usize::from(tables & 15)));
+                write_pending(&mut self.body, 0xC4, &mut self.ac, tables & 15);
             }
         }
         if self.restart != self.written_restart {
@@ -263,8 +263,7 @@ impl Picture {
             return;
         }
         for component in &frame.components {
-            let table = self.quantisation.get_mut(usize::from(component.table));
-            write_pending(&mut self.body, 0xDB, table);
+            write_pending(&mut self.body, 0xDB, &mut self.quantisation, component.table);
         }
     }
 }
@@ -286,8 +285,8 @@ fn write_segment(out: &mut Vec<u8>, marker: u8, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-fn write_pending<T>(out: &mut Vec<u8>, marker: u8, table: Option<&mut Option<Pending<T>>>) {
-    if let Some(Some(table)) = table
+fn write_pending<T>(out: &mut Vec<u8>, marker: u8, tables: &mut [Option<Pending<T>>], at: u8) {
+    if let Some(Some(table)) = tables.get_mut(usize::from(at))
         && table.is_new
     {
         write_segment(out, marker, &table.segment);
