@@ -20,9 +20,14 @@ fn broken_png(reason: &str) -> ImagingError {
 
 /// A JPEG without its application data and comments, and whether those asked for a rotation.
 pub(super) fn strip_jpeg(bytes: &[u8], limits: &Limits) -> Result<(Vec<u8>, bool), ImagingError> {
-    let broken = |reason: &str| match reason {
-        jpeg::JPEG_LS => ImagingError::Foreign(Foreign::JpegLs),
-        _ => ImagingError::Raster { format: "JPEG", reason: reason.to_owned() },
+    // SOF55 starts a frame of JPEG-LS (ITU-T T.87 C.1.1), of which more need not be there.
+    let starts_as_ls = bytes.starts_with(&[0xFF, 0xD8, 0xFF, 0xF7]);
+    let broken = |reason: &str| {
+        if starts_as_ls || reason == jpeg::JPEG_LS {
+            ImagingError::Foreign(Foreign::JpegLs)
+        } else {
+            ImagingError::Raster { format: "JPEG", reason: reason.to_owned() }
+        }
     };
     let Facts { width, height, .. } = jpeg::facts(bytes).map_err(broken)?;
     raster::check_size((width, height), limits)?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, InMemDicomObject};
 use lvmed::config::Limits;
@@ -468,7 +468,7 @@ fn rescale(object: &InMemDicomObject, frame: usize, tag: Tag) -> Option<f64> {
         // Sent as of unknown representation it is the same text (PS3.5 6.2.2).
         let bytes = element.to_bytes().ok()?;
         let text = std::str::from_utf8(&bytes).ok()?.trim_matches(['\0', ' ']);
-        element.to_float64().ok().or_else(|| text.parse().ok())
+        if element.vr() == VR::UN { text.parse().ok() } else { element.to_float64().ok() }
     };
     let item = |object: &InMemDicomObject, tag: Tag, at: usize| -> Option<InMemDicomObject> {
         object.element_opt(tag).ok()??.items()?.get(at).cloned()

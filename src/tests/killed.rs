@@ -327,8 +327,12 @@ async fn a_run_that_gets_further_outlives_more_crashes_than_it_has_attempts_and_
     let run = server.queue(&spec).await;
     let mut kept = 0.0;
     for (attempt, micro_batch) in [(1, 8), (2, 8), (3, 4)] {
-        let trains =
-            |run: &Value| run["attempt"] == attempt && run["progress"]["epoch"].as_u64() >= Some(1);
+        // While it prepares, a run still shows how far the attempt before it was.
+        let trains = |run: &Value| {
+            run["attempt"] == attempt
+                && run["progress"]["epoch"].as_u64() >= Some(1)
+                && run["progress"]["stage"] != "preparing"
+        };
         let before = server.wait(&run, trains).await;
         assert_eq!(before["provenance"]["micro_batch"], micro_batch, "{before:#}");
         kept = keeps_more_than(&server, &run, kept).await;
