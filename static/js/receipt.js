@@ -9,8 +9,8 @@ export function Receipt({ report }) {
   const listed = report.receipt.length + report.rejected.length;
   const all = report.files + report.rejected_total;
   if (listed === 0) return null;
-  return html`<p class="receipt"><button type="button" data-testid="receipt" onClick=${() => save(table(report))}>Download the receipt (CSV)</button>
-    <span class="hint">It says which picture each of your files has become. Names of files are not stored here: this list is offered now and not again.${listed < all && ` It has the first ${count(listed, "file")} of ${all.toLocaleString("en")}.`}</span></p>`;
+  return html`<div class="buttons"><button type="button" data-testid="receipt" onClick=${() => save(table(report))}>Download the receipt (CSV)</button>
+    <span class="hint grow">It says which picture each of your files has become. Names of files are not stored here: this list is offered now and not again.${listed < all && ` It has the first ${count(listed, "file")} of ${all.toLocaleString("en")}.`}</span></div>`;
 }
 
 /** The receipt as CSV, one line for each file. */
