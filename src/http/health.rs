@@ -13,6 +13,7 @@ use super::caller::AsScraper;
 use super::documented::{Guarded, NotReady};
 use super::problem::{Code, Problem};
 use super::spool;
+use crate::domain::Size;
 use crate::store::StoreError;
 
 /// A database that takes longer is not ready.
@@ -84,8 +85,10 @@ fn room(app: &App) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the data folder's disk has {free} bytes free; {needed} must stay free for uploads to be \
-         taken (LVMED_LIMIT_FREE_BYTES). Make room"
+        "the data folder's disk has {} free; {} must stay free for uploads to be taken \
+         (LVMED_LIMIT_FREE_BYTES). Make room",
+        Size(free),
+        Size(needed)
     );
     Err(Problem::new(Code::Unavailable, detail))
 }

@@ -77,8 +77,8 @@ pub enum ImagingError {
     #[error("is a DICOM object without pixel data")]
     NoPixels,
     /// Compressed in a way that is not decoded here.
-    #[error("is compressed {}, which this server does not decode; export it uncompressed", compression(.0.unwrap_or_default()))]
-    TransferSyntax(Option<&'static str>),
+    #[error("is compressed {0}, which this server does not decode; export it uncompressed")]
+    TransferSyntax(&'static str),
     /// A colour model or bit depth that is not understood.
     #[error("has pixels that are not supported: {0}")]
     Unsupported(String),
@@ -95,22 +95,4 @@ pub enum ImagingError {
 
 fn counted(frames: u32) -> String {
     if frames == 1 { "1 frame".to_owned() } else { format!("{frames} frames") }
-}
-
-/// What people call the compression of a transfer syntax (PS3.5 section 10, PS3.6 table A-1). One
-/// that is not listed is not quoted: anything may stand there.
-fn compression(syntax: &str) -> &'static str {
-    const JPEG: &str = "1.2.840.10008.1.2.4.";
-    let number = syntax.strip_prefix(JPEG).and_then(|rest| rest.parse::<u32>().ok());
-    match number {
-        Some(50..=66 | 70) => "as JPEG of a rare kind",
-        Some(80 | 81) => "as JPEG-LS",
-        Some(90..=93) => "as JPEG 2000",
-        Some(94 | 95 | 204 | 205) => "as JPIP, which leaves its pixels on another server",
-        Some(100..=106) => "as MPEG video",
-        Some(107 | 108) => "as HEVC video",
-        Some(110..=112) => "as JPEG XL",
-        Some(201..=203) => "as High-Throughput JPEG 2000",
-        Some(_) | None => "in a way that is not known",
-    }
 }

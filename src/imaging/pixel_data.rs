@@ -6,6 +6,7 @@ use super::ImagingError;
 use super::dicom::Header;
 use super::transfer_syntax::not_decoded;
 use super::walk::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
+use crate::domain::Size;
 
 /// The value of the pixel data element.
 pub(super) enum PixelData<'a> {
@@ -173,7 +174,8 @@ pub(super) fn enough(found: usize, needed: usize) -> Result<(), ImagingError> {
     if found >= needed {
         return Ok(());
     }
-    let what = format!("it has {found} bytes where {needed} are needed");
+    let [found, needed] = [found, needed].map(|bytes| Size(bytes as u64));
+    let what = format!("it has {found} where {needed} are needed");
     Err(ImagingError::PixelData(what))
 }
 

@@ -18,7 +18,7 @@ async fn an_upload_that_would_eat_into_the_reserve_is_refused() {
 
     let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "unavailable");
     let ready = server.request(Method::GET, "/readyz");
-    server.refused(ready, unavailable, &["bytes free", "LVMED_LIMIT_FREE_BYTES"]).await;
+    server.refused(ready, unavailable, &["free;", "LVMED_LIMIT_FREE_BYTES"]).await;
     let upload = server.upload(&dataset, "a.zip", two_classes(2, 32));
     server.refused(upload, FULL, &["free; ", "LVMED_LIMIT_FREE_BYTES"]).await;
     let import = server.import("full", 64, b"weights".to_vec());

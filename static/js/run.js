@@ -1,7 +1,7 @@
 // One run: live while it works, then its report.
 import { get, post } from "./api.js";
 import { Asked } from "./asked.js";
-import { Card, Chip, Loaded, Page, Progress } from "./components.js";
+import { Card, Chip, Loaded, Notes, Page, Progress } from "./components.js";
 import { Curves } from "./curves.js";
 import { Report } from "./evaluation.js";
 import { useLiveRun } from "./live_run.js";
@@ -49,6 +49,7 @@ function Body({ run, live }) {
   const done = run.status === "succeeded" && run.evaluation;
   return html`
     <${Now} run=${run} lost=${live.lost} />
+    <${Notes} notices=${run.notices} title="What to know of this run" />
     <${ReplayReport} run=${run} />
     ${done && html`<${Report} evaluation=${run.evaluation} /><${Repeats} repeats=${run.evaluation.repeats} /><${Mistakes} run=${run} />`}
     ${run.spec.kind === "pretrain" && html`<${Pretrained} run=${run} /><${Matching} run=${run} curves=${live.curves} />`}
