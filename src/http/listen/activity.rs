@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
 
 /// Stands for a connection that works.
@@ -21,13 +22,17 @@ pub(super) struct Activity {
     waiting_since: AtomicU64,
     /// Requests so far.
     begun: AtomicU64,
+    /// Woken when the connection begins to wait: while it works nobody reads, and nobody would set
+    /// the alarm that ends the waiting.
+    reader: AtomicWaker,
 }
 
 impl Activity {
     /// That of a new connection, which waits for its first request.
     pub(super) fn new() -> Arc<Self> {
         let (waiting_since, begun) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { accepted: Instant::now(), waiting_since, begun })
+        let reader = AtomicWaker::new();
+        Arc::new(Self { accepted: Instant::now(), waiting_since, begun, reader })
     }
 
     /// Requests that have begun so far.
@@ -43,6 +48,11 @@ impl Activity {
         }
     }
 
+    /// Has the task of `context` polled again once the connection waits.
+    pub(super) fn wake_when_waiting(&self, context: &Context<'_>) {
+        self.reader.register(context.waker());
+    }
+
     fn work(&self) {
         self.begun.fetch_add(1, Ordering::AcqRel);
         self.waiting_since.store(WORKING, Ordering::Release);
@@ -51,6 +61,7 @@ impl Activity {
     fn wait(&self) {
         let since = self.accepted.elapsed().as_millis();
         self.waiting_since.store(u64::try_from(since).unwrap_or(0), Ordering::Release);
+        self.reader.wake();
     }
 }
 

@@ -129,7 +129,10 @@ impl AsyncRead for Socket {
             };
         }
         let (until, what) = match this.reading {
-            Reading::Request => return Poll::Pending,
+            Reading::Request => {
+                this.activity.wake_when_waiting(context);
+                return Poll::Pending;
+            }
             Reading::Head(until) => (until, "the head of the request did not come in time"),
             Reading::Nothing(until) => (until, "no further request came"),
         };
