@@ -108,7 +108,8 @@ impl Pool {
         let mut of_file = budget.of_one.min(budget.left);
         loop {
             let started = Instant::now();
-            let message = process.told(of_file)?;
+            let message = process.told(of_file);
+            let message = message.inspect_err(|_| budget.spend(started.elapsed()))?;
             match message.said {
                 Tell::Input { frame } if frame == next && message.bytes == length => {
                     let mut bytes = Vec::with_capacity(length as usize);
@@ -327,7 +328,9 @@ impl Reading<'_> {
         let mut of_file = self.budget.of_one;
         loop {
             let started = Instant::now();
-            let message = process.told(of_file.min(self.budget.left))?;
+            let message = process.told(of_file.min(self.budget.left));
+            // What a file took before it broke its child counts like any other time.
+            let message = message.inspect_err(|_| self.budget.spend(started.elapsed()))?;
             let found = match message.said {
                 Tell::Found(found) => found,
                 Tell::Done => {

@@ -131,7 +131,11 @@ fn unit(vr: VR) -> usize {
 
 /// A data set that is being written.
 #[derive(Default)]
-pub(super) struct Canon(Vec<u8>);
+pub(super) struct Canon {
+    bytes: Vec<u8>,
+    /// Texts are Latin alphabet No. 5, which the parser does not know: they are written as UTF-8.
+    is_turkish: bool,
+}
 
 impl Canon {
     /// Writes a value. One that is too long for its representation is left out.
@@ -140,7 +144,10 @@ impl Canon {
         let value: Vec<u8> = if tag == tags::SPECIFIC_CHARACTER_SET {
             // The parser goes by the first one, and logs what it does not know.
             let Some(name) = first_character_set(bytes) else { return };
-            name.as_bytes().to_vec()
+            self.is_turkish = name.ends_with(" 148") || name.ends_with("_148");
+            if self.is_turkish { b"ISO_IR 192".to_vec() } else { name.as_bytes().to_vec() }
+        } else if self.is_turkish && Kind::of(vr) == Kind::Text {
+            bytes.iter().map(|byte| latin_5(*byte)).collect::<String>().into_bytes()
         } else if big && unit > 1 {
             bytes.chunks_exact(unit).flat_map(|unit| unit.iter().rev().copied()).collect()
         } else {
@@ -148,28 +155,28 @@ impl Canon {
         };
         let padding =
             if Kind::of(vr) == Kind::Text || matches!(vr, VR::DS | VR::IS) { b' ' } else { 0 };
-        element(&mut self.0, tag, vr, &value, padding);
+        element(&mut self.bytes, tag, vr, &value, padding);
     }
 
     pub(super) fn open_sequence(&mut self, tag: Tag) {
-        put_tag(&mut self.0, tag);
-        self.0.extend(b"SQ\0\0\xFF\xFF\xFF\xFF");
+        put_tag(&mut self.bytes, tag);
+        self.bytes.extend(b"SQ\0\0\xFF\xFF\xFF\xFF");
     }
 
     pub(super) fn open_item(&mut self) {
-        self.0.extend(b"\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF");
+        self.bytes.extend(b"\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF");
     }
 
     pub(super) fn close_item(&mut self) {
-        self.0.extend(b"\xFE\xFF\x0D\xE0\0\0\0\0");
+        self.bytes.extend(b"\xFE\xFF\x0D\xE0\0\0\0\0");
     }
 
     pub(super) fn close_sequence(&mut self) {
-        self.0.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
+        self.bytes.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.bytes
     }
 }
 
@@ -220,8 +227,8 @@ pub(super) fn file(transfer_syntax: &str, class: &str, instance: &str, elements:
 /// The first character set of the value, if it is one that the standard defines (PS3.3 C.12.1.1.2).
 fn first_character_set(value: &[u8]) -> Option<&str> {
     const NUMBERS: &[&str] = &[
-        "6", "13", "87", "100", "101", "109", "110", "126", "127", "138", "144", "149", "166",
-        "192", "58",
+        "6", "13", "87", "100", "101", "109", "110", "126", "127", "138", "144", "148", "149",
+        "166", "192",
     ];
     let first = value.split(|byte| *byte == b'\\').next()?;
     let name = std::str::from_utf8(first).ok()?.trim_matches(['\0', ' ']);
@@ -232,12 +239,25 @@ fn first_character_set(value: &[u8]) -> Option<&str> {
     is_known.then_some(name)
 }
 
+/// A character of Latin alphabet No. 5 (ISO 8859-9): No. 1 with six letters of Turkish.
+fn latin_5(byte: u8) -> char {
+    match byte {
+        0xD0 => 'Ğ',
+        0xDD => 'İ',
+        0xDE => 'Ş',
+        0xF0 => 'ğ',
+        0xFD => 'ı',
+        0xFE => 'ş',
+        other => char::from(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dicom_core::VR;
     use dicom_dictionary_std::tags;
 
-    use super::{Role, first_character_set, role};
+    use super::{Canon, Role, first_character_set, role};
 
     #[test]
     fn the_dictionary_decides_how_a_value_is_read() {
@@ -250,6 +270,17 @@ mod tests {
         assert_eq!(role(tags::VOILUT_SEQUENCE, Some(VR::UN)), Role::Sequence);
         assert_eq!(role(tags::VOILUT_SEQUENCE, Some(VR::LO)), Role::Dropped);
         assert_eq!(role(tags::PATIENT_COMMENTS, Some(VR::LT)), Role::Dropped);
+    }
+
+    #[test]
+    fn turkish_names_are_written_as_the_parser_can_read_them() {
+        let mut canon = Canon::default();
+
+        canon.value(tags::SPECIFIC_CHARACTER_SET, VR::CS, b"ISO_IR 148", false);
+        canon.value(tags::PATIENT_NAME, VR::PN, b"\xDEahin^\xDDbrahim", false);
+
+        let written = String::from_utf8_lossy(&canon.into_bytes()).into_owned();
+        assert!(written.contains("ISO_IR 192") && written.contains("Şahin^İbrahim"), "{written:?}");
     }
 
     #[test]

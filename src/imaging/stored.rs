@@ -1,8 +1,8 @@
 //! The pixels of a DICOM file as they are stored: the same picture, and nothing beside it.
 //!
 //! Plain samples keep their stored bits and lose the others, where overlays may lie (PS3.5 8.1.2), and
-//! everything after the last frame. Run-length encoded frames are encoded anew. JPEG and JPEG 2000
-//! frames are those that were decoded, comments left out; JPEG XL, whose codestream can hold more than
+//! everything after the last frame. Run-length encoded frames are encoded anew. JPEG frames are those
+//! that were decoded, comments left out; JPEG 2000 and JPEG XL, whose codestreams can hold more than
 //! can be looked for, and compressed samples with bits beside the stored ones become run-length
 //! encoded. Each frame is one fragment, and the table of offsets is empty, which is always right.
 
@@ -50,8 +50,10 @@ impl StoredPixels {
                 let coding = Coding::of(&file.transfer_syntax)?;
                 match coding {
                     Coding::Plain => stored.plain(file, header)?,
-                    Coding::RunLength | Coding::JpegXl => stored.run_length(file, header)?,
-                    Coding::Jpeg | Coding::Jpeg2000 => {
+                    Coding::RunLength | Coding::Jpeg2000 | Coding::JpegXl => {
+                        stored.run_length(file, header)?;
+                    }
+                    Coding::Jpeg => {
                         let mut frames = Fragments::with_capacity(fragments);
                         let mut is_wide = false;
                         for frame in 0..header.frames {

@@ -136,6 +136,10 @@ pub fn read_upload(
     if name.to_ascii_lowercase().ends_with(".zip") {
         return Err(ArchiveError::NotAZip.into());
     }
+    // The one file has been told of already.
+    if context.first_entry > 1 {
+        return Ok(());
+    }
     reading.tell(Found::Files(1))?;
     reading.tell(Found::Begun { entry: 1, path: name.to_owned() })?;
     match lone_file(file, context.limits)? {

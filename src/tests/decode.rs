@@ -67,6 +67,18 @@ fn large_png(side: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// A JPEG that takes longer than a second to decode.
+fn slow_jpeg() -> Vec<u8> {
+    let (width, height) = (8000, 8000);
+    let picture = image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([x, y, x ^ y].map(|value| value.wrapping_mul(2_654_435_761).to_le_bytes()[2]))
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 20);
+    picture.write_with_encoder(encoder).expect("a picture encodes");
+    bytes.into_inner()
+}
+
 #[test]
 fn a_child_answers_what_its_code_would_answer_here() {
     let pool = pool(|_| {});
@@ -103,20 +115,30 @@ fn a_file_that_needs_too_much_memory_is_refused_in_words_and_the_next_is_read() 
 #[test]
 fn a_file_that_takes_too_long_is_refused_in_words_and_the_next_is_read() {
     let pool = pool(|limits| limits.decode_seconds = 1);
-    let (width, height) = (8000, 8000);
-    let picture = image::RgbImage::from_fn(width, height, |x, y| {
-        image::Rgb([x, y, x ^ y].map(|value| value.wrapping_mul(2_654_435_761).to_le_bytes()[2]))
-    });
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 20);
-    picture.write_with_encoder(encoder).expect("a picture encodes");
-
     // A second for the file, and one for each mebibyte of the request: no frame may have more than
     // the first.
-    let error = inputs(&pool, bytes.get_ref()).expect_err("too slow");
+    let error = inputs(&pool, &slow_jpeg()).expect_err("too slow");
 
     assert_eq!(error.to_string(), "takes longer than 1 s to decode (LVMED_LIMIT_DECODE_SECONDS)");
     assert!(inputs(&pool, &png(0, 1, 80)).is_ok());
+}
+
+#[test]
+fn slow_files_are_told_once_each_and_together_take_no_longer_than_their_upload_may() {
+    let pool = pool(|limits| limits.decode_seconds = 1);
+    let slow = slow_jpeg();
+    let started = Instant::now();
+
+    let (kept, alone) = upload(&pool, &slow);
+    let names = (0..8).map(|number| format!("a/{number}.jpg"));
+    let (_, together) =
+        upload(&pool, &zip(&names.map(|name| (name, slow.clone())).collect::<Vec<_>>()));
+
+    assert!(kept.is_empty() && alone.len() == 1, "{alone:?}");
+    assert!(alone[0].1.starts_with("takes longer than 1 s"), "{alone:?}");
+    let last = together.last().expect("it is told");
+    assert!(together.len() < 9 && last.1.contains("too long to decode"), "{together:?}");
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn nothing_hides_in_jpeg_2000_codestreams_or_boxes() {
             ("a comment", inserted(clean, tile, &comment)),
             ("a comment of a tile", in_tile),
             ("an unknown segment", inserted(clean, tile, &segment(0x6F, TOKEN))),
+            ("a segment that is needed elsewhere", inserted(clean, tile, &segment(0x56, TOKEN))),
             ("bytes after the end", [clean, TOKEN].concat()),
         ] {
             let wrapped = compressed(JPEG_2000, shape, photometric, &[&dirty]);
