@@ -289,6 +289,7 @@ impl Place {
     fn launch(&self, socket: &Path, log: &Path) -> Result<Child, ClusterError> {
         let started = Instant::now();
         loop {
+            let before = fs::metadata(log).map_or(0, |about| about.len());
             let mut child = self.spawn(socket, log)?;
             if self.wait_until_ready(&mut child, started) {
                 return Ok(child);
@@ -298,8 +299,12 @@ impl Place {
                 return Err(ClusterError::Stopped);
             }
             let ended = matches!(child.try_wait(), Ok(Some(_)));
-            // The lock may have gone since the attempt failed on it.
-            let locked = tail(log).contains("lock file \"postmaster.pid\" already exists");
+            // The lock may have gone since the attempt failed on it. The cluster that held it writes into
+            // the same log, before and after what the attempt wrote.
+            let text = fs::read(log).unwrap_or_default();
+            let since = text.get(usize::try_from(before).unwrap_or(0)..).unwrap_or_default();
+            let locked = String::from_utf8_lossy(since)
+                .contains("lock file \"postmaster.pid\" already exists");
             if !ended || !locked || started.elapsed() > START_TIMEOUT {
                 // Whatever still runs must not outlive the attempt.
                 let _ = child.kill();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::pictures::two_classes;
 use crate::server::Server;
@@ -206,13 +207,14 @@ async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
         if is_damaged {
             let kept = server.data().join("blobs");
             server.wait(&run, |_| checkpoints(&kept).len() >= 2).await;
-            // A file is on record a moment after it is on disk, and the next one seconds away: no
-            // file that is being written is taken for it.
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // A file is on record some time after it is on disk: the one on record is damaged.
+            let newest = newest_on_record(&server).await;
             server = Server::start_in({
                 let folder = server.kill();
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                flip_last_byte(checkpoints(&kept).last().expect("there is one"));
+                let files = checkpoints(&kept);
+                let file = files.iter().find(|file| file.ends_with(&newest));
+                flip_last_byte(file.expect("it is there"));
                 folder
             });
         }
@@ -225,6 +227,20 @@ async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
         assert_eq!(told.contains("resumed from a checkpoint"), is_damaged, "{told}");
     }
     assert_eq!(digests[0], digests[1]);
+}
+
+/// The name of the newest checkpoint on record, once there is one before it.
+async fn newest_on_record(server: &Server) -> String {
+    let mut database = PgConnection::connect(&server.database_url()).await.expect("Postgres");
+    loop {
+        let newest = "select blob from checkpoints where previous is not null";
+        let found: Option<String> =
+            sqlx::query_scalar(newest).fetch_optional(&mut database).await.expect("an answer");
+        if let Some(found) = found {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The checkpoint files under a folder, oldest first.
