@@ -95,16 +95,20 @@ async function pack(entries, { signal, tell, sum }) {
   return zip(entries, { signal, onUnreadable, onRead: (read) => tell("packing", read / total) });
 }
 
-/** Asks how many files the server has read until the upload has its answer. */
+/**
+ * Asks how many files the server has read until the upload has its answer. The first question waits: a small
+ * upload has its answer by then, and one that has only just arrived is not known to the server yet.
+ */
 async function watch(id, signal, onRead) {
-  while (!signal.aborted) {
+  for (;;) {
+    await sleep(LOOK, signal);
+    if (signal.aborted) return;
     try {
       const { files_read: read, files_total: files } = await get(`/uploads/${id}`, {}, signal);
       if (!signal.aborted) onRead(read, files);
     } catch {
       // The upload itself says what became of it.
     }
-    await sleep(LOOK, signal);
   }
 }
 
