@@ -5,27 +5,16 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::access::key;
 use crate::pictures::two_classes;
 use crate::server::Server;
-
-/// Makes a key; its text.
-async fn key(server: &Server, name: &str, by: Option<&str>) -> String {
-    let request = server.request(Method::POST, "/api/v1/keys");
-    let request = match by {
-        Some(key) => request.bearer_auth(key),
-        None => request,
-    };
-    let request = request.json(&json!({"name": name, "role": "admin"}));
-    let made = server.expect(request, StatusCode::CREATED).await;
-    made["secret"].as_str().expect("a key").to_owned()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_tells_its_sender_how_far_it_is_and_nobody_else() {
     let server = Server::start();
     let dataset = server.empty_dataset("sides").await;
-    let mine = key(&server, "mine", None).await;
-    let theirs = key(&server, "theirs", Some(&mine)).await;
+    let (_, mine) = key(&server, "admin", None).await;
+    let (_, theirs) = key(&server, "admin", Some(&mine)).await;
     let id = "7d9f4c1e-2f0b-4a76-9d43-6f1f0f5f3a11";
     let state = async |key: &str| -> (StatusCode, Value) {
         let request = server.request(Method::GET, &format!("/api/v1/uploads/{id}"));
