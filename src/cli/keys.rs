@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Uses, open, print};
 use crate::config::Storage;
 use crate::domain::name::Name;
-use crate::domain::{KeyId, Role};
+use crate::domain::{KeyId, Lifetime, Role};
 use crate::store;
 use crate::store::database::Absent;
 use crate::store::keys::{self, Key};
@@ -24,6 +24,9 @@ pub(super) enum KeyCommand {
         /// What it allows.
         #[arg(long, value_enum)]
         role: Role,
+        /// Days until it ends by itself; without, it is valid until it is revoked.
+        #[arg(long, value_name = "DAYS")]
+        valid_days: Option<Lifetime>,
         #[command(flatten)]
         storage: Storage,
     },
@@ -61,8 +64,8 @@ pub(super) async fn run(command: KeyCommand) -> anyhow::Result<()> {
 /// Does it; what to print.
 async fn act(pool: &PgPool, command: &KeyCommand) -> anyhow::Result<String> {
     match command {
-        KeyCommand::Create { name, role, .. } => {
-            Ok(keys::create(pool, &Name::parse(name)?, *role).await?.1)
+        KeyCommand::Create { name, role, valid_days, .. } => {
+            Ok(keys::create(pool, &Name::parse(name)?, *role, *valid_days).await?.1)
         }
         KeyCommand::List { .. } => Ok(table(&keys::list(pool).await?)),
         KeyCommand::Revoke { id, .. } => {
@@ -74,13 +77,14 @@ async fn act(pool: &PgPool, command: &KeyCommand) -> anyhow::Result<String> {
 
 fn table(keys: &[Key]) -> String {
     let mut lines = vec![format!(
-        "{:<36}  {:<7}  {:<12}  {:<20}  {:<20}  name",
-        "id", "role", "begins with", "made", "last used"
+        "{:<36}  {:<7}  {:<12}  {:<20}  {:<20}  {:<20}  name",
+        "id", "role", "begins with", "made", "last used", "valid until"
     )];
     for key in keys {
         let used = key.last_used_at.map_or_else(|| "never".to_owned(), time);
+        let until = key.expires_at.map_or_else(|| "revoked".to_owned(), time);
         lines.push(format!(
-            "{:<36}  {:<7}  {:<12}  {:<20}  {used:<20}  {}",
+            "{:<36}  {:<7}  {:<12}  {:<20}  {used:<20}  {until:<20}  {}",
             key.id.to_string(),
             key.role.to_string(),
             key.prefix,

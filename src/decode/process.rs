@@ -22,6 +22,9 @@ const START: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_millis(500);
 /// Of what a child wrote to its standard error, this much is looked at.
 const SAID_BYTES: u64 = 4096;
+/// Free memory that a child keeps for its next picture, in bytes: the most that glibc takes for a
+/// threshold of blocks of their own.
+const KEPT_BYTES: &str = "33554432";
 
 /// What every child is started with.
 #[derive(Debug, Clone)]
@@ -75,6 +78,9 @@ impl Process {
             .env_clear()
             // A second arena would take address space of its own.
             .env("MALLOC_ARENA_MAX", "1")
+            // Memory given back after each picture would be taken page by page for the next one.
+            .env("MALLOC_MMAP_THRESHOLD_", KEPT_BYTES)
+            .env("MALLOC_TRIM_THRESHOLD_", KEPT_BYTES)
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod ids;
 pub mod image;
 pub mod imbalance;
+pub mod lifetime;
 pub mod line;
 pub mod model;
 pub mod name;
@@ -28,6 +29,7 @@ pub use digest::Sha256;
 pub use ids::{
     BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, UploadId, VersionId, WorkerId,
 };
+pub use lifetime::Lifetime;
 pub use role::Role;
 pub use size::Size;
 pub use split::Split;

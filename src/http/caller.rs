@@ -124,7 +124,9 @@ async fn found(parts: &Parts, app: &App) -> Result<Caller, Problem> {
         let text = header.to_str().ok().and_then(bearer);
         let text = text.ok_or_else(|| refused("`Authorization` must be `Bearer lvmed_…`"))?;
         let key = keys::verify(&app.store.pool, text).await?;
-        let key = key.ok_or_else(|| refused("the API key is not valid"))?;
+        let key = key.ok_or_else(|| {
+            refused("the API key is not valid, or no longer: it was revoked or has expired")
+        })?;
         return Ok(Caller { role: key.role, key: Some(key.id), name: Some(key.name), open: false });
     }
     // Asked every time: from the first key on, everybody needs one.

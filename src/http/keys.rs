@@ -11,7 +11,7 @@ use super::documented::{BadJson, Conflict, Guarded, Missing};
 use super::extract::{Id, JsonBody};
 use super::problem::Problem;
 use crate::domain::name::Name;
-use crate::domain::{KeyId, Role};
+use crate::domain::{KeyId, Lifetime, Role};
 use crate::store::keys::{self, Key};
 
 /// Who the caller is.
@@ -34,6 +34,9 @@ pub struct NewKey {
     pub name: Name,
     /// What it allows.
     pub role: Role,
+    /// Days until it ends by itself; null, or left out, for a key that is valid until it is revoked.
+    #[serde(default)]
+    pub valid_days: Option<Lifetime>,
 }
 
 /// A key that was just made.
@@ -53,7 +56,7 @@ pub async fn me(caller: Caller) -> Json<Me> {
     Json(Me { role: caller.role, name: caller.name, open: caller.open })
 }
 
-/// All API keys, without the keys themselves.
+/// All API keys that are valid, without the keys themselves.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys",
     responses((status = 200, description = "All keys", body = Items<Key>), Guarded))]
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Items<Key>>, Problem> {
@@ -72,7 +75,8 @@ pub async fn create(
     _: AsAdmin,
     JsonBody(wanted): JsonBody<NewKey>,
 ) -> Result<Created<MadeKey>, Problem> {
-    let (key, secret) = keys::create(&app.store.pool, &wanted.name, wanted.role).await?;
+    let (key, secret) =
+        keys::create(&app.store.pool, &wanted.name, wanted.role, wanted.valid_days).await?;
     app.standing.closed();
     tracing::info!(key.id = %key.id, role = %key.role, "an API key was made");
     Ok(Created::at(format!("/api/v1/keys/{}", key.id), MadeKey { key, secret }))

@@ -1,7 +1,7 @@
 //! Whether callers may still do what they began: what is long under way ends when its key does.
 //!
 //! One look at the keys every two seconds serves all requests and answers under way. A key that was
-//! revoked stays so; what an old look found is never wrong, only late.
+//! revoked or has expired stays so; what an old look found is never wrong, only late.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -103,7 +103,9 @@ impl Seat {
 
 /// The caller's key has ended while something was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the API key was revoked, or the first one was made, while the request was under way")]
+#[error(
+    "the API key was revoked or has expired, or the first one was made, while the request was under way"
+)]
 pub struct Lost;
 
 /// Whether a body broke off because its caller's key has ended.

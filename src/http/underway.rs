@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::App;
 use super::answer::Json;
 use super::caller::AsTrainer;
-use super::documented::{Guarded, Missing};
+use super::documented::Guarded;
 use super::extract::Id;
 use super::problem::Problem;
 use crate::domain::{Sha256, UploadId};
@@ -29,6 +29,8 @@ pub enum UploadStage {
     Receiving,
     /// Its files are being read and checked.
     Reading,
+    /// None that the caller sends goes on with the id: it has not arrived yet, or has ended.
+    Unknown,
 }
 
 /// How far an upload is.
@@ -81,15 +83,17 @@ impl Underway {
         Ok(Watched { underway: self.clone(), id, progress })
     }
 
-    /// How far an upload is; `None` for one that does not go on, or is somebody else's.
-    fn state(&self, id: UploadId, owner: Owner) -> Option<UploadState> {
+    /// How far an upload is; unknown is one that does not go on, or is somebody else's.
+    fn state(&self, id: UploadId, owner: Owner) -> UploadState {
         let known = self.known();
-        let found = known.get(&id).filter(|found| found.owner == owner)?;
-        Some(UploadState {
-            stage: found.stage,
-            files_read: found.progress.files_read(),
-            files_total: found.progress.files_total(),
-        })
+        match known.get(&id).filter(|found| found.owner == owner) {
+            Some(found) => UploadState {
+                stage: found.stage,
+                files_read: found.progress.files_read(),
+                files_total: found.progress.files_total(),
+            },
+            None => UploadState { stage: UploadStage::Unknown, files_read: 0, files_total: 0 },
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<UploadId, Known>> {
@@ -130,19 +134,19 @@ impl Drop for Watched {
 
 /// How far an upload is that the caller sends, by the id that it was sent with (`progress=…`).
 ///
-/// Known while it goes on; when it has ended, its own answer says what became of it.
+/// Known while it goes on; when it has ended, its own answer says what became of it. That it is not
+/// known is an answer and no error: who asks can be faster than the upload.
 #[utoipa::path(get, path = "/api/v1/uploads/{id}", tag = "datasets",
     operation_id = "get_upload_state",
     params(("id" = uuid::Uuid, Path, description = "The id that the upload was sent with")),
-    responses((status = 200, description = "How far it is", body = UploadState), Missing, Guarded))]
+    responses((status = 200, description = "How far it is", body = UploadState), Guarded))]
 pub async fn one(
     State(app): State<App>,
     _: AsTrainer,
     Id(id): Id<UploadId>,
     headers: HeaderMap,
-) -> Result<Json<UploadState>, Problem> {
-    let found = app.underway.state(id, Owner::of(&headers));
-    found.map(Json).ok_or_else(|| Problem::missing("upload going on with the id", id))
+) -> Json<UploadState> {
+    Json(app.underway.state(id, Owner::of(&headers)))
 }
 
 #[cfg(test)]
@@ -163,19 +167,19 @@ mod tests {
         let (mine, theirs) = (owner("Bearer lvmed_a"), owner("Bearer lvmed_b"));
 
         let watched = underway.begin(Some(id), mine).expect("the id is free");
-        let receiving = underway.state(id, mine).expect("it goes on");
+        let receiving = underway.state(id, mine);
         watched.received();
         watched.progress().total(2000);
         (0..412).for_each(|_| watched.progress().one_more());
-        let reading = underway.state(id, mine).expect("it goes on");
+        let reading = underway.state(id, mine);
 
         assert_eq!((receiving.stage, receiving.files_total), (UploadStage::Receiving, 0));
         assert_eq!(reading.stage, UploadStage::Reading);
         assert_eq!((reading.files_read, reading.files_total), (412, 2000));
-        assert_eq!(underway.state(id, theirs), None);
+        assert_eq!(underway.state(id, theirs).stage, UploadStage::Unknown);
         assert!(underway.begin(Some(id), theirs).is_err(), "one id for two uploads");
         drop(watched);
-        assert_eq!(underway.state(id, mine), None);
+        assert_eq!(underway.state(id, mine).stage, UploadStage::Unknown);
         assert!(underway.known().is_empty());
     }
 }

@@ -44,8 +44,10 @@ pub enum StoreError {
     /// Another thing has the name already.
     #[error("the name {0:?} is already taken")]
     NameTaken(String),
-    /// Without it nobody could make keys any more.
-    #[error("it is the last admin key; make another one before you revoke it")]
+    /// Without it nobody could make keys any more, now or as soon as the others expire.
+    #[error(
+        "it is the last admin key, or the one that lasts longest; make another one before you revoke it"
+    )]
     LastAdmin,
     /// The caller sent the Idempotency-Key before, with another body.
     #[error(

@@ -185,6 +185,12 @@ async fn a_key_closes_the_server_is_kept_as_a_hash_and_ends_when_revoked() {
     let listed = server.expect(listed, StatusCode::OK).await.to_string();
     assert!(!listed.contains(&admin) && !listed.contains(&viewer), "{listed}");
 
+    for days in [json!(0), json!(3651), json!(-1), json!("soon")] {
+        let made = server.request(Method::POST, "/api/v1/keys").bearer_auth(&admin);
+        let made = made.json(&json!({"name": "visitor", "role": "viewer", "valid_days": days}));
+        server.refused(made, (StatusCode::UNPROCESSABLE_ENTITY, "invalid"), &["valid_days"]).await;
+    }
+
     let revoke = format!("/api/v1/keys/{id}");
     let delete = || server.request(Method::DELETE, &revoke).bearer_auth(&admin);
     server.expect(delete(), StatusCode::NO_CONTENT).await;

@@ -97,8 +97,21 @@ async fn keys_are_made_listed_and_revoked_on_the_running_server_and_without_it()
     assert!(told.contains("last admin key"), "{told}");
     assert!(!revoke(&server, &id("ward")).status.success(), "revoked twice");
 
+    let visitor = ["key", "create", "--name", "visitor", "--role", "viewer", "--valid-days"];
+    for (days, works) in [("30", true), ("0", false), ("3651", false), ("soon", false)] {
+        let ended = server.command(&[visitor.as_slice(), &[days]].concat());
+        assert_eq!(ended.status.success(), works, "{days}");
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(works || told.contains("1 to 3650 days"), "{told}");
+    }
+
     // With the server down the command runs the same database for a moment.
     assert!(server.stop(), "{}", server.log());
     let listed = list(&server);
     assert!(listed.contains("head") && !listed.contains("ward"), "{listed}");
+    let line = |name: &str| listed.lines().find(|line| line.ends_with(name)).expect("a line");
+    assert!(
+        line("head").contains("  revoked  ") && !line("visitor").contains("revoked"),
+        "{listed}"
+    );
 }

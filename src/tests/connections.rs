@@ -256,7 +256,7 @@ async fn a_server_that_stops_finishes_what_is_under_way_and_closes_what_waits() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_ends_when_its_key_is_revoked() {
+async fn what_is_under_way_ends_when_its_key_is_revoked_or_expires() {
     let scratch = Scratch::new().await;
     let variables = [("LVMED_WORKERS", "0"), ("DATABASE_URL", scratch.url.as_str())];
     let server = Server::start_with(&variables);
@@ -307,6 +307,17 @@ async fn what_is_under_way_ends_when_its_key_is_revoked() {
     assert!(first.is_some(), "another key's stream goes on");
     let more = tokio::time::timeout(Duration::from_millis(300), kept.chunk()).await;
     assert!(more.is_err(), "another key's stream goes on: {more:?}");
+
+    let (id, viewer) = key(&server, "viewer", Some(&admin)).await;
+    let mut expired = listen(&viewer).await.expect("a stream");
+    sqlx::query("update api_keys set expires_at = now() where id::text = $1")
+        .bind(&id)
+        .execute(&scratch.store.pool)
+        .await
+        .expect("time passes");
+    ends(&mut expired).await;
+    let late = server.request(Method::GET, "/api/v1/me").bearer_auth(viewer);
+    server.refused(late, unauthorized, &["has expired"]).await;
 }
 
 /// Reads a stream until it ends, which it does soon.

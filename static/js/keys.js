@@ -13,6 +13,9 @@ const ROLES = [
   ["admin", "Admin: also imports backbones and manages keys"],
 ];
 
+/** Days, and their words. */
+const LIFETIMES = [["", "until revoked"], ["1", "a day"], ["7", "a week"], ["30", "a month"], ["90", "three months"], ["365", "a year"]];
+
 export function KeysPage() {
   return html`<${Page} title="Keys" lead="A key lets a person or a program in. Give each its own, with the smallest role that will do.">
     <${Needs} role="admin" to="manage keys"><${Keys} /><//>
@@ -38,9 +41,9 @@ function Keys() {
     <${Loaded} resource=${resource} what="keys">${({ items }) => items.length === 0
       ? html`<${Empty} title="No key yet">Create one before you let others use this server.<//>`
       : html`<${Card} title="All keys" id="keys-title"><div class="scroll"><table data-testid="key-table">
-          <thead><tr><th>Name</th><th>Role</th><th>Starts with</th><th>Created</th><th>Last used</th><th><span class="hidden">Revoke</span></th></tr></thead>
+          <thead><tr><th>Name</th><th>Role</th><th>Starts with</th><th>Created</th><th>Last used</th><th>Valid until</th><th><span class="hidden">Revoke</span></th></tr></thead>
           <tbody>${items.map((held) => html`<tr key=${held.id} data-testid="key-row">
-            <td>${held.name}</td><td>${held.role}</td><td><code>${held.prefix}</code></td><td class="nowrap">${when(held.created_at)}</td><td class="nowrap">${when(held.last_used_at)}</td>
+            <td>${held.name}</td><td>${held.role}</td><td><code>${held.prefix}</code></td><td class="nowrap">${when(held.created_at)}</td><td class="nowrap">${when(held.last_used_at)}</td><td class="nowrap" data-testid="key-until">${held.expires_at ? when(held.expires_at) : "revoked"}</td>
             <td><${ConfirmButton} quiet label="Revoke" title="Revoke this key?" confirm="Revoke key" testid="revoke-key" action=${revoke(held)} text=${`Whoever uses "${held.name}" is locked out at once.`} /></td>
           </tr>`)}</tbody>
         </table></div><//>`}<//>`;
@@ -49,13 +52,14 @@ function Keys() {
 function CreateKey({ first, onDone }) {
   const [name, setName] = useState("");
   const [role, setRole] = useState(first ? "admin" : "viewer");
+  const [days, setDays] = useState("");
   const [secret, setSecret] = useState("");
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
     try {
-      setSecret((await post("/keys", { name, role })).secret);
+      setSecret((await post("/keys", { name, role, valid_days: days ? Number(days) : null })).secret);
       setName("");
       if (!first) onDone();
     } catch (problem) {
@@ -69,6 +73,8 @@ function CreateKey({ first, onDone }) {
       <${Field} label="For whom or what" id="key-name"><input id="key-name" data-testid="key-name" required maxlength="120" placeholder="Reading room" value=${name} onInput=${(event) => setName(event.target.value)} /><//>
       <${Field} label="Role" id="key-role"><select id="key-role" data-testid="key-role" value=${role} onChange=${(event) => setRole(event.target.value)}>
         ${ROLES.map(([word, text]) => html`<option value=${word} selected=${word === role}>${text}</option>`)}</select><//>
+      <${Field} label="Valid for" id="key-days"><select id="key-days" data-testid="key-days" value=${days} onChange=${(event) => setDays(event.target.value)}>
+        ${LIFETIMES.map(([word, text]) => html`<option value=${word} selected=${word === days}>${text}</option>`)}</select><//>
       <button type="submit" class="primary" data-testid="create-key" disabled=${busy || !name.trim()}>Create key</button>
     </form>
     ${secret && html`<div class="notice good" role="status"><div class="grow"><strong>Copy the key now. It is shown only once.</strong>

@@ -2,8 +2,8 @@
 import { get, Problem, upload, uuid } from "./api.js";
 import { zip } from "./zip.js";
 
-/** Milliseconds between two questions how far the server is. */
-const LOOK = 700;
+/** Milliseconds before the first question how far the server is, and the most before another one. */
+const LOOK = { first: 100, most: 1000 };
 /** Of many uploads one is tried again, after a pause in milliseconds, when nothing is wrong with it. */
 const TRIES = { busy: 100, unavailable: 20, unreachable: 5 };
 const PAUSE = 5000;
@@ -95,17 +95,14 @@ async function pack(entries, { signal, tell, sum }) {
   return zip(entries, { signal, onUnreadable, onRead: (read) => tell("packing", read / total) });
 }
 
-/**
- * Asks how many files the server has read until the upload has its answer. The first question waits: a small
- * upload has its answer by then, and one that has only just arrived is not known to the server yet.
- */
+/** Asks how many files the server has read until the upload has its answer, more seldom the longer it takes. */
 async function watch(id, signal, onRead) {
-  for (;;) {
-    await sleep(LOOK, signal);
+  for (let pause = LOOK.first; ; pause = Math.min(LOOK.most, 1.5 * pause)) {
+    await sleep(pause, signal);
     if (signal.aborted) return;
     try {
-      const { files_read: read, files_total: files } = await get(`/uploads/${id}`, {}, signal);
-      if (!signal.aborted) onRead(read, files);
+      const { stage, files_read: read, files_total: files } = await get(`/uploads/${id}`, {}, signal);
+      if (!signal.aborted && stage === "reading") onRead(read, files);
     } catch {
       // The upload itself says what became of it.
     }

@@ -10,8 +10,8 @@ use super::driver::Browser;
 use crate::pictures::png;
 use crate::server::Server;
 
-/// Pictures of each class; enough that the server takes longer than the page waits between questions.
-const EACH: u32 = 60;
+/// Pictures of each class; enough that the server takes longer than the page waits before it asks.
+const EACH: u32 = 150;
 
 /// Two folders of pictures with what lies about in folders: hidden files, notes, a file that is no
 /// picture, and a name in another script.
@@ -68,11 +68,11 @@ async fn a_folder_is_taken_by_drop_and_by_choice_and_tells_how_far_it_is() {
     browser.click("upload-start").await;
     browser.wait_for_text("report-images", &(2 * EACH).to_string()).await;
 
-    assert!(asked.contains("121 files chosen") && asked.contains("3 hidden files"), "{asked}");
+    assert!(asked.contains("301 files chosen") && asked.contains("3 hidden files"), "{asked}");
     let stages = stages.as_str().expect("text");
     assert!(stages.contains("Sending") || stages.contains("Looking"), "{stages}");
     assert!(stages.contains("The server is reading and checking: "), "{stages}");
-    assert!(stages.contains("of 121 files"), "{stages}");
+    assert!(stages.contains("of 301 files"), "{stages}");
     assert!(
         rejected.contains("right/Größe.png") && rejected.contains("is not a PNG"),
         "{rejected}"

@@ -386,7 +386,8 @@ async fn what_is_to_be_known_of_a_run_stands_in_it_and_in_its_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_idempotency_key_of_one_caller_makes_one_run_and_none_makes_many() {
     let lab = Lab::new().await;
-    let (caller, _) = keys::create(lab.pool(), &name("caller"), Role::Trainer).await.expect("made");
+    let (caller, _) =
+        keys::create(lab.pool(), &name("caller"), Role::Trainer, None).await.expect("made");
     let once = |caller: Option<KeyId>, key: &str, body: &[u8]| Once {
         caller,
         key: key.to_owned(),

@@ -14,8 +14,10 @@ async fn a_key_opens_until_it_is_revoked_and_its_text_is_nowhere_in_the_database
     let verify = async |text: &str| keys::verify(pool, text).await.expect("answered");
     assert!(!keys::any(pool).await.expect("answered"));
 
-    let (key, text) = keys::create(pool, &name("reading room"), Role::Trainer).await.expect("made");
-    let (other, _) = keys::create(pool, &name("reading room"), Role::Viewer).await.expect("made");
+    let (key, text) =
+        keys::create(pool, &name("reading room"), Role::Trainer, None).await.expect("made");
+    let (other, _) =
+        keys::create(pool, &name("reading room"), Role::Viewer, None).await.expect("made");
 
     assert!(keys::any(pool).await.expect("answered"));
     assert_eq!((key.role, key.last_used_at), (Role::Trainer, None));
@@ -44,15 +46,55 @@ async fn a_key_opens_until_it_is_revoked_and_its_text_is_nowhere_in_the_database
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_expires_and_the_admin_key_that_lasts_longest_stays() {
+    let scratch = Scratch::new().await;
+    let pool = &scratch.store.pool;
+    let admin = async |days: Option<&str>| {
+        let lifetime = days.map(|days| days.parse().expect("a number of days"));
+        keys::create(pool, &name("admin"), Role::Admin, lifetime).await.expect("made")
+    };
+    let (short, text) = admin(Some("1")).await;
+    let (long, _) = admin(Some("90")).await;
+
+    let days = |key: &keys::Key| key.expires_at.map(|at| (at - key.created_at).whole_days());
+    assert_eq!((days(&short), days(&long)), (Some(1), Some(90)));
+    let last = keys::revoke(pool, long.id).await;
+    assert!(matches!(last, Err(StoreError::LastAdmin)), "{last:?}");
+    let (lasting, _) = admin(None).await;
+    assert_eq!(days(&lasting), None);
+    assert!(keys::revoke(pool, long.id).await.expect("answered"));
+    let last = keys::revoke(pool, lasting.id).await;
+    assert!(matches!(last, Err(StoreError::LastAdmin)), "{last:?}");
+
+    assert_eq!(
+        keys::verify(pool, &text).await.expect("answered").map(|key| key.id),
+        Some(short.id)
+    );
+    sqlx::query("update api_keys set expires_at = now() where id = $1")
+        .bind(short.id.0)
+        .execute(pool)
+        .await
+        .expect("time passes");
+
+    assert_eq!(keys::verify(pool, &text).await.expect("answered"), None);
+    let listed = keys::list(pool).await.expect("answered");
+    assert_eq!(listed.iter().map(|key| key.id).collect::<Vec<_>>(), [lasting.id]);
+    let ended = keys::ended(pool).await.expect("answered").keys;
+    assert!(ended.contains(&short.id) && ended.contains(&long.id) && ended.len() == 2);
+    assert!(!keys::revoke(pool, short.id).await.expect("answered"), "it has ended already");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_admin_key_stays_even_when_all_are_revoked_at_once() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let (viewer, _) = keys::create(pool, &name("viewer"), Role::Viewer).await.expect("made");
+    let (viewer, _) = keys::create(pool, &name("viewer"), Role::Viewer, None).await.expect("made");
     for _ in 0..5 {
         let mut admins = keys::list(pool).await.expect("answered");
         admins.retain(|key| key.role == Role::Admin);
         while admins.len() < 4 {
-            admins.push(keys::create(pool, &name("admin"), Role::Admin).await.expect("made").0);
+            admins
+                .push(keys::create(pool, &name("admin"), Role::Admin, None).await.expect("made").0);
         }
 
         let revoking = admins.iter().map(|key| keys::revoke(pool, key.id));
