@@ -1,7 +1,7 @@
 # What people do with this repository; the work is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-intake bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
+.PHONY: help bench-coverage bench-few-shot bench-intake bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ check-cuda: ## Type-check the build for NVIDIA GPUs (fetches nvcc; no GPU needed
 
 openapi: ## Write openapi/openapi.json from the code
 	@scripts/openapi.sh
+
+bench-coverage: ## Simulate how often the intervals of an evaluation hold the truth
+	@scripts/bench.sh coverage
+
+bench-few-shot: ## Compare heads on frozen features with scikit-learn's (ARGS=set/features picks)
+	@scripts/bench.sh heads $(ARGS)
 
 bench-intake: ## Measure what reading files in processes of their own costs
 	@scripts/bench.sh intake

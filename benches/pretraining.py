@@ -63,7 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
 # What was tried besides, with the first seed only.
 VARIANTS: dict[str, dict[str, Any]] = {
     "second-order, with messages": {**CALM, "message_layers": 1, "convolution": "graph_conv"},
-    "second-order, the paper's settings": {"kind": "matching"},
+    "second-order, the paper's settings": {"kind": "matching", "preset": "paper"},
 }
 RANDOM = "random weights"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench-train`, `bench-match`, `bench-pretraining`, `bench-intake`: measure against pinned peers,
+# `make bench-train`, `bench-few-shot`, `bench-match`, `bench-pretraining`, `bench-intake`: measure against pinned peers,
 # each in an environment of its own.
 set -euo pipefail
 # shellcheck source=common.sh
@@ -8,16 +8,20 @@ set -euo pipefail
 cd "$ROOT"
 name="$1"
 shift
-# The peer of this one is the same code without the boundary.
-if [ "$name" = intake ]; then
+# The peer of one is the same code without the boundary, that of the other the truth.
+if [ "$name" = intake ] || [ "$name" = coverage ]; then
     # shellcheck source=env.sh
     . scripts/env.sh
-    exec cargo bench --locked --bench intake
+    exec cargo bench --locked --bench "$name"
 fi
 case "$name" in
     matching)
         environment="$RUNTIME/venv-bench-matching"
         requirements=benches/matching/requirements.txt
+        ;;
+    heads)
+        environment="$RUNTIME/venv-bench-heads"
+        requirements=benches/heads/requirements.txt
         ;;
     *)
         environment="$RUNTIME/venv-bench"
@@ -33,6 +37,18 @@ fi
 # These slow some processors' libraries down on purpose; a peer is measured at its best.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 export LVMED_BENCH_PYTHON="$environment/bin/python"
+if [ "$name" = heads ] && [ -z "${LVMED_TEST_DATA:-}" ]; then
+    note "skipped: it needs LVMED_TEST_DATA, a folder of test sets"
+    exit 0
+fi
+if [ "$name" = heads ] && [ -z "${LVMED_DEMO_WEIGHTS:-}" ]; then
+    LVMED_DEMO_WEIGHTS="$(PYTHONPATH=scripts python3 -c '
+import sys
+from pathlib import Path
+from demo import weights
+print(weights.real(Path(sys.argv[1])).file)' "$RUNTIME")"
+    export LVMED_DEMO_WEIGHTS
+fi
 wanted="${1:-}"
 case "$name/$wanted" in
     */few-shot* | pretraining/*) ;;

@@ -28,7 +28,7 @@ METRICS = {
     "macro_auprc": "AUPRC (macro)",
     "macro_f1": "F1 (macro)",
     "brier": "Brier score",
-    "ece": "calibration error",
+    "log_loss": "log loss",
 }
 # Training images per class that are asked for; a set with fewer is used whole.
 FEW_SHOTS = 8
@@ -218,6 +218,14 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
             interval = f"{found['low']:.3f} to {found['high']:.3f}"
             rows.append([name, f"{found['value']:.3f}", interval])
     table(rows)
+    ece = evaluation["ece"]
+    say(
+        f"    calibration error {ece['value']:.3f}; perfectly honest probabilities would show "
+        f"{ece['by_chance']:.3f} on so few images"
+    )
+    for floor in evaluation["baselines"]:
+        if area := floor["macro_auroc"]:
+            say(f"    without any backbone, {floor['about']}: AUROC {area['value']:.3f}")
     labels = evaluation["labels"]
     say("\n    confusion matrix: rows are the truth, columns the prediction")
     matrix = [["", *labels]]

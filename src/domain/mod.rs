@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod digest;
 pub mod evaluation;
 pub mod forecast;
+pub mod head;
 pub mod ids;
 pub mod image;
 pub mod imbalance;
@@ -26,6 +27,7 @@ pub mod word;
 
 pub use backbone::{Architecture, Backbone, Preprocessing};
 pub use digest::Sha256;
+pub use head::HeadRule;
 pub use ids::{
     BackboneId, DatasetId, ImageId, KeyId, ModelId, RunId, UploadId, VersionId, WorkerId,
 };

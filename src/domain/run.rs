@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::HeadRule;
+use super::counted::counted;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId, VersionId};
 use super::pretrain::{Comparison, Pretrain};
@@ -103,6 +105,13 @@ impl Method {
 /// The largest seed: every JSON reader keeps integers up to it exact (RFC 8259, section 6).
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 
+/// Steps below which training hardly moves the weights of a network, at the rates that suit one.
+pub const FEW_STEPS: u64 = 50;
+/// Steps that `last` takes at least, on activations that are kept: they cost little.
+const LEAST_STEPS: u64 = 100;
+/// Steps without a better validation that are borne at least, where an epoch is a step or two.
+pub const LEAST_PATIENCE: u64 = 20;
+
 fn once() -> u32 {
     1
 }
@@ -117,6 +126,11 @@ pub struct Finetune {
     pub backbone: BackboneId,
     /// What is trained.
     pub method: Method,
+    /// How the linear head on the frozen features is fitted. It is what `probe` publishes, and what
+    /// `last`, `lora` and `full` start from. `auto` when absent; recipes stored before there was a
+    /// choice have none, and keep the rule of their time.
+    #[serde(default)]
+    pub head: Option<HeadRule>,
     /// Training images per class; all of them when absent.
     #[serde(default)]
     #[schema(minimum = 1)]
@@ -133,7 +147,8 @@ pub struct Finetune {
     #[serde(default = "once")]
     #[schema(minimum = 1, maximum = 100, default = 1)]
     pub repeats: u32,
-    /// Settings of the methods `last`, `full` and `lora`; ignored by `probe`. Formerly `full`.
+    /// Settings of the methods `last`, `full` and `lora`; of a `probe` recorded and without effect, but
+    /// for `select` where a recipe names no head. Formerly `full`.
     #[serde(default, alias = "full")]
     pub training: Training,
 }
@@ -141,7 +156,45 @@ pub struct Finetune {
 impl Finetune {
     /// Sets what is absent to what the method uses then, so that the stored recipe is whole.
     pub fn fill_in(&mut self) {
+        self.head.get_or_insert_default();
         self.training.fill_in(self.method);
+    }
+
+    /// Whether validation images are learnt from: by a probe that chooses by cross-validation.
+    pub fn learns_from_validation(&self) -> bool {
+        self.method == Method::Probe && self.head.is_some()
+    }
+
+    /// Passes over so many training images: as asked, and for `last` on a frozen part that is computed once
+    /// an image at least so many that the head can settle.
+    pub fn epochs(&self, images: u64) -> u32 {
+        let Training { epochs, batch_size, .. } = self.training;
+        if self.method != Method::Last || self.head.is_none() || self.training.varies() {
+            return epochs;
+        }
+        let steps = images.div_ceil(u64::from(batch_size)).max(1);
+        let least = u32::try_from(LEAST_STEPS.div_ceil(steps)).unwrap_or(epochs);
+        epochs.max(least)
+    }
+
+    /// Why training on so many images can hardly change the network, where it can not: too few steps.
+    pub fn too_few_steps(&self, images: u64) -> Option<String> {
+        let (epochs, batch_size) = (self.epochs(images), self.training.batch_size);
+        let steps = u64::from(epochs) * images.div_ceil(u64::from(batch_size)).max(1);
+        let method = match self.method {
+            Method::Probe => return None,
+            Method::Last | Method::Lora | Method::Full => self.method.as_str(),
+        };
+        (steps < FEW_STEPS).then(|| {
+            format!(
+                "{} and {} epochs make {}: this recipe hardly moves the weights. The method probe does \
+                 as well in seconds; {method} takes at least {} epochs of so few images",
+                counted(images, "training image", "training images"),
+                epochs,
+                counted(steps, "step", "steps"),
+                (FEW_STEPS * u64::from(batch_size)).div_ceil(images.max(1)).min(FEW_STEPS),
+            )
+        })
     }
 
     /// The seed of repeat `number` (from 0): the run's own for the first, the next number for each
@@ -157,6 +210,15 @@ impl Finetune {
             ("/seed", self.seed as f64, 0.0, MAX_SEED as f64, "0 to 9007199254740991"),
             ("/repeats", f64::from(self.repeats), 1.0, 100.0, "1 to 100"),
         ]);
+        if self.method == Method::Probe && self.repeats > 1 && self.shots.is_none() {
+            wrong.push(BadSetting::DoesNotFit {
+                pointer: "/repeats".to_owned(),
+                detail:
+                    "/repeats: every repeat of a probe on all training images is the same; give \
+                         `shots`, so that each repeat draws other images, or ask for one repeat"
+                        .to_owned(),
+            });
+        }
         wrong.extend(self.training.validate());
         wrong
     }
@@ -364,7 +426,7 @@ pub enum EventBody {
 
 #[cfg(test)]
 mod tests {
-    use super::{Method, Spec};
+    use super::{HeadRule, Method, Spec};
 
     #[test]
     fn a_recipe_stored_under_the_former_names_still_reads() {
@@ -379,10 +441,42 @@ mod tests {
         let recipe = spec.recipe().expect("a fine-tuning recipe");
         assert_eq!((recipe.method, recipe.repeats, recipe.shots), (Method::Full, 1, Some(5)));
         assert_eq!((recipe.training.epochs, recipe.training.learning_rate), (7, Some(0.001)));
+        assert_eq!(recipe.head, None, "the rule of its time");
         assert_eq!(recipe.training.augmentation().horizontal_flip, 0.5);
         let written = serde_json::to_string(&spec).expect("written");
         let again: Spec = serde_json::from_str(&written).expect("it reads");
         assert_eq!(again, spec);
+    }
+
+    #[test]
+    fn a_recipe_that_cannot_move_the_weights_is_told_and_repeats_that_repeat_nothing_are_refused() {
+        let spec = r#"{"kind": "finetune", "dataset_version": "01890000-0000-7000-8000-000000000001",
+            "backbone": "01890000-0000-7000-8000-000000000002", "method": "full", "repeats": 5}"#;
+        let spec: Spec = serde_json::from_str(spec).expect("it reads");
+        let mut recipe = spec.recipe().expect("a recipe").clone();
+
+        let told = recipe.too_few_steps(10).expect("told");
+        assert!(
+            told.contains("20 steps") && told.contains("probe") && told.contains("50 epochs"),
+            "{told}"
+        );
+        assert_eq!(recipe.too_few_steps(48), None);
+        assert_eq!(recipe.validate(), []);
+        recipe.method = Method::Last;
+        recipe.training.fill_in(Method::Last);
+        assert_eq!(
+            (recipe.epochs(10), recipe.epochs(160)),
+            (20, 20),
+            "no head, the rule of its time"
+        );
+        recipe.head = Some(HeadRule::Auto);
+        assert_eq!((recipe.epochs(10), recipe.epochs(160)), (100, 20));
+        assert_eq!(recipe.too_few_steps(10), None);
+        recipe.method = Method::Probe;
+        assert_eq!(recipe.too_few_steps(10), None);
+        assert_eq!(recipe.validate().len(), 1);
+        recipe.shots = Some(5);
+        assert_eq!(recipe.validate(), []);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct RunEstimate {
     measured: bool,
     /// What to know about it, for people to read.
     notice: Option<&'static str>,
+    /// What to do better, for people to read: of a recipe that can hardly change the network.
+    advice: Option<String>,
     /// Time until it ends if no early stop ends it before; none while that is not known.
     seconds: Option<f64>,
     /// Most memory of its worker; none while that is not known.
@@ -46,6 +48,7 @@ impl RunEstimate {
         Self {
             measured: true,
             notice: None,
+            advice: None,
             seconds: Some(found.seconds),
             memory_bytes: Some(found.memory_bytes),
             available_bytes: found.available_bytes,
@@ -58,6 +61,7 @@ impl RunEstimate {
         Self {
             measured: false,
             notice: Some(MEASURING),
+            advice: None,
             seconds: None,
             memory_bytes: None,
             available_bytes: memory::capacity(app.limits.training_memory_bytes),
@@ -80,6 +84,7 @@ pub async fn create(
     _: AsTrainer,
     RecipeBody(spec, _): RecipeBody,
 ) -> Result<Json<RunEstimate>, Problem> {
+    let mut advice = None;
     let measured = match spec {
         Spec::Pretrain(wanted) => {
             let asked = pretraining::check(&app, &wanted).await?;
@@ -88,13 +93,15 @@ pub async fn create(
         Spec::Finetune(_) | Spec::Replay(_) => {
             let wanted = recipes::finetune(spec)?;
             let asked = recipes::check(&app, &wanted).await?;
+            advice = wanted.too_few_steps(asked.amounts(&wanted).training);
             of_finetuning(&app, &wanted, &asked).await
         }
     };
-    match measured.map_err(|error| Problem::unavailable("the estimate", error))? {
-        Some(found) => Ok(Json(RunEstimate::known(&found?))),
-        None => Ok(Json(RunEstimate::unknown(&app))),
-    }
+    let found = match measured.map_err(|error| Problem::unavailable("the estimate", error))? {
+        Some(found) => RunEstimate::known(&found?),
+        None => RunEstimate::unknown(&app),
+    };
+    Ok(Json(RunEstimate { advice, ..found }))
 }
 
 /// Refuses fine-tuning that cannot fit.

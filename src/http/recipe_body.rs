@@ -6,7 +6,7 @@
 
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::App;
 use super::extract::{JsonBody, json_body};
@@ -38,6 +38,7 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
         Some("finetune") => of_fields::<Finetune>(&fields).map(Spec::Finetune),
         Some("replay") => of_fields::<Replay>(&fields).map(Spec::Replay),
         Some("pretrain") => {
+            from_random(&mut fields);
             if let Some(Value::Object(wanted)) = fields.get("objective") {
                 objective(wanted.clone()).map_err(|problem| under("/objective", &problem))?;
             }
@@ -46,6 +47,24 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
         Some(_) | None => {
             Err(unknown_kind(kind.as_ref(), "`finetune` and `pretrain` are the kinds of runs"))
         }
+    }
+}
+
+/// Fills in what matching from random weights leaves out, unless the paper's settings are asked for.
+/// Features of a random network are much alike: what messages between neighbours and much noise add is
+/// chance then (`docs/pretraining.md`).
+fn from_random(fields: &mut Map<String, Value>) {
+    let is_random = fields.get("architecture").is_some_and(|architecture| !architecture.is_null());
+    let objective = fields.entry("objective").or_insert_with(|| json!({"kind": "matching"}));
+    let Some(objective) = objective.as_object_mut().filter(|_| is_random) else { return };
+    let is_matching = word(objective.get("kind")) == Some("matching");
+    if !is_matching || objective.get("preset").is_some_and(|preset| !preset.is_null()) {
+        return;
+    }
+    objective.entry("message_layers").or_insert_with(|| json!(0));
+    let noise = objective.entry("noise").or_insert_with(|| json!({}));
+    if let Some(noise) = noise.as_object_mut() {
+        noise.entry("scale").or_insert_with(|| json!(0.05));
     }
 }
 
@@ -100,6 +119,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::recipe;
+    use crate::domain::pretrain::Objective;
     use crate::domain::run::Spec;
 
     const ID: &str = "01890000-0000-7000-8000-000000000001";
@@ -120,6 +140,32 @@ mod tests {
         let mut body = json!({"kind": "pretrain", "dataset_version": ID, "backbone": ID});
         body[field] = value;
         body
+    }
+
+    #[test]
+    fn matching_from_random_weights_leaves_messages_out_unless_the_papers_settings_are_asked_for() {
+        let of = |start: Value, objective: Value| {
+            let mut body =
+                json!({"kind": "pretrain", "dataset_version": ID, "objective": objective});
+            body.as_object_mut()
+                .expect("an object")
+                .extend(start.as_object().expect("one").clone());
+            let Spec::Pretrain(found) = recipe(body.to_string().as_bytes()).expect("it fits")
+            else {
+                panic!("a pretraining recipe");
+            };
+            let Objective::Matching(matching) = found.objective else { panic!("matching") };
+            (matching.message_layers, matching.noise.scale)
+        };
+        let (random, parent) = (json!({"architecture": "resnet18"}), json!({"backbone": ID}));
+        let matching = json!({"kind": "matching"});
+
+        assert_eq!(of(random.clone(), matching.clone()), (0, 0.05));
+        assert_eq!(of(parent, matching), (2, 1.0));
+        let paper = json!({"kind": "matching", "preset": "paper"});
+        assert_eq!(of(random.clone(), paper), (2, 1.0));
+        let own = json!({"kind": "matching", "message_layers": 1, "noise": {"scale": 2.0}});
+        assert_eq!(of(random, own), (1, 2.0));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Recipes as they are asked for: everything that would let a run fail later and can be known now.
 
+use std::collections::BTreeMap;
+
 use super::App;
 use super::problem::{Problem, Violation};
 use super::snapshot::training_images;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::{Amounts, Trial};
-use crate::domain::run::{Finetune, Provenance, Spec};
+use crate::domain::run::{Finetune, Method, Provenance, Spec};
 use crate::domain::{Backbone, Split, VersionId};
 use crate::store::{backbones, datasets, versions};
 
@@ -67,6 +69,7 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
     }
     has_labels(&version, "/dataset_version")?;
     enough_images(&version, wanted.shots, "/shots")?;
+    repeats_differ(&version, wanted)?;
     Ok(Asked { version, backbone })
 }
 
@@ -101,6 +104,39 @@ pub(super) fn enough_images(
     if short.is_empty() { Ok(()) } else { Err(Problem::invalid(short)) }
 }
 
+/// Repeats of a probe differ by the images that they draw: where the shots leave no choice, they are all
+/// the same, and their agreement would say nothing.
+fn repeats_differ(version: &Version, wanted: &Finetune) -> Result<(), Problem> {
+    let Some(shots) = wanted.shots else { return Ok(()) };
+    let pool = pool(version, wanted);
+    let is_all = pool.values().all(|found| *found <= u64::from(shots));
+    if wanted.method != Method::Probe || wanted.repeats < 2 || !is_all {
+        return Ok(());
+    }
+    let detail = format!(
+        "{shots} shots are all images of every class, so that every repeat would be the same; lower \
+         `shots` or ask for one repeat"
+    );
+    Err(Problem::wrong("/repeats", detail))
+}
+
+/// Images of each class that a recipe draws from.
+fn pool(version: &Version, wanted: &Finetune) -> BTreeMap<String, u64> {
+    let mut pool = BTreeMap::new();
+    for split in Split::ALL {
+        let learns = match split {
+            Split::Train => true,
+            Split::Validation => wanted.learns_from_validation(),
+            Split::Test => false,
+        };
+        for (label, images) in version.splits.get(&split).iter().flat_map(|counts| &counts.classes)
+        {
+            *pool.entry(label.clone()).or_insert(0) += if learns { *images } else { 0 };
+        }
+    }
+    pool
+}
+
 impl Asked {
     /// What it takes to repeat the run.
     pub(super) fn provenance(&self) -> Provenance {
@@ -119,7 +155,7 @@ impl Asked {
         let images = |split: Split| {
             self.version.splits.get(&split).map_or(0, |counts| counts.classes.values().sum())
         };
-        let all = images(Split::Train);
+        let all: u64 = pool(&self.version, wanted).values().sum();
         let classes = self.version.labels.len() as u64;
         let training = wanted.shots.map_or(all, |shots| all.min(u64::from(shots) * classes));
         Amounts { training, validation: images(Split::Validation), test: images(Split::Test) }

@@ -1,9 +1,8 @@
 //! The evaluation: its metrics are scikit-learn's and the definitions', its intervals are honest.
 
 use lvmed::domain::evaluation::Estimate;
-use lvmed::training::bootstrap::{estimate, resample};
+use lvmed::training::evaluate;
 use lvmed::training::metrics::{CannotJudge, Judged, Scorer, Scores};
-use lvmed::training::{bootstrap, evaluate};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -172,11 +171,7 @@ fn accuracy_interval(
     patients: &[String],
     resamples: u32,
 ) -> Estimate {
-    let scorer = Scorer::new(&judged(images, patients), 2).expect("images to judge");
-    let patients: Vec<&str> = patients.iter().map(String::as_str).collect();
-    let draws = resample(&scorer, &patients, resamples, 5);
-    let value = scorer.score(&vec![1; images.len()]).accuracy;
-    bootstrap::estimate(value, draws.iter().map(|draw| draw.accuracy).collect())
+    evaluate(&labels(2), &judged(images, patients), resamples, 5).expect("an evaluation").accuracy
 }
 
 #[test]
@@ -241,11 +236,12 @@ fn one_image_is_evaluated_with_warnings() {
 
     let found = evaluate(&labels(2), &judged(&images, &patients), 50, 0).expect("an evaluation");
 
-    assert_eq!(found.accuracy, estimate(1.0, vec![1.0]));
+    // One of one patient right: anything above 0.025 would show that once in forty times.
+    assert!((found.accuracy.low - 0.025).abs() < 1e-12 && found.accuracy.high >= 1.0);
     assert_eq!((found.macro_auroc, found.macro_auprc), (None, None));
     assert!((found.brier.value - 0.125).abs() < 1e-12 && (found.ece.value - 0.25).abs() < 1e-12);
     let notices = found.notices.join("\n");
-    for expected in ["\"class 0\"", "all of one class", "1 patient(s)"] {
+    for expected in ["\"class 0\"", "all of one class", "all of one patient"] {
         assert!(notices.contains(expected), "{expected} is not in {notices}");
     }
 }
@@ -257,22 +253,83 @@ fn equal_probabilities_rank_like_chance() {
 
     let found = evaluate(&labels(4), &judged(&images, &patients), 100, 0).expect("an evaluation");
 
-    assert_eq!(found.macro_auroc, Some(estimate(0.5, vec![0.5])));
+    let auroc = found.macro_auroc.expect("defined");
+    assert!([auroc.value, auroc.low, auroc.high].iter().all(|value| (value - 0.5).abs() < 1e-12));
+    assert!(found.notices.iter().any(|notice| notice.contains("learnt nothing")), "{found:?}");
     assert!((found.macro_auprc.expect("defined").value - 0.25).abs() < 1e-12);
     assert!((found.balanced_accuracy.value - 0.25).abs() < 1e-12);
     assert_eq!(found.confusion[3], [5, 0, 0, 0]);
 }
 
 #[test]
-fn resamples_without_a_second_class_are_left_out_and_counted() {
-    let images = [(0, vec![0.9, 0.1]), (1, vec![0.2, 0.8])];
-    let patients = names(2);
+fn nothing_wrong_among_few_test_images_is_not_certainty() {
+    // Of 30 patients, and of 51 of whom one has the finding: exact bounds, in patients.
+    for (count, positives, low) in [(30, 15, 0.884), (51, 1, 0.930)] {
+        let of = |at: usize| {
+            let is_positive = at < positives;
+            let other = 0.1 + 0.3 * at as f32 / count as f32;
+            let probabilities =
+                if is_positive { vec![other, 1.0 - other] } else { vec![1.0 - other, other] };
+            (usize::from(is_positive), probabilities)
+        };
+        let images: Vec<_> = (0..count).map(of).collect();
+        let patients = names(count);
 
-    let found = evaluate(&labels(2), &judged(&images, &patients), 200, 0).expect("an evaluation");
+        let found =
+            evaluate(&labels(2), &judged(&images, &patients), 500, 0).expect("an evaluation");
 
-    assert_eq!(found.macro_auroc, Some(estimate(1.0, vec![1.0])));
-    let told = found.notices.iter().any(|notice| notice.contains("of 200 resamples"));
+        let auroc = found.macro_auroc.expect("defined");
+        for estimate in [found.accuracy, found.balanced_accuracy, auroc, found.macro_f1] {
+            assert!(estimate.value >= 1.0 && estimate.high >= 1.0, "{estimate:?}");
+            assert!((estimate.low - low).abs() < 5e-4, "{estimate:?}");
+        }
+    }
+}
+
+#[test]
+fn guessing_is_measured_by_the_classes_that_are_there() {
+    // Three classes of which the test split has two: 0.45 is below guessing among two.
+    let images: Vec<_> = (0..40)
+        .map(|at| {
+            let right = at % 20 < 9;
+            let truth = at % 2;
+            let said = if right { truth } else { 1 - truth };
+            (truth, (0..3).map(|class| if class == said { 0.6 } else { 0.2 }).collect())
+        })
+        .collect();
+    let patients = names(40);
+
+    let found = evaluate(&labels(3), &judged(&images, &patients), 500, 0).expect("an evaluation");
+
+    let told = found.notices.iter().any(|notice| notice.contains("above 0.50"));
     assert!(told, "{:?}", found.notices);
+}
+
+#[test]
+fn the_calibration_error_is_told_beside_what_chance_shows() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let honest: Vec<_> = (0..60)
+        .map(|at| {
+            let sure = rng.random_range(0.5..1.0_f32);
+            let top = if rng.random::<f32>() < sure { at % 2 } else { 1 - at % 2 };
+            (at % 2, if top == 0 { vec![sure, 1.0 - sure] } else { vec![1.0 - sure, sure] })
+        })
+        .collect();
+    let boasting: Vec<_> = two_classes(60, 0.5, &mut rng)
+        .into_iter()
+        .map(|(truth, p)| (truth, p.iter().map(|p| if *p > 0.5 { 0.97 } else { 0.03 }).collect()))
+        .collect();
+    let patients = names(60);
+    let of = |images: &[(usize, Vec<f32>)]| {
+        evaluate(&labels(2), &judged(images, &patients), 400, 0).expect("an evaluation").ece
+    };
+
+    let (honest, boasting) = (of(&honest), of(&boasting));
+
+    let chance = honest.by_chance.expect("computed");
+    assert!((0.05..0.2).contains(&chance), "{honest:?}");
+    assert!(honest.value <= honest.by_chance_95.expect("computed"), "{honest:?}");
+    assert!(boasting.value > boasting.by_chance_95.expect("computed"), "{boasting:?}");
 }
 
 #[test]

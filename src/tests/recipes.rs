@@ -1,5 +1,6 @@
 //! Recipes over HTTP: what they are checked for, foretold to take, and replayed.
 
+use lvmed::domain::training::Training;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -169,4 +170,32 @@ async fn a_finished_run_is_replayed_and_found_the_same() {
     let steps = json!({"steps": 0});
     let none = server.request(Method::POST, &path).json(&steps);
     server.refused(none, INVALID, &["/steps"]).await;
+}
+
+/// Every number that the document bounds, by schema and setting: the bounds are those of the checks.
+#[test]
+fn the_documents_bounds_are_those_that_the_server_checks() {
+    let document: Value =
+        serde_json::from_str(include_str!("../../openapi/openapi.json")).expect("JSON");
+    let checked = |setting: &str, value: f64| {
+        let whole = value.fract() == 0.0 && value.abs() < 1e15;
+        let value = if whole { json!(value as i64) } else { json!(value) };
+        let training: Training = serde_json::from_value(json!({ setting: value })).ok()?;
+        let pointer = format!("/training/{setting}");
+        Some(training.validate().iter().all(|wrong| wrong.pointer() != pointer))
+    };
+    let properties = &document["components"]["schemas"]["Training"]["properties"];
+    let mut bounds = 0;
+    for (setting, schema) in properties.as_object().expect("an object") {
+        let is_float = schema.to_string().contains("double");
+        for (name, inside, outside) in [("minimum", 1.0, -1.0), ("maximum", -1.0, 1.0)] {
+            let Some(bound) = schema[name].as_f64() else { continue };
+            bounds += 1;
+            let step = if is_float { bound.abs().max(1e-3) * 1e-6 } else { 1.0 };
+            assert_eq!(checked(setting, bound), Some(true), "{setting}: {name} {bound}");
+            assert_ne!(checked(setting, bound + outside * step), Some(true), "{setting}: {bound}");
+            assert_eq!(checked(setting, bound + inside * step), Some(true), "{setting}: {bound}");
+        }
+    }
+    assert!(bounds >= 25, "{bounds}");
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use lvmed::domain::backbone::{Origin, Parity};
 use lvmed::domain::dataset::{SplitCounts, Version};
-use lvmed::domain::evaluation::{Estimate, Evaluation};
+use lvmed::domain::evaluation::{Calibration, Estimate, Evaluation};
 use lvmed::domain::image::{Format, Image, Window};
 use lvmed::domain::model::Artifact;
 use lvmed::domain::name::Name;
@@ -78,6 +78,7 @@ impl Lab {
 
     async fn queue_as(&self, once: Option<&Once>) -> Result<Run, StoreError> {
         let spec = Spec::Finetune(Finetune {
+            head: None,
             dataset_version: self.version,
             backbone: self.backbone,
             method: Method::Probe,
@@ -226,10 +227,12 @@ fn evaluation() -> Evaluation {
         macro_auprc: Some(estimate),
         macro_f1: estimate,
         brier: estimate,
-        ece: estimate,
+        log_loss: Some(estimate),
+        ece: Calibration { value: 0.1, by_chance: Some(0.08), by_chance_95: Some(0.2) },
         confusion: vec![vec![1, 0], vec![0, 1]],
         resamples: 1000,
         repeats: None,
+        baselines: vec![],
         notices: vec![],
     }
 }

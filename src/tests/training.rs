@@ -3,9 +3,9 @@
 mod robust;
 mod world;
 
-use lvmed::domain::Architecture;
 use lvmed::domain::run::Method;
 use lvmed::domain::training::{Optimiser, Schedule, Selection, Training};
+use lvmed::domain::{Architecture, HeadRule, Split};
 use lvmed::training::{TrainingError, replay, run};
 
 use world::{World, file};
@@ -38,6 +38,44 @@ fn every_method_learns_a_tiny_set_by_heart() {
 }
 
 #[test]
+fn training_starts_from_the_fitted_head_and_keeps_it_where_nothing_is_better() {
+    let mut world = World::of(8);
+    world.job.spec.head = Some(HeadRule::Auto);
+    // A probe would learn from them.
+    world.job.examples.retain(|example| example.split != Split::Validation);
+    world.method(Method::Probe, quick());
+    let probe = world.run().expect("it ends");
+    for method in [Method::Last, Method::Full] {
+        let still = Training { epochs: 1, learning_rate: Some(1e-9), ..quick() };
+        world.method(method, still);
+
+        let outcome = world.run().expect("it ends");
+
+        for ((_, found), (_, start)) in outcome.predictions.iter().zip(&probe.predictions) {
+            let near = found.iter().zip(start).all(|(a, b)| (a - b).abs() < 1e-4);
+            assert!(near, "{method:?}: {found:?}, from {start:?}");
+        }
+    }
+
+    // A rate at which steps make it worse: the best of the start and of the epochs is published.
+    let mut world = World::of(8);
+    world.job.spec.head = Some(HeadRule::Auto);
+    let wild =
+        Training { epochs: 2, learning_rate: Some(0.5), optimiser: Optimiser::Sgd, ..quick() };
+    world.method(Method::Full, wild);
+    let outcome = world.run().expect("it ends");
+
+    let validation = world.host.losses().remove("validation_loss").expect("a curve");
+    let best = validation.values().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(validation.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "the start is judged");
+    let kept = validation.iter().find(|(_, loss)| loss.total_cmp(&&best).is_eq());
+    let (epoch, _) = kept.expect("a best epoch");
+    let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
+    assert!(card.contains(&format!("epoch {epoch} of")), "{card}");
+    assert!(card.contains("started from a head"), "{card}");
+}
+
+#[test]
 fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
     let settings = [
         (Method::Last, 1, quick()),
@@ -62,6 +100,8 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
         let mut world = World::of(6);
         world.method(method, training);
         world.job.spec.repeats = repeats;
+        // Recipes of before and of now.
+        world.job.spec.head = (repeats == 2).then_some(HeadRule::Auto);
 
         let whole = world.run().expect("it ends");
         let losses = world.host.losses();

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::head::{Classifier, HeadFacts};
 use super::job::Job;
 use super::recipe::{Network, Recipe};
-use crate::domain::evaluation::{Estimate, Evaluation, Repeats, Spread};
+use crate::domain::evaluation::{Baseline, Estimate, Evaluation, Repeats, Spread};
 use crate::domain::run::Method;
 use crate::domain::{Sha256, Split};
+
+/// Where a probe that chooses by cross-validation has its images from.
+const TRAINING_AND_VALIDATION: &str = " of the training and validation splits";
 
 /// Writes the card as Markdown, with the front matter that model hubs read.
 pub(super) fn card(
@@ -75,14 +79,13 @@ fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
     let dataset = plain(job.dataset.as_str());
     writeln!(text, "Dataset *{dataset}*, version {}, {shots}.", job.version.number)?;
     match recipe {
-        Recipe::Probe { training_images, regularisation, folds, notices } => {
+        Recipe::Probe { training_images, head } => {
+            let from = if job.spec.learns_from_validation() { TRAINING_AND_VALIDATION } else { "" };
             writeln!(
                 text,
-                "A multinomial logistic regression on the frozen features of {training_images} \
-                 images; its regularisation ({regularisation:.3e}) was chosen by {folds}-fold \
-                 cross-validation that never parts a patient."
+                "A linear head on the frozen features of {training_images} images{from}."
             )?;
-            notices.iter().try_for_each(|notice| writeln!(text, "{notice}"))?;
+            fitted(text, head)?;
         }
         Recipe::Network(network) => by_gradients(text, job, network)?,
     }
@@ -91,8 +94,45 @@ fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
         let counts = job.version.splits.get(&split).cloned().unwrap_or_default();
         writeln!(text, "| {split} | {} | {} |", counts.images, counts.patients)?;
     }
-    job.version.notices.iter().try_for_each(|notice| writeln!(text, "\n{}", plain(notice)))?;
     writeln!(text)
+}
+
+/// How a head was fitted, part by part.
+fn fitted(text: &mut String, head: &HeadFacts) -> std::fmt::Result {
+    let is_mean = head.parts.len() > 1;
+    if is_mean {
+        let parts = head.parts.len();
+        writeln!(
+            text,
+            "It is the mean of {parts} classifiers (in logits; the regression counts twice), divided by a \
+             temperature of {:.3}:",
+            head.temperature
+        )?;
+    }
+    for part in &head.parts {
+        let (what, setting) = match part.classifier {
+            Classifier::Logistic => ("a multinomial logistic regression", "penalty"),
+            Classifier::Lda => ("a linear discriminant analysis", "shrinkage of the covariance"),
+        };
+        let scale = if part.standardised { "standardised features" } else { "centred features" };
+        writeln!(
+            text,
+            "{}{what} of {scale} ({setting} {:.3e}, temperature {:.3}){}",
+            if is_mean { "- " } else { "It is " },
+            part.regularisation,
+            part.temperature,
+            if is_mean { "" } else { "." },
+        )?;
+    }
+    if head.folds > 0 {
+        writeln!(
+            text,
+            "\nPenalty and temperatures were chosen by {}-fold cross-validation that never parts a \
+             patient.",
+            head.folds
+        )?;
+    }
+    head.notices.iter().try_for_each(|notice| writeln!(text, "{notice}"))
 }
 
 fn by_gradients(text: &mut String, job: &Job, network: &Network) -> std::fmt::Result {
@@ -115,6 +155,10 @@ fn by_gradients(text: &mut String, job: &Job, network: &Network) -> std::fmt::Re
         network.validation_images,
         network.why_ended(),
     )?;
+    if let Some(head) = &network.head {
+        writeln!(text, "\nTraining started from a head that was fitted to the frozen features.")?;
+        fitted(text, head)?;
+    }
     let recipe = serde_json::to_string(settings).unwrap_or_default();
     writeln!(text, "\nThe whole recipe: `{recipe}`.")
 }
@@ -146,7 +190,8 @@ fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     writeln!(
         text,
         "On {} test images of {} patients, as far as the dataset tells patients apart; none of \
-         them did it learn from. Intervals are 95 % percentile intervals over {} bootstrap resamples of patients.\n",
+         them did it learn from. Intervals are 95 % intervals (bias-corrected and accelerated) over {} \
+         bootstrap resamples of patients within their classes.\n",
         evaluation.images, evaluation.patients, evaluation.resamples
     )?;
     writeln!(text, "| metric | value | 95 % interval |\n| --- | --- | --- |")?;
@@ -157,18 +202,36 @@ fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         ("macro average precision", evaluation.macro_auprc),
         ("macro F1", Some(evaluation.macro_f1)),
         ("Brier score (0 best, 2 worst)", Some(evaluation.brier)),
-        ("expected calibration error", Some(evaluation.ece)),
+        ("log loss (nats)", evaluation.log_loss),
     ];
     for (name, estimate) in rows {
         let Some(Estimate { value, low, high }) = estimate else { continue };
         writeln!(text, "| {name} | {value:.3} | {low:.3} to {high:.3} |")?;
     }
+    let ece = evaluation.ece;
+    write!(text, "\nExpected calibration error {:.3}", ece.value)?;
+    if let (Some(mean), Some(high)) = (ece.by_chance, ece.by_chance_95) {
+        write!(
+            text,
+            "; on as many images perfectly calibrated probabilities would show {mean:.3}, and more than \
+             {high:.3} once in twenty times"
+        )?;
+    }
+    writeln!(text, ".")?;
     let labels: Vec<String> = evaluation.labels.iter().map(|label| plain(label)).collect();
     writeln!(text, "\n| true \\ predicted | {} |", labels.join(" | "))?;
     writeln!(text, "| --- |{}", " --- |".repeat(labels.len()))?;
     for (label, row) in labels.iter().zip(&evaluation.confusion) {
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         writeln!(text, "| {label} | {} |", counts.join(" | "))?;
+    }
+    for Baseline { about, balanced_accuracy, macro_auroc, .. } in &evaluation.baselines {
+        write!(text, "\nFor comparison, {about}, without any backbone: balanced accuracy ")?;
+        write!(text, "{:.3}", balanced_accuracy.value)?;
+        if let Some(Estimate { value, low, high }) = macro_auroc {
+            write!(text, ", macro AUROC {value:.3} ({low:.3} to {high:.3})")?;
+        }
+        writeln!(text, ".")?;
     }
     if let Some(repeats) = &evaluation.repeats {
         repeated(text, repeats)?;

@@ -34,7 +34,8 @@ pub(super) struct Position {
     pub(super) batch: u64,
     /// Optimiser steps taken.
     pub(super) step: u64,
-    /// The best validation score so far (higher is better), and the epoch (from 0) that reached it.
+    /// The best validation score so far (higher is better), and after how many epochs it was reached: 0
+    /// for a fitted start.
     pub(super) best: Option<(f64, u32)>,
     /// Why the loop has ended, once it has.
     pub(super) ended: Option<Ended>,

@@ -1,9 +1,9 @@
 //! Why a run did not finish, told apart by whether another attempt could.
 
 use super::few_shot::TooFewImages;
+use super::head::ProbeError;
 use super::host::{HostError, Stop};
 use super::metrics::CannotJudge;
-use super::probe::ProbeError;
 use crate::domain::forecast::TooLarge;
 use crate::domain::pretrain::BatchTooLarge;
 use crate::domain::trace::without_trace;

@@ -3,20 +3,53 @@
 
 use std::collections::BTreeSet;
 
-use super::bootstrap::{estimate, resample};
-use super::metrics::{CannotJudge, Judged, Scorer, Scores};
-use crate::domain::evaluation::{Estimate, Evaluation};
+use super::bootstrap::{Patients, leave_one_out, resample};
+use super::interval::{Sampled, estimate};
+use super::metrics::{CannotJudge, Judged, Scorer, Scores, calibrated};
+use crate::domain::evaluation::{Calibration, Estimate, Evaluation};
 
-/// Patients below which a percentile interval is known to be too narrow.
-const FEW_PATIENTS: usize = 10;
+/// Patients of a class below which an interval says little.
+const FEW_PATIENTS: usize = 6;
 /// Share of resamples without a defined metric above which a reader is told.
 const MANY_UNDEFINED: f64 = 0.05;
+/// A model whose surest answer is no further above guessing than this tells nothing apart.
+const FLAT: f64 = 0.03;
+/// Ranges of the metrics.
+const SHARE: (f64, f64) = (0.0, 1.0);
+const BRIER: (f64, f64) = (0.0, 2.0);
+const LOSS: (f64, f64) = (0.0, f64::INFINITY);
+
+/// Everything that the metrics are computed from.
+struct Sample {
+    patients: Patients,
+    scores: Scores,
+    draws: Vec<Scores>,
+    without: Vec<Vec<Scores>>,
+}
+
+impl Sample {
+    /// A metric with its interval, where it is defined. A resample in which it is not does not count.
+    fn of(&self, metric: fn(&Scores) -> Option<f64>, range: &(f64, f64)) -> Option<Estimate> {
+        let classes = self.without.iter();
+        let sampled = Sampled {
+            draws: self.draws.iter().filter_map(metric).collect(),
+            without: classes.map(|class| class.iter().filter_map(metric).collect()).collect(),
+            patients: self.patients.count(),
+            fewest: self.patients.fewest(),
+            range,
+        };
+        Some(estimate(metric(&self.scores)?, sampled))
+    }
+
+    /// The same of a metric that is always defined.
+    fn always(&self, metric: fn(&Scores) -> Option<f64>, range: &(f64, f64)) -> Estimate {
+        let nothing = Estimate { value: 0.0, low: 0.0, high: 0.0 };
+        self.of(metric, range).unwrap_or(nothing)
+    }
+}
 
 /// Evaluates predictions over the classes `labels`, with intervals from `resamples` draws of
 /// patients seeded by `seed`.
-///
-/// A resample in which a metric is not defined (no class with images both in and out of it) does
-/// not count for that metric.
 pub fn evaluate(
     labels: &[String],
     judged: &[Judged<'_>],
@@ -24,32 +57,42 @@ pub fn evaluate(
     seed: u64,
 ) -> Result<Evaluation, CannotJudge> {
     let scorer = Scorer::new(judged, labels.len())?;
-    let patients: Vec<&str> = judged.iter().map(|image| image.patient).collect();
+    let patients = Patients::of(judged);
     let once = vec![1; judged.len()];
-    let scores = scorer.score(&once);
-    let draws = resample(&scorer, &patients, resamples, seed);
-
-    let with_interval =
-        |metric: fn(&Scores) -> f64| estimate(metric(&scores), draws.iter().map(metric).collect());
-    let where_defined = |metric: fn(&Scores) -> Option<f64>| -> Option<Estimate> {
-        Some(estimate(metric(&scores)?, draws.iter().filter_map(metric).collect()))
+    let sample = Sample {
+        scores: scorer.score(&once),
+        draws: resample(&scorer, &patients, resamples, seed),
+        without: if resamples > 0 { leave_one_out(&scorer, &patients) } else { Vec::new() },
+        patients,
     };
+    let balanced_accuracy = sample.always(|scores| Some(scores.balanced_accuracy), &SHARE);
     Ok(Evaluation {
         labels: labels.to_vec(),
         images: judged.len() as u64,
-        patients: BTreeSet::from_iter(&patients).len() as u64,
-        accuracy: with_interval(|scores| scores.accuracy),
-        balanced_accuracy: with_interval(|scores| scores.balanced_accuracy),
-        macro_auroc: where_defined(|scores| scores.macro_auroc),
-        macro_auprc: where_defined(|scores| scores.macro_auprc),
-        macro_f1: with_interval(|scores| scores.macro_f1),
-        brier: with_interval(|scores| scores.brier),
-        ece: with_interval(|scores| scores.ece),
+        patients: sample.patients.count() as u64,
+        accuracy: sample.always(|scores| Some(scores.accuracy), &SHARE),
+        balanced_accuracy,
+        macro_auroc: sample.of(|scores| scores.macro_auroc, &SHARE),
+        macro_auprc: sample.of(|scores| scores.macro_auprc, &SHARE),
+        macro_f1: sample.always(|scores| Some(scores.macro_f1), &SHARE),
+        brier: sample.always(|scores| Some(scores.brier), &BRIER),
+        log_loss: sample.of(|scores| Some(scores.log_loss), &LOSS),
+        ece: calibration(judged, sample.scores.ece, resamples, seed),
         confusion: scorer.confusion(&once),
         resamples,
         repeats: None,
-        notices: notices(labels, judged, &scores, &draws),
+        baselines: Vec::new(),
+        notices: notices(labels, judged, &sample, balanced_accuracy),
     })
+}
+
+/// The calibration error beside those of labels drawn from the probabilities.
+fn calibration(judged: &[Judged<'_>], value: f64, resamples: u32, seed: u64) -> Calibration {
+    let mut errors = calibrated(judged, resamples, seed);
+    errors.sort_by(f64::total_cmp);
+    let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
+    let high = errors.get(errors.len() * 19 / 20).copied();
+    Calibration { value, by_chance: high.map(|_| mean), by_chance_95: high }
 }
 
 /// What a reader must not overlook: a model that tells nothing apart may still have an accuracy
@@ -57,9 +100,18 @@ pub fn evaluate(
 fn no_better_than_chance(
     labels: &[String],
     judged: &[Judged<'_>],
-    scores: &Scores,
-    draws: &[Scores],
+    balanced: Estimate,
 ) -> Option<String> {
+    let guessing = 1.0 / labels.len() as f64;
+    let surest = judged.iter().flat_map(|image| image.probabilities).copied().fold(0.0, f32::max);
+    if f64::from(surest) - guessing < FLAT {
+        return Some(format!(
+            "The model has learnt nothing: no test image is given a class with more than {:.0} %, \
+             where guessing gives {:.0} %.",
+            100.0 * surest,
+            100.0 * guessing
+        ));
+    }
     let answers: BTreeSet<usize> = judged.iter().map(|image| top(image.probabilities)).collect();
     if let (Some(only), 1) = (answers.first(), answers.len()) {
         let label = labels.get(*only).map_or("", String::as_str);
@@ -67,12 +119,10 @@ fn no_better_than_chance(
             "Every test image was called {label:?}: the model tells nothing apart."
         ));
     }
-    let chance = 1.0 / labels.len() as f64;
-    let balanced = estimate(
-        scores.balanced_accuracy,
-        draws.iter().map(|draw| draw.balanced_accuracy).collect(),
-    );
-    (balanced.low <= chance).then(|| {
+    // The metric is a mean over the classes that are there.
+    let there = judged.iter().map(|image| image.truth).collect::<BTreeSet<_>>().len();
+    let chance = 1.0 / there.max(1) as f64;
+    (there > 1 && balanced.low <= chance).then(|| {
         format!(
             "The balanced accuracy is not shown to be above {chance:.2}, which guessing reaches: \
              its interval begins at {:.2}.",
@@ -95,10 +145,11 @@ fn top(probabilities: &[f32]) -> usize {
 fn notices(
     labels: &[String],
     judged: &[Judged<'_>],
-    scores: &Scores,
-    draws: &[Scores],
+    sample: &Sample,
+    balanced: Estimate,
 ) -> Vec<String> {
     let mut notices = Vec::new();
+    let mut few = Vec::new();
     for (class, label) in labels.iter().enumerate() {
         let of_class = judged.iter().filter(|image| image.truth == class);
         match of_class.map(|image| image.patient).collect::<BTreeSet<_>>().len() {
@@ -108,31 +159,33 @@ fn notices(
             1 => {
                 notices.push(format!("The test images of class {label:?} are all of one patient."));
             }
+            patients if patients < FEW_PATIENTS => few.push(format!("{label:?} of {patients}")),
             _ => {}
         }
     }
-    notices.extend(no_better_than_chance(labels, judged, scores, draws));
-    if scores.macro_auroc.is_none() {
+    if !few.is_empty() {
+        notices.push(format!(
+            "The test images of some classes are of few patients (class {}): intervals from fewer \
+             than {FEW_PATIENTS} patients of a class say little.",
+            few.join(", ")
+        ));
+    }
+    notices.extend(no_better_than_chance(labels, judged, balanced));
+    if sample.scores.macro_auroc.is_none() {
         notices.push(
             "The test images are all of one class: no area under a curve is defined.".to_owned(),
         );
     }
-    let patients = judged.iter().map(|image| image.patient).collect::<BTreeSet<_>>().len();
-    if patients < FEW_PATIENTS {
-        notices.push(format!(
-            "The test split has {patients} patient(s): intervals from fewer than {FEW_PATIENTS} are \
-             too narrow."
-        ));
-    }
-    if draws.is_empty() {
+    if sample.draws.is_empty() {
         notices.push("Intervals were not computed: they show the value alone.".to_owned());
     }
-    let undefined = draws.iter().filter(|draw| draw.macro_auroc.is_none()).count();
-    if scores.macro_auroc.is_some() && undefined as f64 > MANY_UNDEFINED * draws.len() as f64 {
+    let undefined = sample.draws.iter().filter(|draw| draw.macro_auroc.is_none()).count();
+    let many = MANY_UNDEFINED * sample.draws.len() as f64;
+    if sample.scores.macro_auroc.is_some() && undefined as f64 > many {
         notices.push(format!(
             "In {undefined} of {} resamples all images were of one class; the intervals of the \
              areas under the curves leave them out.",
-            draws.len()
+            sample.draws.len()
         ));
     }
     notices

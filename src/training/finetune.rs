@@ -3,6 +3,7 @@
 
 use candle_core::Tensor;
 
+use super::baseline::{as_good, pixels};
 use super::error::TrainingError;
 use super::evaluate::evaluate;
 use super::host::Host;
@@ -12,6 +13,7 @@ use super::metrics::{CannotJudge, Judged, Scorer};
 use super::networks::networks;
 use super::pack::{Packed, pack};
 use super::probes::probes;
+use super::recipe::Recipe;
 use super::reporter::{At, Reporter, Stage};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::run::Method;
@@ -21,6 +23,10 @@ use crate::onnx::{Export, Head, export};
 
 /// Bootstrap resamples behind every interval.
 const RESAMPLES: u32 = 1000;
+
+/// How much higher than expected a log loss begins that says of the test patients that they differ, in
+/// nats.
+const WORSE: f64 = 0.25;
 
 /// What a finished run publishes.
 #[derive(Debug)]
@@ -60,6 +66,20 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
         Scorer::new(&self::judged(&test, &repeat.probabilities), job.classes())
     };
     evaluation.repeats = done.summary(scorer)?;
+    let learnt_from = job.shots(published.seed)?;
+    if let Some(floor) = pixels(job, (&learnt_from, &test), RESAMPLES, host)? {
+        evaluation.notices.extend(as_good(&floor, &evaluation));
+        evaluation.baselines.push(floor);
+    }
+    evaluation.notices.extend(other_patients(&published.recipe, &evaluation));
+    let few = job.spec.too_few_steps(job.shots(job.spec.seed)?.len() as u64);
+    evaluation.notices.extend(few.map(|few| format!("{few}.")));
+    // What was said of the images when they were frozen holds for every number that comes of them.
+    for notice in &job.version.notices {
+        if !evaluation.notices.contains(notice) {
+            evaluation.notices.push(notice.clone());
+        }
+    }
     let publishing = Stage { name: "publishing", from: 0.99, to: 1.0 };
     reporter.at(publishing, At::default())?;
     let onnx = onnx(job, &done.kept)?;
@@ -67,6 +87,20 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
     let images = test.iter().map(|example| example.image);
     let predictions = images.zip(published.probabilities.iter().cloned()).collect();
     Ok(Outcome { files, evaluation, predictions })
+}
+
+/// Says so when the test images are met much worse than those that were held out in training.
+fn other_patients(recipe: &Recipe, evaluation: &Evaluation) -> Option<String> {
+    let expected = recipe.head()?.loss?;
+    let found = evaluation.log_loss?;
+    (found.low > expected + WORSE).then(|| {
+        format!(
+            "The log loss of the test images ({:.2}) is far above that of the training patients that were \
+             held out in turn ({expected:.2}): the test patients differ from those learnt from, and others \
+             may too.",
+            found.value
+        )
+    })
 }
 
 /// Probabilities beside what the images are.

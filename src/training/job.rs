@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::few_shot::{Candidate, TooFewImages, choose};
+use super::patients::by_first_image;
 use crate::config::Limits;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::Calibration;
@@ -76,12 +77,30 @@ impl Job {
         self.examples.iter().filter(|example| example.split == split).collect()
     }
 
+    /// What training draws from: a probe that chooses by cross-validation has no use for validation
+    /// images but to learn from them.
+    pub fn pool(&self) -> Vec<&Example> {
+        let learns = |split| match split {
+            Split::Train => true,
+            Split::Validation => self.spec.learns_from_validation(),
+            Split::Test => false,
+        };
+        self.examples.iter().filter(|example| learns(example.split)).collect()
+    }
+
     /// The training examples that `shots` leaves of a repeat with this seed.
     pub fn shots(&self, seed: u64) -> Result<Vec<&Example>, TooFewImages> {
-        let train = self.of(Split::Train);
+        let train = self.pool();
+        let named = by_first_image(train.iter().map(|example| example.patient.as_str()));
+        // Recipes without a head are of a time when patients were drawn by their keys.
+        let by_content = self.spec.head.is_some();
         let candidates: Vec<Candidate<'_>> = train
             .iter()
-            .map(|example| Candidate { label: example.label, patient: &example.patient })
+            .zip(&named)
+            .map(|(example, named)| Candidate {
+                label: example.label,
+                patient: if by_content { named } else { &example.patient },
+            })
             .collect();
         let chosen = choose(&candidates, &self.version.labels, self.spec.shots, seed)?;
         Ok(chosen.into_iter().map(|at| train[at]).collect())

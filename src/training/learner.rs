@@ -64,19 +64,22 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    /// The backbone `start` with a fresh head of `classes` outputs drawn from `seed`.
+    /// The backbone `start` with the head that it brings, or a fresh one of `classes` outputs drawn from
+    /// `seed`.
     pub(super) fn new(
         architecture: Architecture,
         mut start: Tensors,
         part: Part,
         (classes, seed): (usize, u64),
     ) -> Result<Self, TrainingError> {
-        let size = architecture.embedding_size();
-        let mut random = generator("head", seed, 0, 0);
-        let weight = normal(&mut random, classes * size, HEAD_STD);
         let cpu = Device::Cpu;
-        start.insert(HEAD_WEIGHT.to_owned(), Tensor::from_vec(weight, (classes, size), &cpu)?);
-        start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
+        if !start.contains_key(HEAD_WEIGHT) {
+            let size = architecture.embedding_size();
+            let mut random = generator("head", seed, 0, 0);
+            let weight = normal(&mut random, classes * size, HEAD_STD);
+            start.insert(HEAD_WEIGHT.to_owned(), Tensor::from_vec(weight, (classes, size), &cpu)?);
+            start.insert(HEAD_BIAS.to_owned(), Tensor::zeros(classes, DType::F32, &cpu)?);
+        }
         if let Part::LowRank { rank, .. } = part {
             lora::insert(&mut start, rank, seed)?;
         }

@@ -4,6 +4,9 @@
 //! costs one pass over images that were sorted once. The definitions are scikit-learn's where it
 //! has one; `scripts/fixtures/metrics.py` holds them to each other.
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 /// Bins of the calibration error.
 const BINS: usize = 15;
 
@@ -70,6 +73,9 @@ pub struct Scores {
     pub macro_f1: f64,
     /// Mean squared distance of the probabilities from the one-hot truth, 0 to 2.
     pub brier: f64,
+    /// Mean of `-ln p` of the true class, in nats; a probability of 0 counts as the smallest number
+    /// there is.
+    pub log_loss: f64,
     /// Expected calibration error of the most probable class (Guo et al. 2017, eq. 3), 15 bins
     /// `(m/15, (m+1)/15]`.
     pub ece: f64,
@@ -89,6 +95,7 @@ struct Image {
     top: usize,
     confidence: f64,
     squared_error: f64,
+    surprise: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +127,8 @@ impl Scorer {
         let correct: u64 = (0..confusion.len()).map(|class| confusion[class][class]).sum();
         let squared = self.images.iter().zip(weights);
         let squared: f64 = squared.map(|(image, w)| f64::from(*w) * image.squared_error).sum();
+        let surprise = self.images.iter().zip(weights);
+        let surprise: f64 = surprise.map(|(image, w)| f64::from(*w) * image.surprise).sum();
 
         let occurs = |class: &usize| confusion[*class].iter().any(|count| *count > 0);
         let with_both = |class: &usize| {
@@ -141,6 +150,7 @@ impl Scorer {
             macro_f1: mean((0..confusion.len()).filter_map(|class| f1(&confusion, class)))
                 .unwrap_or(0.0),
             brier: squared / total,
+            log_loss: surprise / total,
             ece: self.calibration_error(weights) / total,
         }
     }
@@ -155,15 +165,11 @@ impl Scorer {
         confusion
     }
 
-    /// `Σₘ |Bₘ| · |acc(Bₘ) − conf(Bₘ)|`, which is `Σₘ |correct − total confidence|`.
     fn calibration_error(&self, weights: &[u32]) -> f64 {
-        let mut gaps = [0.0_f64; BINS];
-        for (image, weight) in self.images.iter().zip(weights) {
-            let correct = if image.top == image.truth { 1.0 } else { 0.0 };
-            let bin = ((image.confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-            gaps[bin] += f64::from(*weight) * (correct - image.confidence);
-        }
-        gaps.iter().map(|gap| gap.abs()).sum()
+        let images = self.images.iter().zip(weights);
+        gaps(images.map(|(image, weight)| {
+            (image.confidence, image.top == image.truth, f64::from(*weight))
+        }))
     }
 }
 
@@ -179,8 +185,37 @@ impl Image {
             squared_error += (f64::from(*probability) - truth).powi(2);
         }
         let confidence = f64::from(judged.probabilities[top]);
-        Self { truth: judged.truth, top, confidence, squared_error }
+        let own = judged.probabilities.get(judged.truth).copied().unwrap_or(0.0);
+        let surprise = -f64::from(own.max(f32::MIN_POSITIVE)).ln();
+        Self { truth: judged.truth, top, confidence, squared_error, surprise }
     }
+}
+
+/// `Σₘ |Bₘ| · |acc(Bₘ) − conf(Bₘ)|`, which is `Σₘ |correct − total confidence|`, of images as
+/// (confidence, whether it is right, how often it counts).
+fn gaps(images: impl Iterator<Item = (f64, bool, f64)>) -> f64 {
+    let mut gaps = [0.0_f64; BINS];
+    for (confidence, is_right, weight) in images {
+        let correct = if is_right { 1.0 } else { 0.0 };
+        let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        gaps[bin] += weight * (correct - confidence);
+    }
+    gaps.iter().map(|gap| gap.abs()).sum()
+}
+
+/// The calibration error of `draws` sets of labels that are drawn from the predicted probabilities
+/// themselves, which are then perfectly calibrated.
+pub fn calibrated(judged: &[Judged<'_>], draws: u32, seed: u64) -> Vec<f64> {
+    let images: Vec<Image> = judged.iter().map(Image::new).collect();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut draw = || {
+        let image = |image: &Image| {
+            let is_right = random.random::<f64>() < image.confidence;
+            (image.confidence, is_right, 1.0)
+        };
+        gaps(images.iter().map(image)) / images.len().max(1) as f64
+    };
+    (0..draws).map(|_| draw()).collect()
 }
 
 fn check(judged: &[Judged<'_>], classes: usize) -> Result<(), CannotJudge> {

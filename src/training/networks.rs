@@ -6,7 +6,8 @@ use super::features::probabilities;
 use super::finetune::onnx;
 use super::host::Host;
 use super::job::{Example, Job};
-use super::recipe::Recipe;
+use super::probes::{starts, with_head};
+use super::recipe::{Network, Recipe};
 use super::repeats::{Done, Repeat};
 use super::reporter::{Reporter, Stage};
 use super::source::Images;
@@ -16,6 +17,9 @@ use crate::domain::forecast::TooLarge;
 use crate::domain::run::Method;
 use crate::domain::training::has_batch_norm;
 use crate::nn::weights::load;
+
+/// Share of a run that the heads take which training starts from.
+const START: f64 = 0.1;
 
 /// Trains every repeat, from the run's checkpoint where there is one.
 pub(super) fn networks(
@@ -38,14 +42,27 @@ pub(super) fn networks(
     let mut done =
         state.as_mut().map_or_else(Done::default, |state| std::mem::take(&mut state.done));
     let begun = done.repeats.len() as u32;
+    // Recipes without a head are of a time when training began with a random one.
+    let computing = Stage { name: "computing features", from: 0.0, to: START };
+    let heads = match job.spec.head {
+        Some(_) => starts(job, host, reporter, computing)?,
+        None => Vec::new(),
+    };
+    let from = if heads.is_empty() { 0.0 } else { START };
     for repeat in begun..job.spec.repeats {
         let seed = job.spec.seed_of(repeat);
         let training = job.shots(seed)?;
         let sets = Sets { training: &training, validation: &validation };
-        let share = |at: f64| 0.99 * (f64::from(repeat) + at) / f64::from(job.spec.repeats);
+        let share =
+            |at: f64| from + (0.99 - from) * (f64::from(repeat) + at) / f64::from(job.spec.repeats);
         let stage = Stage { name: "training", from: share(0.0), to: share(0.95) };
         let scene = Scene { job, host, reporter, stage, repeat, micro_batch };
-        let mut trainer = Trainer::new(scene, sets, &images, (start.clone(), done))?;
+        let head = heads.get(repeat as usize);
+        let start = match head {
+            Some(head) => with_head(job, &start, head)?,
+            None => start.clone(),
+        };
+        let mut trainer = Trainer::new(scene, sets, &images, (start, done))?;
         if let Some(state) = state.take() {
             trainer.restore(state)?;
         }
@@ -56,7 +73,8 @@ pub(super) fn networks(
         std::fs::write(file.path(), onnx(job, &trained.tensors)?)?;
         let evaluating = Stage { name: "evaluating", from: share(0.95), to: share(1.0) };
         let probabilities = probabilities(job, file.path(), test, host, reporter, evaluating)?;
-        let recipe = Recipe::Network(trained.recipe);
+        let head = head.map(|head| head.facts.clone());
+        let recipe = Recipe::Network(Network { head, ..trained.recipe });
         done.add(Repeat { seed, score: trained.score, recipe, probabilities }, trained.tensors);
     }
     if images.overflows() {

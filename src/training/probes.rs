@@ -9,10 +9,10 @@ use super::activations::Key;
 use super::error::TrainingError;
 use super::features::features;
 use super::finetune::judged;
+use super::head::{self, Probe, Sample};
 use super::host::Host;
 use super::job::{Example, Job};
 use super::learner::{HEAD_BIAS, HEAD_WEIGHT};
-use super::probe::{self, Probe, Sample};
 use super::recipe::Recipe;
 use super::repeats::{Done, Repeat, log_loss, score};
 use super::reporter::{At, Reporter, Stage};
@@ -33,16 +33,15 @@ pub(super) fn probes(
     let repeats = job.spec.repeats;
     let draws = (0..repeats).map(|repeat| job.shots(job.spec.seed_of(repeat)));
     let draws: Vec<Vec<&Example>> = draws.collect::<Result<_, _>>()?;
-    // One repeat needs no choice.
-    let validation = if repeats > 1 { job.of(Split::Validation) } else { Vec::new() };
+    // One repeat needs no choice, and images that were learnt from cannot make one.
+    let learnt_from = job.spec.learns_from_validation();
+    let judges = repeats > 1 && !learnt_from;
+    let validation = if judges { job.of(Split::Validation) } else { Vec::new() };
     let mut needed: Vec<&Example> = draws.iter().flatten().copied().collect();
     needed.extend(validation.iter().chain(test));
-    let mut seen = std::collections::HashSet::new();
-    needed.retain(|example| seen.insert(key(example)));
     // All in one go: the stage then has one bar, and the network is loaded once.
     let computing = Stage { name: "computing features", from: 0.0, to: 0.9 };
-    let vectors = features(job, &needed, host, reporter, computing)?;
-    let features: Features = needed.iter().map(|example| key(example)).zip(vectors).collect();
+    let features = by_image(job, &needed, (host, reporter, computing))?;
 
     let backbone = load(&job.weights)?;
     let mut done = Done::default();
@@ -52,7 +51,9 @@ pub(super) fn probes(
             let vectors = examples.iter().filter_map(|example| features.get(&key(example)));
             vectors.map(|vector| probe.head.probabilities(vector)).collect()
         };
-        let score = if validation.is_empty() {
+        let score = if learnt_from {
+            probe.facts.loss.map(|loss| -loss)
+        } else if validation.is_empty() {
             None
         } else {
             let probabilities = of(&validation);
@@ -62,23 +63,74 @@ pub(super) fn probes(
         };
         let probabilities = of(test);
         let tensors = with_head(job, &backbone, &probe)?;
-        let recipe = Recipe::Probe {
-            training_images: training.len(),
-            regularisation: probe.regularisation,
-            folds: probe.folds,
-            notices: probe.notices,
-        };
+        let recipe = Recipe::Probe { training_images: training.len(), head: probe.facts };
         let seed = job.spec.seed_of(repeat);
         done.add(Repeat { seed, score, recipe, probabilities }, tensors);
     }
     Ok(done)
 }
 
+/// Fits the head that each repeat of a training by gradients starts from, on features of the backbone
+/// as it is.
+pub(super) fn starts(
+    job: &Job,
+    host: &dyn Host,
+    reporter: &Reporter<'_>,
+    computing: Stage,
+) -> Result<Vec<Probe>, TrainingError> {
+    let draws = (0..job.spec.repeats).map(|repeat| job.shots(job.spec.seed_of(repeat)));
+    let draws: Vec<Vec<&Example>> = draws.collect::<Result<_, _>>()?;
+    let needed: Vec<&Example> = draws.iter().flatten().copied().collect();
+    let features = by_image(job, &needed, (host, reporter, computing))?;
+    let goes_on = |_: usize, _: usize, _: Option<f64>| match host.stop() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    };
+    let mut fitted = Vec::with_capacity(draws.len());
+    for (repeat, training) in (0..).zip(&draws) {
+        let samples = samples(training, &features);
+        let seed = job.spec.seed_of(repeat);
+        match head::fit(&samples, job.classes(), seed, job.spec.head, &mut { goes_on }) {
+            Ok(probe) => fitted.push(probe),
+            Err(error) => {
+                return Err(host.stop().map_or_else(|| error.into(), TrainingError::Stopped));
+            }
+        }
+    }
+    Ok(fitted)
+}
+
+/// Features of images, each computed once.
+fn by_image(
+    job: &Job,
+    examples: &[&Example],
+    (host, reporter, computing): (&dyn Host, &Reporter<'_>, Stage),
+) -> Result<Features, TrainingError> {
+    let mut seen = std::collections::HashSet::new();
+    let mut needed = examples.to_vec();
+    needed.retain(|example| seen.insert(key(example)));
+    let vectors = features(job, &needed, host, reporter, computing)?;
+    Ok(needed.iter().map(|example| key(example)).zip(vectors).collect())
+}
+
+fn samples<'a>(training: &[&'a Example], features: &'a Features) -> Vec<Sample<'a>> {
+    let of = |example: &&'a Example| {
+        let features = features.get(&key(example))?;
+        Some(Sample { features, label: example.label, patient: &example.patient })
+    };
+    training.iter().filter_map(of).collect()
+}
+
 fn key(example: &Example) -> Key {
     (example.blob, example.frame)
 }
 
-fn with_head(job: &Job, backbone: &Tensors, probe: &Probe) -> Result<Tensors, TrainingError> {
+/// A backbone with a fitted head.
+pub(super) fn with_head(
+    job: &Job,
+    backbone: &Tensors,
+    probe: &Probe,
+) -> Result<Tensors, TrainingError> {
     let (size, cpu) = (job.backbone.architecture.embedding_size(), Device::Cpu);
     let mut tensors = backbone.clone();
     let weight = Tensor::from_slice(&probe.head.weight, (job.classes(), size), &cpu)?;
@@ -94,11 +146,7 @@ fn fit(
     repeat: u32,
     (host, reporter): (&dyn Host, &Reporter<'_>),
 ) -> Result<Probe, TrainingError> {
-    let with_features = training.iter().filter_map(|example| {
-        let features = features.get(&key(example))?;
-        Some(Sample { features, label: example.label, patient: &example.patient })
-    });
-    let samples: Vec<Sample<'_>> = with_features.collect();
+    let samples = samples(training, features);
     let repeats = job.spec.repeats;
     let share = |repeat: u32| 0.9 + 0.07 * f64::from(repeat) / f64::from(repeats);
     let fitting = Stage { name: "fitting", from: share(repeat), to: share(repeat + 1) };
@@ -121,7 +169,8 @@ fn fit(
             }
         }
     };
-    let probe = probe::fit(&samples, job.classes(), job.spec.seed_of(repeat), &mut observe);
+    let probe =
+        head::fit(&samples, job.classes(), job.spec.seed_of(repeat), job.spec.head, &mut observe);
     match trouble {
         Some(error) => Err(error),
         None => Ok(probe?),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Ended;
+use super::head::HeadFacts;
 use crate::domain::run::Method;
 
 /// How a model was trained, beside what was asked.
@@ -14,12 +15,8 @@ pub(super) enum Recipe {
     Probe {
         /// Images it learnt from.
         training_images: usize,
-        /// The penalty.
-        regularisation: f64,
-        /// Folds that it was chosen by.
-        folds: usize,
-        /// What to know about the choice.
-        notices: Vec<String>,
+        /// How its head was fitted.
+        head: HeadFacts,
     },
     /// A network trained by gradients.
     Network(Network),
@@ -41,11 +38,14 @@ pub(super) enum Normalised {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Network {
     pub(super) method: Method,
+    /// How the head was fitted that training started from; none where it was random.
+    #[serde(default)]
+    pub(super) head: Option<HeadFacts>,
     pub(super) training_images: usize,
     pub(super) validation_images: usize,
     /// Numbers that were trained.
     pub(super) trained_parameters: u64,
-    /// The epoch that was kept, from 1.
+    /// The epoch that was kept, from 1; 0 where training did not improve on its start.
     pub(super) epoch: u32,
     pub(super) epochs: u32,
     pub(super) steps: u64,
@@ -77,18 +77,25 @@ impl Network {
 }
 
 impl Recipe {
+    /// How the head was fitted that a probe is, or that training started from.
+    pub(super) fn head(&self) -> Option<&HeadFacts> {
+        match self {
+            Self::Probe { head, .. } => Some(head),
+            Self::Network(network) => network.head.as_ref(),
+        }
+    }
+
     pub(super) fn to_json(&self) -> Value {
         match self {
-            Self::Probe { training_images, regularisation, folds, notices } => json!({
-                "method": "probe", "training_images": training_images,
-                "regularisation": regularisation, "folds": folds, "notices": notices,
+            Self::Probe { training_images, head } => json!({
+                "method": "probe", "training_images": training_images, "head": head,
             }),
             Self::Network(network) => json!({
                 "method": network.method, "training_images": network.training_images,
                 "validation_images": network.validation_images,
                 "trained_parameters": network.trained_parameters,
                 "epoch": network.epoch, "epochs": network.epochs, "steps": network.steps,
-                "ended": network.ended, "batch_norm_statistics": network.normalised,
+                "head": network.head, "ended": network.ended, "batch_norm_statistics": network.normalised,
                 "micro_batch": network.micro_batch,
             }),
         }

@@ -106,11 +106,19 @@ pub(super) fn log_loss(judged: &[Judged<'_>]) -> f64 {
 mod tests {
     use super::{Done, Recipe, Repeat};
     use crate::nn::Tensors;
+    use crate::training::HeadFacts;
     use crate::training::metrics::{Judged, Scorer};
 
     fn repeat(seed: u64, score: Option<f64>, right: bool) -> Repeat {
-        let recipe =
-            Recipe::Probe { training_images: 2, regularisation: 1.0, folds: 0, notices: vec![] };
+        let head = HeadFacts {
+            rule: None,
+            parts: Vec::new(),
+            temperature: 1.0,
+            folds: 0,
+            loss: None,
+            notices: Vec::new(),
+        };
+        let recipe = Recipe::Probe { training_images: 2, head };
         let probabilities = if right { [[0.9, 0.1], [0.2, 0.8]] } else { [[0.9, 0.1], [0.8, 0.2]] };
         Repeat { seed, score, recipe, probabilities: probabilities.map(Vec::from).to_vec() }
     }

@@ -15,14 +15,24 @@ pub fn spread(values: Vec<f64>) -> Spread {
     Spread { values, mean, low: mean - half, high: mean + half }
 }
 
-/// The 97.5 % quantile of Student's t with `freedom ≥ 1` degrees of freedom, by bisection.
+/// The 97.5 % quantile of Student's t with `freedom ≥ 1` degrees of freedom.
 fn quantile(freedom: usize) -> f64 {
-    let (mut low, mut high) = (0.0, 13.0);
+    quantile_of(0.975, freedom)
+}
+
+/// The quantile of Student's t that `share` (0.001 to 0.999) lies below, with `freedom ≥ 1` degrees of
+/// freedom, by bisection.
+pub fn quantile_of(share: f64, freedom: usize) -> f64 {
+    let (mut low, mut high) = (0.0, 320.0);
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if within(middle, freedom) < 0.95 { low = middle } else { high = middle }
+        if within(middle, freedom) < (2.0 * share - 1.0).abs() {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
-    f64::midpoint(low, high)
+    f64::midpoint(low, high).copysign(share - 0.5)
 }
 
 /// `A(t|ν) = P(|T| < t)` for whole `ν`, with `θ = atan(t / √ν)` (Abramowitz and Stegun 26.7.3 and

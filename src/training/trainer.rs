@@ -21,6 +21,7 @@ use super::reporter::{Allowance, At, Reporter, Stage};
 use super::source::{Images, Stream, labels};
 use super::step::{Way, gradients};
 use crate::domain::imbalance::Imbalance;
+use crate::domain::run::LEAST_PATIENCE;
 use crate::domain::training::{Training, has_batch_norm};
 use crate::nn::optim::{Average, Optimiser};
 use crate::nn::{Mode, Tensors};
@@ -66,6 +67,8 @@ pub(super) struct Trainer<'a> {
     way: Way,
     optimiser: Optimiser,
     average: Option<Average>,
+    /// Epochs at most.
+    epochs: u32,
     /// Steps of all epochs.
     steps: u64,
     position: Position,
@@ -106,8 +109,7 @@ impl<'a> Trainer<'a> {
             clip_norm: settings.clip_norm,
         };
         let plan = images.plan(sets.training, seed);
-        let (in_epoch, epochs) = (plan.batch_count(), u64::from(settings.epochs));
-        let steps = in_epoch * epochs;
+        let steps = plan.batch_count() * u64::from(plan.epochs());
         let position = Position {
             epoch: 0,
             batch: 0,
@@ -126,6 +128,7 @@ impl<'a> Trainer<'a> {
             way,
             optimiser: Optimiser::new(rule(settings), groups(settings, architecture)),
             average: (settings.ema_decay > 0.0).then(|| Average::new(settings.ema_decay)),
+            epochs: plan.epochs(),
             steps,
             position,
             best: Tensors::new(),
@@ -156,6 +159,11 @@ impl<'a> Trainer<'a> {
             let place = Place { epoch: self.position.epoch, batch: self.position.batch };
             let mut stream =
                 self.images.stream(scope, (self.sets.training, plan.clone()), place)?;
+            // A start that was fitted is a candidate like any epoch: nothing worse is published.
+            if self.position.step == 0 && self.scene.job.spec.head.is_some() {
+                let start = self.learner.moving()?;
+                self.judge(start, 0)?;
+            }
             while self.position.ended.is_none() {
                 self.epoch(&plan.batches(self.position.epoch), &mut stream)?;
                 self.close_epoch()?;
@@ -239,20 +247,17 @@ impl<'a> Trainer<'a> {
             Some(average) if average.steps() > 0 => self.learner.moving_of(average.state()?),
             Some(_) | None => self.learner.moving()?,
         };
-        if !self.sets.validation.is_empty() {
-            let found = self.validate(&present)?;
-            if self.position.best.is_none_or(|(best, _)| found > best) {
-                self.position.best = Some((found, epoch));
-                self.best = present;
-            }
-        }
+        self.judge(present, epoch + 1)?;
         let settings = self.settings();
-        let since_best = self.position.best.map_or(0, |(_, best)| epoch - best);
-        let (epochs, patience) = (settings.epochs, settings.patience);
+        let since_best = self.position.best.map_or(0, |(_, best)| epoch + 1 - best);
+        let (epochs, patience) = (self.epochs, settings.patience);
+        let steps_since = u64::from(since_best) * (self.steps / u64::from(epochs.max(1)));
+        // Recipes without a head are of a time when patience was in epochs alone.
+        let is_borne = self.scene.job.spec.head.is_some() && steps_since < LEAST_PATIENCE;
         self.position.epoch += 1;
         self.position.batch = 0;
         if self.position.ended.is_none() {
-            self.position.ended = if since_best >= patience {
+            self.position.ended = if since_best >= patience && !is_borne {
                 Some(Ended::Patience)
             } else if self.position.epoch >= epochs {
                 Some(Ended::AllEpochs)
@@ -263,8 +268,21 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Validates `present` after so many epochs, and keeps it if it is the best so far.
+    fn judge(&mut self, present: Tensors, epochs: u32) -> Result<(), TrainingError> {
+        if self.sets.validation.is_empty() {
+            return Ok(());
+        }
+        let found = self.validate(&present, epochs)?;
+        if self.position.best.is_none_or(|(best, _)| found > best) {
+            self.position.best = Some((found, epochs));
+            self.best = present;
+        }
+        Ok(())
+    }
+
     /// The score of the validation images, pictures as they are, with `present` in place.
-    fn validate(&mut self, present: &Tensors) -> Result<f64, TrainingError> {
+    fn validate(&mut self, present: &Tensors, epochs: u32) -> Result<f64, TrainingError> {
         let own = self.average.is_some().then(|| self.learner.moving()).transpose()?;
         if own.is_some() {
             self.learner.set(present)?;
@@ -282,7 +300,7 @@ impl<'a> Trainer<'a> {
         let mut probabilities = Vec::with_capacity(self.sets.validation.len());
         for (mut row, example) in logits?.into_iter().zip(self.sets.validation) {
             let own = row[example.label];
-            total += super::logistic::softmax(&mut row) - own;
+            total += super::head::logistic::softmax(&mut row) - own;
             probabilities.push(row.into_iter().map(|p| p as f32).collect::<Vec<f32>>());
         }
         let loss = total / self.sets.validation.len() as f64;
@@ -297,13 +315,18 @@ impl<'a> Trainer<'a> {
                 patient: &example.patient,
             })
             .collect();
-        self.tell(loss, &judged)
+        self.tell(loss, &judged, epochs)
     }
 
-    /// Puts a validation on record; its score.
-    fn tell(&mut self, loss: f64, judged: &[Judged<'_>]) -> Result<f64, TrainingError> {
+    /// Puts a validation after so many epochs on record; its score.
+    fn tell(
+        &mut self,
+        loss: f64,
+        judged: &[Judged<'_>],
+        epochs: u32,
+    ) -> Result<f64, TrainingError> {
         let classes = self.scene.job.classes();
-        let number = u64::from(self.position.epoch) + 1;
+        let number = u64::from(epochs);
         if !loss.is_finite() {
             return Err(TrainingError::Diverged {
                 what: "validation loss",
@@ -385,7 +408,7 @@ impl<'a> Trainer<'a> {
     pub(super) fn finish(self) -> Result<(Trained, Done), TrainingError> {
         let epochs = self.position.epoch;
         let (moving, epoch) = match (self.position.best, &self.average) {
-            (Some((_, best)), _) => (self.best, best + 1),
+            (Some((_, best)), _) => (self.best, best),
             (None, Some(average)) if average.steps() > 0 => {
                 (self.learner.moving_of(average.state()?), epochs)
             }
@@ -394,6 +417,7 @@ impl<'a> Trainer<'a> {
         let architecture = self.scene.job.backbone.architecture;
         let recipe = Network {
             method: self.scene.job.spec.method,
+            head: None,
             training_images: self.sets.training.len(),
             validation_images: self.sets.validation.len(),
             trained_parameters: self.learner.trained_parameters(),

@@ -1,6 +1,6 @@
 // What a run was asked for, and what it takes to repeat it.
 import { Card, Digest, Facts } from "./components.js";
-import { METHODS, recipe } from "./methods.js";
+import { HEADS, METHODS, recipe } from "./methods.js";
 import { VersionName } from "./names.js";
 import { OBJECTIVES } from "./pretrain_objectives.js";
 import { recorded } from "./pretrain_settings.js";
@@ -32,6 +32,7 @@ function finetuning(run) {
   return [
     ...(run.spec.kind === "replay" ? [["Replay of", html`<a href=${`#/runs/${run.spec.run}`}>another run</a>`], ["Steps to compare", run.spec.steps]] : []),
     ["Method", METHODS[spec.method]?.short ?? spec.method],
+    ["Classifier", HEADS[spec.head]?.name ?? "logistic regression, by the former rule"],
     ["Images per class", spec.shots ?? "all"],
     ["Seed", String(spec.seed)],
     ["Repeats", spec.repeats],

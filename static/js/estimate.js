@@ -38,6 +38,7 @@ export function Estimate({ spec, told = (problem) => problem }) {
     ${problem && !busy && html`<div class="notice error"><div><${ProblemText} problem=${told(problem)} /></div></div>`}
     ${busy && html`<p class="hint">Estimating time and memory${found ? "" : "; the first time takes some seconds"}</p>`}
     ${found && !busy && !found.measured && html`<p class="hint">${found.notice}.</p>`}
+    ${found && !busy && found.advice && html`<p class="warning" data-testid="estimate-advice">${found.advice}.</p>`}
     ${found && !busy && found.measured && html`<p>About <strong>${duration(found.seconds)}</strong>${spec.kind === "pretrain" ? "" : " at most"} on this computer, with up to <strong>${bytes(found.memory_bytes)}</strong> of memory (${bytes(found.available_bytes)} may be used)${found.micro_batch === null ? "." : `, ${count(found.micro_batch, "image")} at a time.`}</p>`}
   </div>`;
 }

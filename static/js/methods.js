@@ -7,6 +7,13 @@ export const METHODS = {
   full: { name: "Thorough: full fine-tuning", short: "thorough (full)", hint: "Adjusts every layer of the backbone to your images. Minutes to hours. Try it when the quicker methods are not good enough and you have some hundred images or more." },
 };
 
+/** How the classifier on the frozen features is fitted, for people. */
+export const HEADS = {
+  auto: { name: "Automatic", hint: "The mean of a logistic regression and of discriminants. Hardly ever worse than the best of them, and nothing has to be tried out." },
+  logistic: { name: "Logistic regression", hint: "Learns most where there are many images." },
+  lda: { name: "Discriminant analysis", hint: "Steady with a handful of images." },
+};
+
 /** The methods that an architecture can be trained by. */
 export function fitting(architecture) {
   const isViT = /vit/.test(architecture ?? "");

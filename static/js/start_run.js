@@ -3,7 +3,7 @@ import { idempotencyKey, post } from "./api.js";
 import { CandidateNote } from "./comparison.js";
 import { Field } from "./components.js";
 import { Estimate } from "./estimate.js";
-import { fitting, METHODS } from "./methods.js";
+import { fitting, HEADS, METHODS } from "./methods.js";
 import { fail } from "./notices.js";
 import { go } from "./router.js";
 import { AugmentField, EMPTY_TRAINING, TrainingSettings, trainingRequest } from "./training_settings.js";
@@ -12,7 +12,7 @@ import { html, useRef, useState } from "./view.js";
 export function FinetuneForm({ backbones, versions, chosen }) {
   const known = versions.some((version) => version.id === chosen);
   const [values, setValues] = useState({
-    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", shots: "", repeats: "1", seed: "0", name: "", training: EMPTY_TRAINING,
+    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", head: "auto", shots: "", repeats: "1", seed: "0", name: "", training: EMPTY_TRAINING,
   });
   const [busy, setBusy] = useState(false);
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
@@ -75,6 +75,10 @@ export function FinetuneForm({ backbones, versions, chosen }) {
           <input id="run-name" data-testid="run-name" maxlength="120" value=${values.name} onInput=${set("name")} /><//>
         <${Field} label="Seed" id="run-seed" hint="Decides every random choice: the same seed gives the same run.">
           <input id="run-seed" data-testid="run-seed" type="number" min="0" max="9007199254740991" step="1" required value=${values.seed} onInput=${set("seed")} /><//>
+        <${Field} label="Classifier" id="run-head" hint=${`${HEADS[values.head].hint}${values.method === "probe" ? "" : " Training starts from it."}`}>
+          <select id="run-head" data-testid="run-head" value=${values.head} onChange=${set("head")} aria-describedby="run-head-hint">
+            ${Object.entries(HEADS).map(([head, { name }]) => html`<option key=${head} value=${head} selected=${head === values.head}>${name}</option>`)}
+          </select><//>
       </div>
       ${values.method !== "probe" && html`<${TrainingSettings} values=${values.training} method=${values.method} onChange=${(training) => change({ training })} />`}
     </details>
@@ -86,11 +90,11 @@ export function FinetuneForm({ backbones, versions, chosen }) {
 function describe(version) {
   // Images without a class may belong to the version; only pretraining learns from those.
   const images = (split) => Object.values(version.splits[split]?.classes ?? {}).reduce((sum, number) => sum + number, 0);
-  return `${images("train")} images to learn from, ${images("validation")} for validation, ${images("test")} for the test; ${version.labels.length} classes.`;
+  return `${images("train")} images to learn from, ${images("validation")} for validation (a probe learns from them too), ${images("test")} for the test; ${version.labels.length} classes.`;
 }
 
-function request({ version, backbone, method, shots, repeats, seed, name, training }) {
-  const spec = { kind: "finetune", dataset_version: version, backbone, method, seed: Number(seed), repeats: Number(repeats) };
+function request({ version, backbone, method, head, shots, repeats, seed, name, training }) {
+  const spec = { kind: "finetune", dataset_version: version, backbone, method, head, seed: Number(seed), repeats: Number(repeats) };
   if (shots !== "") spec.shots = Number(shots);
   if (name.trim()) spec.name = name.trim();
   if (method !== "probe") spec.training = trainingRequest(training);

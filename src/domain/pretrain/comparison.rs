@@ -43,8 +43,8 @@ impl Verdict {
 /// A frozen probe before and after pretraining, judged on the same test images: the macro AUROC
 /// (one class against the rest), the mean over repeats of the probe on other training images.
 ///
-/// Intervals are 95 % percentile intervals over resampled test patients, the same draws before and
-/// after, so that the interval of the difference is a paired one.
+/// Intervals are 95 % percentile intervals over resampled test patients and repeats, the same draws
+/// before and after, so that the interval of the difference is a paired one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Comparison {
     /// AUROC on the backbone that pretraining started from.

@@ -93,10 +93,23 @@ pub enum Hamming {
     MeanGraphs,
 }
 
+/// Where settings of matching come from that a recipe leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchingPreset {
+    /// The paper's, whatever the start.
+    Paper,
+}
+
 /// Second-order graph matching between two views of a batch (LVM-Med, section 3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matching {
+    /// `paper`: settings that are left out are the paper's. When absent they are too from a pretrained
+    /// backbone; from random weights, where our study found the paper's to harm, there are then no
+    /// `message_layers` and `noise.scale` is 0.05.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<MatchingPreset>,
     /// Images in a graph; what remains of a batch after whole graphs makes no graph.
     #[schema(minimum = 2, maximum = 128)]
     pub nodes: u32,
@@ -126,7 +139,7 @@ pub struct Matching {
     /// Noise on the affinities.
     pub noise: Noise,
     /// Step of the black-box gradient (Eq. 6).
-    #[schema(exclusive_minimum = 0.0, maximum = 1_000_000.0)]
+    #[schema(minimum = 1e-6, maximum = 1_000_000.0)]
     pub lambda: f64,
     /// Whether the gradient is the difference of the solutions without `1 / lambda`
     /// (implicit MLE's target form).
@@ -143,6 +156,7 @@ const MOST_EDGES: u64 = 1024;
 impl Default for Matching {
     fn default() -> Self {
         Self {
+            preset: None,
             nodes: 16,
             neighbours: 5,
             channels: 128,

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use comparison::{Comparison, Verdict};
 pub use cost::{BatchTooLarge, Network, Sights};
 pub use gate::Gate;
-pub use matching::{Convolution, DegreeNorm, Hamming, Local, Matching, Mode, Noise};
+pub use matching::{
+    Convolution, DegreeNorm, Hamming, Local, Matching, MatchingPreset, Mode, Noise,
+};
 pub use objective::{Barlow, Dino, Moco, Objective, SimClr, Vicregl};
 pub use schedule::{Learning, Pace};
 pub use views::Views;

@@ -34,7 +34,7 @@ pub struct Learning {
     /// What moves the weights: `adam`, `adamw` or `sgd`.
     pub optimiser: Optimiser,
     /// Peak learning rate.
-    #[schema(exclusive_minimum = 0.0, maximum = 10.0)]
+    #[schema(minimum = 1e-9, maximum = 10.0)]
     pub learning_rate: f64,
     /// Weight decay of tensors with two or more dimensions.
     #[schema(minimum = 0.0, maximum = 1.0)]
@@ -54,7 +54,7 @@ pub struct Learning {
     pub frozen_statistics: bool,
     /// Minutes of training, without the probes of a gate; the run then ends with what it has, of one
     /// step at least.
-    #[schema(exclusive_minimum = 0.0, maximum = 100_000.0)]
+    #[schema(minimum = 0.001, maximum = 100_000.0)]
     pub max_minutes: Option<f64>,
     /// Seconds between two checkpoints within an epoch.
     #[schema(minimum = 1, maximum = 86400)]

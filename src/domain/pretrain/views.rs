@@ -14,10 +14,10 @@ pub struct Views {
     #[schema(minimum = 32, maximum = 1024)]
     pub size: Option<u32>,
     /// Smallest area of a view, as a share of the image's.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 1e-3, maximum = 1.0)]
     pub min_area: f64,
     /// Largest area of a view, as a share of the image's.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 1e-3, maximum = 1.0)]
     pub max_area: f64,
     /// Small crops beside the two views.
     #[schema(maximum = 8)]
@@ -26,10 +26,10 @@ pub struct Views {
     #[schema(minimum = 32, maximum = 1024)]
     pub small_size: u32,
     /// Smallest area of a small crop.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 1e-3, maximum = 1.0)]
     pub small_min_area: f64,
     /// Largest area of a small crop.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 1e-3, maximum = 1.0)]
     pub small_max_area: f64,
     /// Chance of mirroring a view left to right.
     #[schema(minimum = 0.0, maximum = 1.0)]

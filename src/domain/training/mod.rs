@@ -36,12 +36,12 @@ pub struct Training {
     #[schema(minimum = 1, maximum = 256)]
     pub rank: u32,
     /// `lora`: the added product is scaled by `alpha / rank`.
-    #[schema(minimum = 0.0, maximum = 1024.0)]
+    #[schema(minimum = 1e-6, maximum = 1024.0)]
     pub alpha: f64,
     /// What moves the weights.
     pub optimiser: Optimiser,
     /// Peak learning rate. When absent, 1e-4 for `full`, 3e-4 for `last` and 1e-3 for `lora`.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 1e-9, maximum = 1.0)]
     pub learning_rate: Option<f64>,
     /// Weight decay of tensors with two or more dimensions.
     #[schema(minimum = 0.0, maximum = 1.0)]
@@ -55,7 +55,7 @@ pub struct Training {
     #[schema(minimum = 1, maximum = 1000)]
     pub plateau_patience: u32,
     /// Learning rate of a stage (of a ViT: block) over that of the one after it; 1 trains all alike.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 0.01, maximum = 1.0)]
     pub layer_decay: f64,
     /// Largest norm of all gradients together; longer ones are shortened to it. 0 leaves them.
     #[schema(minimum = 0.0, maximum = 1_000_000.0)]
@@ -81,7 +81,7 @@ pub struct Training {
     /// What the best epoch, and the best of several repeats, is chosen by.
     pub select: Selection,
     /// Minutes of training, shared alike among the repeats; the run then ends with the best so far.
-    #[schema(exclusive_minimum = 0.0, maximum = 100_000.0)]
+    #[schema(minimum = 0.001, maximum = 100_000.0)]
     pub max_minutes: Option<f64>,
     /// Which statistics batch normalisation uses.
     pub batch_norm: Statistics,

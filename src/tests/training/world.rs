@@ -129,6 +129,7 @@ impl World {
 
 fn spec() -> Finetune {
     Finetune {
+        head: None,
         dataset_version: VersionId::new(),
         backbone: BackboneId::new(),
         method: Method::Full,

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use candle_core::{Device, Tensor};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +14,18 @@ use super::job::{Job, Judge};
 use crate::domain::evaluation::Estimate;
 use crate::domain::pretrain::{Comparison, Gate as Asked, Verdict};
 use crate::domain::run::MAX_SEED;
-use crate::domain::{Preprocessing, Sha256, Split};
+use crate::domain::{HeadRule, Preprocessing, Sha256, Split};
 use crate::nn::Encoder;
-use crate::training::bootstrap::{estimate, resample};
+use crate::training::bootstrap::{Patients, resample};
 use crate::training::error::TrainingError;
 use crate::training::features::{images_at_a_time, prepared};
 use crate::training::few_shot::{Candidate, choose};
 use crate::training::finetune::judged;
+use crate::training::head::{self, Sample};
 use crate::training::host::Host;
+use crate::training::interval::percentiles;
 use crate::training::job::Example;
 use crate::training::metrics::Scorer;
-use crate::training::probe::{self, Sample};
 
 /// Bootstrap resamples behind every interval.
 const RESAMPLES: u32 = 1000;
@@ -100,7 +103,7 @@ impl<'a> Gate<'a> {
                 stop = host.stop();
                 if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let fitted = probe::fit(&samples, classes, seed, &mut observe);
+            let fitted = head::fit(&samples, classes, seed, Some(HeadRule::Auto), &mut observe);
             if let Some(stop) = stop {
                 return Err(TrainingError::Stopped(stop));
             }
@@ -145,24 +148,30 @@ impl<'a> Gate<'a> {
         each.collect()
     }
 
-    /// Compares what the probe found before and after. Every resample draws the same test patients
-    /// for both and for every repeat; one in which some repeat has no AUROC does not count.
+    /// Compares what the probe found before and after. Every resample draws test patients, the same for
+    /// both and for every repeat, and repeats, the same for both: the interval is over whom one tests
+    /// and over which images the probe happens to learn from. One in which some repeat has no AUROC does
+    /// not count.
     pub(super) fn compare(
         &self,
         before: &Probed,
         after: &Probed,
     ) -> Result<Comparison, TrainingError> {
-        let draws = (self.resampled(before)?, self.resampled(after)?);
-        let pairs: Vec<(f64, f64)> = draws
-            .0
-            .into_iter()
-            .zip(draws.1)
-            .filter_map(|(one, other)| Some((one?, other?)))
-            .collect();
+        let (one, other) = (self.resampled(before)?, self.resampled(after)?);
+        let mut random = StdRng::seed_from_u64(self.job.spec.seed);
+        let mut pairs: Vec<(f64, f64)> = Vec::new();
+        for at in 0..RESAMPLES as usize {
+            let drawn: Vec<usize> = one.iter().map(|_| random.random_range(0..one.len())).collect();
+            let mean_of = |repeats: &[Vec<Option<f64>>]| -> Option<f64> {
+                let drawn = drawn.iter().map(|repeat| repeats.get(*repeat)?.get(at).copied()?);
+                Some(mean(&drawn.collect::<Option<Vec<f64>>>()?))
+            };
+            pairs.extend(mean_of(&one).zip(mean_of(&other)));
+        }
         let (before_repeats, after_repeats) = (self.auroc(before)?, self.auroc(after)?);
         let (from, to) = (mean(&before_repeats), mean(&after_repeats));
         let of = |value: f64, draw: fn(&(f64, f64)) -> f64| -> Estimate {
-            estimate(value, pairs.iter().map(draw).collect())
+            percentiles(value, pairs.iter().map(draw).collect())
         };
         let difference = of(to - from, |(before, after)| after - before);
         let patients: BTreeSet<&str> =
@@ -183,21 +192,16 @@ impl<'a> Gate<'a> {
         })
     }
 
-    /// The mean AUROC over the repeats in each resample of test patients; the same patients whenever
-    /// it is called.
-    fn resampled(&self, probed: &Probed) -> Result<Vec<Option<f64>>, TrainingError> {
-        let patients: Vec<&str> =
-            self.test.iter().map(|example| example.patient.as_str()).collect();
-        let mut sums = vec![Some(0.0); RESAMPLES as usize];
-        for repeat in &probed.0 {
+    /// The AUROC of each repeat in each resample of test patients; the same patients whenever it is
+    /// called.
+    fn resampled(&self, probed: &Probed) -> Result<Vec<Vec<Option<f64>>>, TrainingError> {
+        let of = |repeat: &Vec<Vec<f32>>| {
             let scorer = self.scorer(repeat)?;
+            let patients = Patients::of(&judged(&self.test, repeat));
             let scores = resample(&scorer, &patients, RESAMPLES, self.job.spec.seed);
-            for (sum, scores) in sums.iter_mut().zip(scores) {
-                *sum = sum.zip(scores.macro_auroc).map(|(sum, auroc)| sum + auroc);
-            }
-        }
-        let repeats = probed.0.len().max(1) as f64;
-        Ok(sums.into_iter().map(|sum| Some(sum? / repeats)).collect())
+            Ok(scores.into_iter().map(|scores| scores.macro_auroc).collect())
+        };
+        probed.0.iter().map(of).collect()
     }
 
     fn scorer(&self, probabilities: &[Vec<f32>]) -> Result<Scorer, TrainingError> {

@@ -110,6 +110,21 @@ impl Solution {
         classes.map(|(class, bias)| bias + dot(self.weight(class), row)).collect()
     }
 
+    /// The solution whose logits are `factor` times these.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        self.parameters.iter_mut().for_each(|parameter| *parameter *= factor);
+        self
+    }
+
+    /// The solution whose logits are the sum of those of `parts`, all of one shape; none of nothing.
+    pub fn sum(parts: &[Self]) -> Option<Self> {
+        let (first, rest) = parts.split_first()?;
+        let mut sum = first.clone();
+        rest.iter().for_each(|part| add_scaled(&mut sum.parameters, 1.0, &part.parameters));
+        Some(sum)
+    }
+
     /// `−log softmax(W x + b)[label]`, finite however sure and wrong the solution is.
     pub fn log_loss(&self, row: &[f64], label: usize) -> f64 {
         let mut logits = self.logits(row);
@@ -119,7 +134,7 @@ impl Solution {
 }
 
 /// Turns logits into probabilities in place and returns `log Σ exp(z)`.
-pub(super) fn softmax(logits: &mut [f64]) -> f64 {
+pub(in crate::training) fn softmax(logits: &mut [f64]) -> f64 {
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut total = 0.0;
     for logit in logits.iter_mut() {

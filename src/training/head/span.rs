@@ -82,8 +82,8 @@ impl Span {
 #[cfg(test)]
 mod tests {
     use super::{Rows, Span, dot};
-    use crate::training::lbfgs::Stop;
-    use crate::training::logistic::Problem;
+    use crate::training::head::lbfgs::Stop;
+    use crate::training::head::logistic::Problem;
 
     fn rows() -> Rows {
         let mut rows = Rows::new(40);

@@ -1,5 +1,7 @@
 //! Rows of numbers in double precision, and the two sums that a probe is fitted with.
 
+use rayon::prelude::*;
+
 /// A matrix, row by row. Either side may be empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
@@ -37,6 +39,15 @@ impl Rows {
     /// The row at `at`.
     pub fn row(&self, at: usize) -> &[f64] {
         &self.values[at * self.columns..(at + 1) * self.columns]
+    }
+
+    /// `scale · Xᵀ X` `[D][D]`. Each entry is one sum over the rows in their order, whatever the number of
+    /// threads.
+    pub(super) fn gram(&self, scale: f64) -> Vec<Vec<f64>> {
+        let column = |at: usize| self.values.iter().skip(at).step_by(self.columns).copied();
+        let columns: Vec<Vec<f64>> = (0..self.columns).map(|at| column(at).collect()).collect();
+        let of = |one: &Vec<f64>| columns.iter().map(|other| scale * dot(one, other)).collect();
+        columns.par_iter().map(of).collect()
     }
 
     /// Every row, in order.

@@ -36,7 +36,7 @@ pub fn divide(images: &[(usize, &str)], classes: usize, seed: u64) -> Folds {
     if alone > 0 {
         notices.push(format!(
             "{alone} of {classes} classes have training images of one patient only; the \
-             regularisation was chosen without holding these patients out."
+             head was chosen without holding these patients out."
         ));
     }
 
@@ -50,13 +50,13 @@ pub fn divide(images: &[(usize, &str)], classes: usize, seed: u64) -> Folds {
     }
     if count == 0 {
         notices.push(
-            "No patient could be held out of training: the regularisation is a default, not chosen \
-             by cross-validation."
+            "No patient could be held out of training: the head is a logistic regression with a \
+             default penalty, not chosen by cross-validation."
                 .to_owned(),
         );
     } else if count < MOST {
         notices.push(format!(
-            "The regularisation was chosen by {count}-fold cross-validation, since a class has few \
+            "The head was chosen by {count}-fold cross-validation, since a class has few \
              training patients."
         ));
     }

@@ -6,6 +6,9 @@ use super::matrix::Rows;
 /// Spread of a feature, relative to its largest value, below which it is constant: what is smaller
 /// is the rounding of single precision.
 const CONSTANT: f64 = 1e-7;
+/// Of the median spread, what a feature is taken to vary by at least: one that hardly varies in a few
+/// images may vary in others, and would be blown up.
+const FLOOR: f64 = 0.3;
 
 /// The scale of each feature over a set of images.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,28 @@ impl Scale {
         };
         let factors = squares.iter().zip(&largest).map(factor).collect();
         Self { means, factors }
+    }
+
+    /// The same with a floor under the spread of each feature that varies: 0.3 of their median.
+    #[must_use]
+    pub fn floored(self) -> Self {
+        let mut spreads: Vec<f64> = self
+            .factors
+            .iter()
+            .filter(|factor| **factor > 0.0)
+            .map(|factor| 1.0 / factor)
+            .collect();
+        spreads.sort_by(f64::total_cmp);
+        let median = spreads.get(spreads.len() / 2).copied().unwrap_or(1.0);
+        let bounded = |factor: f64| factor.min(1.0 / (FLOOR * median));
+        Self { factors: self.factors.into_iter().map(bounded).collect(), ..self }
+    }
+
+    /// The same that moves features to a mean of zero and leaves their spread.
+    #[must_use]
+    pub fn centred(self) -> Self {
+        let kept = |factor: f64| if factor > 0.0 { 1.0 } else { 0.0 };
+        Self { factors: self.factors.into_iter().map(kept).collect(), ..self }
     }
 
     /// Features that vary.
@@ -99,6 +124,22 @@ mod tests {
             assert!(sum.abs() < 1e-12 && (squares - 4.0).abs() < 1e-12);
         }
         assert!(rows.iter().all(|row| row[1] == 0.0));
+    }
+
+    #[test]
+    fn a_feature_that_hardly_varies_is_blown_up_only_as_far_as_the_others() {
+        let features = [[0.0_f32, 0.0, 0.0, 7.0], [2.0, 4.0, 1e-3, 7.0]];
+        let features = features.iter().map(<[f32; 4]>::as_slice);
+        let scale = Scale::of(features.clone(), 4);
+
+        let floored = scale.clone().floored().apply(features.clone());
+        let centred = scale.centred().apply(features);
+
+        // The spreads are 1, 2 and 0.0005; their median is 1.
+        let expected = [1.0, 1.0, 5e-4 / 0.3, 0.0];
+        assert!(floored.row(1).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
+        let expected = [1.0, 2.0, 5e-4, 0.0];
+        assert!(centred.row(1).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
     }
 
     #[test]
