@@ -186,12 +186,32 @@ fn every_rule_learns_what_the_features_tell_and_is_as_sure_as_it_may_be() {
             let told = probe.facts.loss.expect("patients were held out");
             assert!(right(&probe, &test) > 50, "{rule}: {} of 120", right(&probe, &test));
             assert!(found < 3.0_f64.ln(), "{rule}: {found}");
-            assert!(rule != HeadRule::Auto || found < former, "{found}, formerly {former}");
+            assert!(found < former + 0.25, "{rule}: {found}, formerly {former}");
             assert!((found - told).abs() < 0.35, "{rule}: {found}, told {told}");
             assert_eq!((probe.facts.rule, probe.facts.folds), (Some(rule), 3));
             let parts = if rule == HeadRule::Auto { 3 } else { 1 };
             assert_eq!(probe.facts.parts.len(), parts);
             assert_eq!(probe.candidates.is_empty(), rule == HeadRule::Lda);
+        }
+    }
+}
+
+#[test]
+fn images_of_a_class_that_are_all_alike_are_told_apart_by_finite_numbers() {
+    for alike in [1e-30_f32, 1.0, 1e20] {
+        let row =
+            |class: usize| (0..6).map(|at| if at % 3 == class { alike } else { 0.0 }).collect();
+        let train: Vec<Owned> = (0..18).map(|at| (at % 3, format!("p{at}"), row(at % 3))).collect();
+        for rule in RULES {
+            let probe = fitted_by(Some(rule), &train, 0).expect("a probe");
+
+            let is_finite = probe.head.weight.iter().chain(&probe.head.bias).all(|w| w.is_finite());
+            let p = probe.head.probabilities(&train[0].2);
+            assert!(
+                is_finite && p.iter().all(|p| (0.0..=1.0).contains(p)),
+                "{rule} {alike}: {p:?}"
+            );
+            assert!(alike < 1e-10 || right(&probe, &train) == 18, "{rule} {alike}: {p:?}");
         }
     }
 }

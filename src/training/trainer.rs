@@ -398,8 +398,7 @@ impl<'a> Trainer<'a> {
         let bytes = Bytes::from(state.to_bytes(self.scene.job.run)?);
         self.scene.host.save_checkpoint(bytes)?;
         let done = self.position.step as f64 / self.steps.max(1) as f64;
-        let before = f64::from(self.scene.repeat);
-        self.scene.host.kept((before + done) / f64::from(self.scene.job.spec.repeats))?;
+        self.scene.host.kept(self.scene.stage.share(done))?;
         self.saved = (Instant::now(), begun.elapsed());
         Ok(())
     }

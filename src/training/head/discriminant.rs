@@ -10,7 +10,8 @@ use super::logistic::Solution;
 use super::matrix::{Rows, add_scaled, dot};
 use super::span::Span;
 
-/// Of the mean variance, what is added to the diagonal so that it can always be divided by.
+/// Of the mean square of the features, what is added to the diagonal so that it can always be divided by,
+/// though the images of a class be all alike.
 const RIDGE: f64 = 1e-9;
 
 /// A fitted discriminant.
@@ -46,9 +47,12 @@ fn within(rows: &Rows, labels: &[usize], classes: usize, dimensions: usize) -> D
     let mut covariance = left.gram(1.0 / count);
     let spread = Spread::of(&left, &covariance, dimensions);
     let shrinkage = spread.shrinkage();
+    let squares: f64 = rows.iter().map(|row| dot(row, row)).sum();
+    let square = squares / (count * dimensions.max(1) as f64);
+    let ridge = if square > 0.0 { RIDGE * square } else { 1.0 };
     for (at, row) in covariance.iter_mut().enumerate() {
         row.iter_mut().for_each(|value| *value *= 1.0 - shrinkage);
-        row[at] += shrinkage * spread.mean + RIDGE * spread.mean.max(f64::MIN_POSITIVE);
+        row[at] += shrinkage * spread.mean + ridge;
     }
     let factor = cholesky(covariance);
     let mut weight = Rows::new(columns);
