@@ -13,7 +13,7 @@ use super::wire;
 use crate::config::Limits;
 use crate::domain::Preprocessing;
 use crate::imaging::{
-    Found, ImagingError, UploadContext, decode_frame, for_each_picture, prepare, read_upload,
+    Found, ImagingError, UploadContext, decode_frame, deep, for_each_picture, prepare, read_upload,
     render_png,
 };
 use crate::nn::weights::{self, ReadOptions, WeightsError};
@@ -31,11 +31,7 @@ pub fn main(checkpoint: Option<PathBuf>) -> io::Result<()> {
     let confined = confine(memory_bytes, checkpoint.as_deref())?;
     wire::send(&mut &socket, &Tell::Ready(confined), &[])?;
     let child = Child { socket, limits: *limits, checkpoint };
-    while let Some(descriptor) = wire::receive_descriptor(&child.socket)? {
-        let ask = wire::receive::<Ask>(&mut &child.socket)?.said;
-        child.answer(ask, descriptor)?;
-    }
-    Ok(())
+    deep(|| child.serve()).unwrap_or_else(|| Err(io::ErrorKind::OutOfMemory.into()))
 }
 
 /// Closes what a library of the server may have left open for its children.
@@ -54,6 +50,14 @@ struct Child {
 }
 
 impl Child {
+    fn serve(&self) -> io::Result<()> {
+        while let Some(descriptor) = wire::receive_descriptor(&self.socket)? {
+            let ask = wire::receive::<Ask>(&mut &self.socket)?.said;
+            self.answer(ask, descriptor)?;
+        }
+        Ok(())
+    }
+
     fn answer(&self, ask: Ask, descriptor: OwnedFd) -> io::Result<()> {
         let file = File::from(descriptor);
         match ask {

@@ -183,11 +183,14 @@ impl Pool {
             };
             reading.breaches += 1;
             // Before the first file it is the archive itself that broke the child.
-            let Some((entry, path)) = reading.begun.take() else { return Err(breach.into()) };
+            let Some(Begun { entry, path, settled }) = reading.begun.take() else {
+                return Err(breach.into());
+            };
             let max = self.0.starting.limits.upload_breaches;
             let reason = breach.to_string();
             let rejected = Found::Rejected(RejectedEntry { entry, path, reason });
-            if listener(rejected, Stored::Nothing).is_break() {
+            // A file that was told of already is not told of twice: its child broke behind it.
+            if !settled && listener(rejected, Stored::Nothing).is_break() {
                 return Err(DecodeError::Stopped);
             }
             let reason = if reading.breaches > max {
@@ -317,7 +320,15 @@ struct Reading<'a> {
     budget: Budget,
     breaches: u32,
     /// The file that the child works on.
-    begun: Option<(u64, String)>,
+    begun: Option<Begun>,
+}
+
+/// A file that a child has begun.
+struct Begun {
+    entry: u64,
+    path: String,
+    /// Whether it was kept or rejected since.
+    settled: bool,
 }
 
 impl Reading<'_> {
@@ -344,6 +355,7 @@ impl Reading<'_> {
                 _ => return Err(nonsense()),
             };
             let mut stored = Stored::Nothing;
+            let settles = matches!(found, Found::Kept(_) | Found::Rejected(_));
             match &found {
                 Found::Kept(_) => {
                     if message.bytes > self.pool.0.starting.limits.entry_bytes + (1 << 20) {
@@ -352,7 +364,7 @@ impl Reading<'_> {
                     stored = self.stored(&mut process, message.bytes)?;
                 }
                 Found::Begun { entry, path } => {
-                    self.begun = Some((*entry, path.clone()));
+                    self.begun = Some(Begun { entry: *entry, path: path.clone(), settled: false });
                     process.renew();
                     of_file = self.budget.of_one;
                     self.budget.left += FILE_ALLOWANCE;
@@ -362,6 +374,9 @@ impl Reading<'_> {
                 | Found::Rejected(_)
                 | Found::FurtherRows(_)
                 | Found::LeftOut(_) => {}
+            }
+            if let Some(begun) = self.begun.as_mut().filter(|_| settles) {
+                begun.settled = true;
             }
             let spent = started.elapsed();
             self.budget.spend(spent);

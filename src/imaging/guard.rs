@@ -2,6 +2,7 @@
 //! error like any other.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::Read;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,11 @@ use crate::config::Limits;
 
 /// Room for the recursion of codecs and, as deep as the walk lets nothing through, of the parser.
 const STACK_BYTES: usize = 64 << 20;
+
+thread_local! {
+    /// Whether this thread has the room already.
+    static IS_DEEP: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What is needed of a DICOM file: its elements, parsed from what the walk wrote, and its pixels, which
 /// stay in the file.
@@ -61,16 +67,22 @@ pub(super) fn with_object<T: Send>(
             floats: walked.floats,
         })
     };
+    let caught =
+        || catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(ImagingError::DecoderFailed));
+    if IS_DEEP.get() { caught() } else { deep(caught).ok_or(ImagingError::DecoderFailed)? }
+}
+
+/// Does `work` on a thread with a deep stack; none when there is no such thread, or it panicked. Whoever
+/// opens many files does it all on one: a thread for each costs most of a small file's time.
+pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    let marked = || {
+        IS_DEEP.set(true);
+        work()
+    };
     std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("decode".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || {
-                catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(ImagingError::DecoderFailed))
-            })
-            .map_err(|_| ImagingError::DecoderFailed)?
-            .join()
-            .unwrap_or(Err(ImagingError::DecoderFailed))
+        let builder = std::thread::Builder::new().name("decode".to_owned());
+        let thread = builder.stack_size(STACK_BYTES).spawn_scoped(scope, marked).ok()?;
+        thread.join().ok()
     })
 }
 

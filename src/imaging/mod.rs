@@ -32,6 +32,7 @@ pub mod upload;
 pub mod walk;
 
 pub use error::ImagingError;
+pub use guard::deep;
 pub use identifiers::Identifiers;
 pub use intake::{
     FrameFacts, TakenFile, decode_all, decode_frame, for_each_picture, sniff, take_in,

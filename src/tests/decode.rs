@@ -74,7 +74,7 @@ fn slow_jpeg() -> Vec<u8> {
         image::Rgb([x, y, x ^ y].map(|value| value.wrapping_mul(2_654_435_761).to_le_bytes()[2]))
     });
     let mut bytes = std::io::Cursor::new(Vec::new());
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 20);
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 75);
     picture.write_with_encoder(encoder).expect("a picture encodes");
     bytes.into_inner()
 }

@@ -170,7 +170,7 @@ async fn last_with_its_worker_killed_in_the_second_repeat_publishes_the_same_wei
         size: 64,
         each: 30,
         settings: json!({"method": "last", "seed": 5, "repeats": 2, "shots": 12,
-            "training": {"epochs": 10, "patience": 10, "batch_size": 8, "stages": 2,
+            "training": {"epochs": 10, "patience": 10, "batch_size": 3, "stages": 2,
                          "ema_decay": 0.9, "checkpoint_seconds": 1}}),
     };
     let twice = job

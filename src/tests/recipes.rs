@@ -151,7 +151,7 @@ async fn nobody_waits_for_a_measurement_and_it_is_made_once_for_the_machine() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_run_is_replayed_and_found_the_same() {
     let (server, spec) = ready(&[], 12).await;
-    let training = json!({"epochs": 2, "batch_size": 4});
+    let training = json!({"epochs": 2, "batch_size": 2});
     let spec = with(&spec, &json!({"training": training, "repeats": 2, "shots": 6}));
     let run = server.queue(&spec).await;
     let path = format!("/api/v1/runs/{run}/replay");

@@ -3,6 +3,7 @@
 mod robust;
 mod world;
 
+use lvmed::domain::augmentation::{Augment, Preset};
 use lvmed::domain::run::Method;
 use lvmed::domain::training::{Optimiser, Schedule, Selection, Training};
 use lvmed::domain::{Architecture, HeadRule, Split};
@@ -46,8 +47,11 @@ fn training_starts_from_the_fitted_head_and_keeps_it_where_nothing_is_better() {
     world.method(Method::Probe, quick());
     let probe = world.run().expect("it ends");
     for method in [Method::Last, Method::Full] {
-        let still = Training { epochs: 1, learning_rate: Some(1e-9), ..quick() };
+        // Pictures that vary: without, `last` takes a hundred steps at least.
+        let augment = Some(Augment::Preset(Preset::General));
+        let still = Training { epochs: 1, learning_rate: Some(1e-9), augment, ..quick() };
         world.method(method, still);
+        world.host.forget();
 
         let outcome = world.run().expect("it ends");
 
@@ -68,7 +72,7 @@ fn training_starts_from_the_fitted_head_and_keeps_it_where_nothing_is_better() {
     let validation = world.host.losses().remove("validation_loss").expect("a curve");
     let best = validation.values().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(validation.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "the start is judged");
-    let kept = validation.iter().find(|(_, loss)| loss.total_cmp(&&best).is_eq());
+    let kept = validation.iter().find(|(_, loss)| loss.total_cmp(&best).is_eq());
     let (epoch, _) = kept.expect("a best epoch");
     let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
     assert!(card.contains(&format!("epoch {epoch} of")), "{card}");
@@ -101,7 +105,8 @@ fn equal_seeds_give_equal_bytes_and_a_resumed_run_is_the_uninterrupted_one() {
         world.method(method, training);
         world.job.spec.repeats = repeats;
         // Recipes of before and of now.
-        world.job.spec.head = (repeats == 2).then_some(HeadRule::Auto);
+        let is_of_now = repeats == 2 && method != Method::Last;
+        world.job.spec.head = is_of_now.then_some(HeadRule::Auto);
 
         let whole = world.run().expect("it ends");
         let losses = world.host.losses();
