@@ -166,7 +166,7 @@ async fn a_finished_run_is_replayed_and_found_the_same() {
     assert_eq!(replay["replayed"]["equal"], true, "{replay:#}");
     assert_eq!((&replay["model"], &replay["spec"]["run"]), (&Value::Null, &json!(run)));
     assert_eq!(ended["evaluation"]["repeats"]["seeds"], json!([5, 6]), "{ended:#}");
-    assert_eq!(ended["provenance"]["micro_batch"], 4, "{ended:#}");
+    assert_eq!(ended["provenance"]["micro_batch"], 2, "{ended:#}");
     let steps = json!({"steps": 0});
     let none = server.request(Method::POST, &path).json(&steps);
     server.refused(none, INVALID, &["/steps"]).await;
