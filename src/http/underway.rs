@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::App;
 use super::answer::Json;
 use super::caller::AsTrainer;
-use super::documented::Guarded;
+use super::documented::{Guarded, Missing};
 use super::extract::Id;
 use super::problem::Problem;
 use crate::domain::{Sha256, UploadId};
@@ -135,11 +135,11 @@ impl Drop for Watched {
 /// How far an upload is that the caller sends, by the id that it was sent with (`progress=…`).
 ///
 /// Known while it goes on; when it has ended, its own answer says what became of it. That it is not
-/// known is an answer and no error: who asks can be faster than the upload.
+/// known is an answer and no error: who asks can be faster than the upload. What is no id is not found.
 #[utoipa::path(get, path = "/api/v1/uploads/{id}", tag = "datasets",
     operation_id = "get_upload_state",
     params(("id" = uuid::Uuid, Path, description = "The id that the upload was sent with")),
-    responses((status = 200, description = "How far it is", body = UploadState), Guarded))]
+    responses((status = 200, description = "How far it is", body = UploadState), Missing, Guarded))]
 pub async fn one(
     State(app): State<App>,
     _: AsTrainer,
