@@ -151,7 +151,7 @@ pub fn forecast(
     available_bytes: u64,
 ) -> Result<Forecast, TooLarge> {
     let Training { batch_size, micro_batch: asked, max_minutes, .. } = recipe.training;
-    let epochs = recipe.epochs(amounts.training);
+    let epochs = recipe.epochs(amounts.training, amounts.validation > 0);
     let batch = u64::from(batch_size).min(amounts.training.max(1)) as u32;
     let wanted = asked.unwrap_or(batch).min(batch);
     let Some(micro_batch) = calibration.micro_batch(wanted, available_bytes) else {

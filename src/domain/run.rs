@@ -6,13 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::HeadRule;
 use super::counted::counted;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId, VersionId};
 use super::pretrain::{Comparison, Pretrain};
 use super::training::{BadSetting, Training, outside};
 pub use super::word::UnknownWord;
+use super::{HeadRule, Split};
 
 /// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -166,10 +166,12 @@ impl Finetune {
     }
 
     /// Passes over so many training images: as asked, and for `last` on a frozen part that is computed once
-    /// an image at least so many that the head can settle.
-    pub fn epochs(&self, images: u64) -> u32 {
+    /// an image at least so many that the head can settle. Without images to be validated by nothing would
+    /// tell when it has learnt by heart, and it stays with what is asked.
+    pub fn epochs(&self, images: u64, is_validated: bool) -> u32 {
         let Training { epochs, batch_size, .. } = self.training;
-        if self.method != Method::Last || self.head.is_none() || self.training.varies() {
+        let keeps = self.method == Method::Last && !self.training.varies();
+        if !keeps || !is_validated || self.head.is_none() {
             return epochs;
         }
         let steps = images.div_ceil(u64::from(batch_size)).max(1);
@@ -178,8 +180,8 @@ impl Finetune {
     }
 
     /// Why training on so many images can hardly change the network, where it can not: too few steps.
-    pub fn too_few_steps(&self, images: u64) -> Option<String> {
-        let (epochs, batch_size) = (self.epochs(images), self.training.batch_size);
+    pub fn too_few_steps(&self, images: u64, is_validated: bool) -> Option<String> {
+        let (epochs, batch_size) = (self.epochs(images, is_validated), self.training.batch_size);
         let steps = u64::from(epochs) * images.div_ceil(u64::from(batch_size)).max(1);
         let method = match self.method {
             Method::Probe => return None,
@@ -192,9 +194,18 @@ impl Finetune {
                 counted(images, "training image", "training images"),
                 epochs,
                 counted(steps, "step", "steps"),
-                (FEW_STEPS * u64::from(batch_size)).div_ceil(images.max(1)).min(FEW_STEPS),
+                FEW_STEPS.div_ceil(images.div_ceil(u64::from(batch_size)).max(1)),
             )
         })
+    }
+
+    /// Whether images of a split are learnt from.
+    pub fn learns_from(&self, split: Split) -> bool {
+        match split {
+            Split::Train => true,
+            Split::Validation => self.learns_from_validation(),
+            Split::Test => false,
+        }
     }
 
     /// The seed of repeat `number` (from 0): the run's own for the first, the next number for each
@@ -210,11 +221,12 @@ impl Finetune {
             ("/seed", self.seed as f64, 0.0, MAX_SEED as f64, "0 to 9007199254740991"),
             ("/repeats", f64::from(self.repeats), 1.0, 100.0, "1 to 100"),
         ]);
-        if self.method == Method::Probe && self.repeats > 1 && self.shots.is_none() {
+        // A recipe without a head is one of before, which is asked for again to be replayed.
+        if self.learns_from_validation() && self.repeats > 1 && self.shots.is_none() {
             wrong.push(BadSetting::DoesNotFit {
                 pointer: "/repeats".to_owned(),
                 detail:
-                    "/repeats: every repeat of a probe on all training images is the same; give \
+                    "/repeats: every repeat of a probe on all training images learns the same; give \
                          `shots`, so that each repeat draws other images, or ask for one repeat"
                         .to_owned(),
             });
@@ -426,7 +438,7 @@ pub enum EventBody {
 
 #[cfg(test)]
 mod tests {
-    use super::{HeadRule, Method, Spec};
+    use super::{Finetune, HeadRule, Method, Spec};
 
     #[test]
     fn a_recipe_stored_under_the_former_names_still_reads() {
@@ -455,25 +467,25 @@ mod tests {
         let spec: Spec = serde_json::from_str(spec).expect("it reads");
         let mut recipe = spec.recipe().expect("a recipe").clone();
 
-        let told = recipe.too_few_steps(10).expect("told");
+        let told = recipe.too_few_steps(10, true).expect("told");
         assert!(
             told.contains("20 steps") && told.contains("probe") && told.contains("50 epochs"),
             "{told}"
         );
-        assert_eq!(recipe.too_few_steps(48), None);
+        assert_eq!(recipe.too_few_steps(48, true), None);
+        assert!(
+            recipe.too_few_steps(20, true).is_some_and(|told| told.contains("at least 25 epochs"))
+        );
         assert_eq!(recipe.validate(), []);
         recipe.method = Method::Last;
         recipe.training.fill_in(Method::Last);
-        assert_eq!(
-            (recipe.epochs(10), recipe.epochs(160)),
-            (20, 20),
-            "no head, the rule of its time"
-        );
+        let epochs = |recipe: &Finetune| (recipe.epochs(10, true), recipe.epochs(160, true));
+        assert_eq!(epochs(&recipe), (20, 20), "no head, the rule of its time");
         recipe.head = Some(HeadRule::Auto);
-        assert_eq!((recipe.epochs(10), recipe.epochs(160)), (100, 20));
-        assert_eq!(recipe.too_few_steps(10), None);
+        assert_eq!((epochs(&recipe), recipe.epochs(10, false)), ((100, 20), 20));
+        assert_eq!(recipe.too_few_steps(10, true), None);
         recipe.method = Method::Probe;
-        assert_eq!(recipe.too_few_steps(10), None);
+        assert_eq!(recipe.too_few_steps(10, true), None);
         assert_eq!(recipe.validate().len(), 1);
         recipe.shots = Some(5);
         assert_eq!(recipe.validate(), []);

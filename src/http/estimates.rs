@@ -93,7 +93,8 @@ pub async fn create(
         Spec::Finetune(_) | Spec::Replay(_) => {
             let wanted = recipes::finetune(spec)?;
             let asked = recipes::check(&app, &wanted).await?;
-            advice = wanted.too_few_steps(asked.amounts(&wanted).training);
+            let amounts = asked.amounts(&wanted);
+            advice = wanted.too_few_steps(amounts.training, amounts.validation > 0);
             of_finetuning(&app, &wanted, &asked).await
         }
     };

@@ -3,6 +3,7 @@
 use super::App;
 use super::problem::{Problem, Violation};
 use super::recipes::{enough_images, has_labels, living};
+use super::snapshot::pool;
 use crate::domain::dataset::Version;
 use crate::domain::pretrain::{Gate, Network, Pretrain, Sights};
 use crate::domain::run::Provenance;
@@ -57,7 +58,8 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
     if let Some(judged) = &judged {
         has_labels(judged, "/gate/dataset_version")?;
         can_judge(judged)?;
-        enough_images(judged, gate.and_then(|gate| gate.shots), "/gate/shots")?;
+        let pool = pool(judged, |split| split == Split::Train);
+        enough_images(&pool, gate.and_then(|gate| gate.shots), "/gate/shots")?;
     }
     let network = wanted.network(backbone.as_ref());
     let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));

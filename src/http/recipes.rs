@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::App;
 use super::problem::{Problem, Violation};
-use super::snapshot::training_images;
+use super::snapshot::pool;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::{Amounts, Trial};
-use crate::domain::run::{Finetune, Method, Provenance, Spec};
+use crate::domain::run::{Finetune, Provenance, Spec};
 use crate::domain::{Backbone, Split, VersionId};
 use crate::store::{backbones, datasets, versions};
 
@@ -68,8 +68,9 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
         return Err(misfits.into());
     }
     has_labels(&version, "/dataset_version")?;
-    enough_images(&version, wanted.shots, "/shots")?;
-    repeats_differ(&version, wanted)?;
+    let pool = pool(&version, |split| wanted.learns_from(split));
+    enough_images(&pool, wanted.shots, "/shots")?;
+    repeats_differ(&pool, wanted)?;
     Ok(Asked { version, backbone })
 }
 
@@ -85,14 +86,14 @@ pub(super) fn has_labels(version: &Version, pointer: &str) -> Result<(), Problem
 
 /// Every class needs as many training images as shots are asked for.
 pub(super) fn enough_images(
-    version: &Version,
+    pool: &BTreeMap<&str, u64>,
     shots: Option<u32>,
     pointer: &str,
 ) -> Result<(), Problem> {
     let Some(shots) = shots else { return Ok(()) };
-    let short: Vec<Violation> = training_images(version)
-        .into_iter()
-        .filter(|(_, found)| *found < u64::from(shots))
+    let short: Vec<Violation> = pool
+        .iter()
+        .filter(|(_, found)| **found < u64::from(shots))
         .map(|(label, found)| {
             let detail = format!(
                 "class {label:?} has {found} training images, fewer than the {shots} shots asked \
@@ -106,11 +107,11 @@ pub(super) fn enough_images(
 
 /// Repeats of a probe differ by the images that they draw: where the shots leave no choice, they are all
 /// the same, and their agreement would say nothing.
-fn repeats_differ(version: &Version, wanted: &Finetune) -> Result<(), Problem> {
+fn repeats_differ(pool: &BTreeMap<&str, u64>, wanted: &Finetune) -> Result<(), Problem> {
     let Some(shots) = wanted.shots else { return Ok(()) };
-    let pool = pool(version, wanted);
     let is_all = pool.values().all(|found| *found <= u64::from(shots));
-    if wanted.method != Method::Probe || wanted.repeats < 2 || !is_all {
+    // A recipe without a head is one of before, which is asked for again to be replayed.
+    if !wanted.learns_from_validation() || wanted.repeats < 2 || !is_all {
         return Ok(());
     }
     let detail = format!(
@@ -118,23 +119,6 @@ fn repeats_differ(version: &Version, wanted: &Finetune) -> Result<(), Problem> {
          `shots` or ask for one repeat"
     );
     Err(Problem::wrong("/repeats", detail))
-}
-
-/// Images of each class that a recipe draws from.
-fn pool(version: &Version, wanted: &Finetune) -> BTreeMap<String, u64> {
-    let mut pool = BTreeMap::new();
-    for split in Split::ALL {
-        let learns = match split {
-            Split::Train => true,
-            Split::Validation => wanted.learns_from_validation(),
-            Split::Test => false,
-        };
-        for (label, images) in version.splits.get(&split).iter().flat_map(|counts| &counts.classes)
-        {
-            *pool.entry(label.clone()).or_insert(0) += if learns { *images } else { 0 };
-        }
-    }
-    pool
 }
 
 impl Asked {
@@ -155,7 +139,7 @@ impl Asked {
         let images = |split: Split| {
             self.version.splits.get(&split).map_or(0, |counts| counts.classes.values().sum())
         };
-        let all: u64 = pool(&self.version, wanted).values().sum();
+        let all: u64 = pool(&self.version, |split| wanted.learns_from(split)).values().sum();
         let classes = self.version.labels.len() as u64;
         let training = wanted.shots.map_or(all, |shots| all.min(u64::from(shots) * classes));
         Amounts { training, validation: images(Split::Validation), test: images(Split::Test) }

@@ -230,18 +230,19 @@ fn digest(images: &[VersionImage]) -> Sha256 {
     Sha256::of(lines.join("\n").as_bytes())
 }
 
-/// The training images of each class, zero for one that has none.
-pub fn training_images(version: &Version) -> BTreeMap<&str, u64> {
-    let counts = version.splits.get(&Split::Train);
-    let of = |label: &str| counts.and_then(|counts| counts.classes.get(label)).copied();
-    version.labels.iter().map(|label| (label.as_str(), of(label).unwrap_or(0))).collect()
+/// Labelled images of each class in the splits that are learnt from.
+pub fn pool(version: &Version, learns: impl Fn(Split) -> bool) -> BTreeMap<&str, u64> {
+    let counts = Split::ALL.into_iter().filter(|split| learns(*split));
+    let counts: Vec<_> = counts.filter_map(|split| version.splits.get(&split)).collect();
+    let of = |label: &str| counts.iter().filter_map(|counts| counts.classes.get(label)).sum();
+    version.labels.iter().map(|label| (label.as_str(), of(label))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Draw, VersionImage, draft, training_images};
+    use super::{Draw, VersionImage, draft, pool};
     use crate::domain::image::{Format, Image};
     use crate::domain::split::Shares;
     use crate::domain::{DatasetId, ImageId, Sha256, Split};
@@ -318,6 +319,6 @@ mod tests {
         let counted: u64 = Split::ALL.iter().map(|split| version.splits[split].images).sum();
         assert_eq!(counted, 40);
         assert_eq!(version.labels, ["left", "right"]);
-        assert!(training_images(&version).values().all(|found| *found > 0));
+        assert!(pool(&version, |split| split == Split::Train).values().all(|found| *found > 0));
     }
 }

@@ -116,8 +116,8 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Key>, StoreError> {
     Ok(sqlx::query_as(AssertSqlSafe(keys)).fetch_all(pool).await?)
 }
 
-/// Revokes a key; whether there was one. An admin key stays while no other one lasts as long, so that
-/// somebody can always make keys.
+/// Revokes a key; whether there was one. An admin key stays while no other one lasts as long. When the
+/// last one expires, the command line on the server's machine makes another.
 pub async fn revoke(pool: &PgPool, id: KeyId) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     // Locked: of two requests that each revoke another of the last two, the second one waits here

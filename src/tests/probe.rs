@@ -217,6 +217,24 @@ fn images_of_a_class_that_are_all_alike_are_told_apart_by_finite_numbers() {
 }
 
 #[test]
+fn two_images_a_class_of_a_patient_each_make_a_head_that_says_something() {
+    for seed in 0..6 {
+        let train: Vec<Owned> = images(6, 40, 3.0, 300 + seed).into_iter().step_by(2).collect();
+        let test = images(30, 40, 3.0, 400);
+        for rule in RULES {
+            let probe = fitted_by(Some(rule), &train, seed).expect("a probe");
+
+            let tops = test.iter().map(|(_, _, row)| {
+                probe.head.probabilities(row).into_iter().fold(0.0_f32, f32::max)
+            });
+            let surest = tops.fold(0.0_f32, f32::max);
+            assert!(surest > 1.0 / 3.0 + 0.03, "{rule}, seed {seed}: {surest}");
+            assert!(right(&probe, &test) > 24, "{rule}, seed {seed}: {}", right(&probe, &test));
+        }
+    }
+}
+
+#[test]
 fn a_feature_that_hardly_varies_in_training_decides_nothing_in_the_test() {
     let mut train = images(9, 40, 1.5, 31);
     train

@@ -36,7 +36,10 @@ pub(super) struct Position {
     pub(super) step: u64,
     /// The best validation score so far (higher is better), and after how many epochs it was reached: 0
     /// for a fitted start.
-    pub(super) best: Option<(f64, u32)>,
+    pub(super) best_after: Option<(f64, u32)>,
+    /// The same as checkpoints had it before a start was a candidate: the epoch from 0.
+    #[serde(default, rename = "best", skip_serializing)]
+    pub(super) former_best: Option<(f64, u32)>,
     /// Why the loop has ended, once it has.
     pub(super) ended: Option<Ended>,
     /// Seconds that training took up to here, over all attempts.
@@ -45,6 +48,15 @@ pub(super) struct Position {
     pub(super) schedule: Schedule,
     /// Updates of the moving average.
     pub(super) averaged: u64,
+}
+
+impl Position {
+    /// The same with what checkpoints of before say in the words of now.
+    fn of_now(mut self) -> Self {
+        let former = self.former_best.take().map(|(score, epoch)| (score, epoch + 1));
+        self.best_after = self.best_after.or(former);
+        self
+    }
 }
 
 /// All that a run needs to go on as if nothing had happened.
@@ -97,8 +109,9 @@ impl State {
         let mut file = Reader::of(bytes)?;
         let mut done: Done = file.text(DONE)?;
         done.kept = file.group(KEPT);
+        let position = file.text::<Position>(POSITION)?.of_now();
         Ok(Self {
-            position: file.text(POSITION)?,
+            position,
             params: file.group(PARAMS),
             moments: file.group(MOMENTS),
             average: file.group(AVERAGE),
@@ -179,6 +192,22 @@ mod tests {
     use crate::training::repeats::Done;
 
     #[test]
+    fn the_best_epoch_of_a_checkpoint_from_before_is_counted_as_it_is_now() {
+        let position = |best: &str| -> Position {
+            let text = format!(
+                r#"{{"epoch": 5, "batch": 0, "step": 9, {best}, "ended": null, "seconds": 1.0,
+                     "schedule": {}, "averaged": 0}}"#,
+                serde_json::to_string(&Schedule::Plateau(Plateau::new(0.1, 3))).expect("text")
+            );
+            serde_json::from_str::<Position>(&text).expect("it reads").of_now()
+        };
+
+        assert_eq!(position(r#""best": [0.5, 3]"#).best_after, Some((0.5, 4)));
+        assert_eq!(position(r#""best": null"#).best_after, None);
+        assert_eq!(position(r#""best_after": [0.5, 3]"#).best_after, Some((0.5, 3)));
+    }
+
+    #[test]
     fn a_checkpoint_comes_back_bit_for_bit() {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).expect("a tensor");
         let group = |value: f32| Tensors::from([("w".to_owned(), tensor(&[value, 1e-40, -0.0]))]);
@@ -186,7 +215,8 @@ mod tests {
             epoch: 3,
             batch: 2,
             step: 17,
-            best: Some((0.123_456_789_012_345_68, 1)),
+            best_after: Some((0.123_456_789_012_345_68, 1)),
+            former_best: None,
             ended: None,
             seconds: 1.0 / 3.0,
             schedule: Schedule::Plateau(Plateau::new(0.1, 3)),

@@ -72,7 +72,7 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
         evaluation.baselines.push(floor);
     }
     evaluation.notices.extend(other_patients(&published.recipe, &evaluation));
-    let few = job.spec.too_few_steps(job.shots(job.spec.seed)?.len() as u64);
+    let few = job.spec.too_few_steps(job.shots(job.spec.seed)?.len() as u64, job.is_validated());
     evaluation.notices.extend(few.map(|few| format!("{few}.")));
     // What was said of the images when they were frozen holds for every number that comes of them.
     for notice in &job.version.notices {
@@ -91,7 +91,8 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
 
 /// Says so when the test images are met much worse than those that were held out in training.
 fn other_patients(recipe: &Recipe, evaluation: &Evaluation) -> Option<String> {
-    let expected = recipe.head()?.loss?;
+    // What training changed is judged by its own validation; its certainty is not the head's.
+    let expected = recipe.head_as_published()?.loss?;
     let found = evaluation.log_loss?;
     (found.low > expected + WORSE).then(|| {
         format!(

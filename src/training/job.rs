@@ -77,15 +77,16 @@ impl Job {
         self.examples.iter().filter(|example| example.split == split).collect()
     }
 
+    /// Whether there are images that epochs are validated by.
+    pub fn is_validated(&self) -> bool {
+        self.examples.iter().any(|example| example.split == Split::Validation)
+    }
+
     /// What training draws from: a probe that chooses by cross-validation has no use for validation
     /// images but to learn from them.
     pub fn pool(&self) -> Vec<&Example> {
-        let learns = |split| match split {
-            Split::Train => true,
-            Split::Validation => self.spec.learns_from_validation(),
-            Split::Test => false,
-        };
-        self.examples.iter().filter(|example| learns(example.split)).collect()
+        let learns = |example: &&Example| self.spec.learns_from(example.split);
+        self.examples.iter().filter(learns).collect()
     }
 
     /// The training examples that `shots` leaves of a repeat with this seed.

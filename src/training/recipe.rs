@@ -77,11 +77,11 @@ impl Network {
 }
 
 impl Recipe {
-    /// How the head was fitted that a probe is, or that training started from.
-    pub(super) fn head(&self) -> Option<&HeadFacts> {
+    /// How the published head was fitted, where no training changed it.
+    pub(super) fn head_as_published(&self) -> Option<&HeadFacts> {
         match self {
             Self::Probe { head, .. } => Some(head),
-            Self::Network(network) => network.head.as_ref(),
+            Self::Network(network) => network.head.as_ref().filter(|_| network.epoch == 0),
         }
     }
 

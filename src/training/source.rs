@@ -61,7 +61,7 @@ impl<'a> Images<'a> {
             batch_size: settings.batch_size as usize,
             imbalance: settings.imbalance,
             seed,
-            epochs: self.job.spec.epochs(training.len() as u64),
+            epochs: self.job.spec.epochs(training.len() as u64, self.job.is_validated()),
         };
         Plan::training(&labels(training), drawing)
     }

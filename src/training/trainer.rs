@@ -114,7 +114,8 @@ impl<'a> Trainer<'a> {
             epoch: 0,
             batch: 0,
             step: 0,
-            best: None,
+            best_after: None,
+            former_best: None,
             ended: None,
             seconds: 0.0,
             schedule: schedule(settings, steps),
@@ -160,7 +161,8 @@ impl<'a> Trainer<'a> {
             let mut stream =
                 self.images.stream(scope, (self.sets.training, plan.clone()), place)?;
             // A start that was fitted is a candidate like any epoch: nothing worse is published.
-            if self.position.step == 0 && self.scene.job.spec.head.is_some() {
+            let is_new = self.position.step == 0 && self.position.best_after.is_none();
+            if is_new && self.scene.job.spec.head.is_some() {
                 let start = self.learner.moving()?;
                 self.judge(start, 0)?;
             }
@@ -249,7 +251,7 @@ impl<'a> Trainer<'a> {
         };
         self.judge(present, epoch + 1)?;
         let settings = self.settings();
-        let since_best = self.position.best.map_or(0, |(_, best)| epoch + 1 - best);
+        let since_best = self.position.best_after.map_or(0, |(_, best)| epoch + 1 - best);
         let (epochs, patience) = (self.epochs, settings.patience);
         let steps_since = u64::from(since_best) * (self.steps / u64::from(epochs.max(1)));
         // Recipes without a head are of a time when patience was in epochs alone.
@@ -274,8 +276,8 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let found = self.validate(&present, epochs)?;
-        if self.position.best.is_none_or(|(best, _)| found > best) {
-            self.position.best = Some((found, epochs));
+        if self.position.best_after.is_none_or(|(best, _)| found > best) {
+            self.position.best_after = Some((found, epochs));
             self.best = present;
         }
         Ok(())
@@ -406,7 +408,7 @@ impl<'a> Trainer<'a> {
     /// The model of the best epoch, and the repeats before it.
     pub(super) fn finish(self) -> Result<(Trained, Done), TrainingError> {
         let epochs = self.position.epoch;
-        let (moving, epoch) = match (self.position.best, &self.average) {
+        let (moving, epoch) = match (self.position.best_after, &self.average) {
             (Some((_, best)), _) => (self.best, best),
             (None, Some(average)) if average.steps() > 0 => {
                 (self.learner.moving_of(average.state()?), epochs)
@@ -431,7 +433,7 @@ impl<'a> Trainer<'a> {
             },
             micro_batch: self.scene.micro_batch,
         };
-        let score = self.position.best.map(|(score, _)| score);
+        let score = self.position.best_after.map(|(score, _)| score);
         let tensors = self.learner.published(&moving)?;
         Ok((Trained { tensors, score, recipe }, self.done))
     }

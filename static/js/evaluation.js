@@ -31,7 +31,7 @@ function Metrics({ evaluation }) {
   return html`<div>
     <table class="metrics"><caption class="hidden">Metrics with 95 % intervals</caption>
       <thead><tr><th>Measure</th><th>Value</th></tr></thead>
-      <tbody>${METRICS.filter(([name]) => evaluation[name] !== undefined).map(([name, label, better, explain, shown = interval]) => {
+      <tbody>${METRICS.filter(([name]) => name !== "log_loss" || evaluation[name]).map(([name, label, better, explain, shown = interval]) => {
         const estimate = evaluation[name];
         return html`<tr key=${name}>
           <th scope="row">${label}<small>${better} is better</small></th>

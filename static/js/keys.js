@@ -73,8 +73,8 @@ function CreateKey({ first, onDone }) {
       <${Field} label="For whom or what" id="key-name"><input id="key-name" data-testid="key-name" required maxlength="120" placeholder="Reading room" value=${name} onInput=${(event) => setName(event.target.value)} /><//>
       <${Field} label="Role" id="key-role"><select id="key-role" data-testid="key-role" value=${role} onChange=${(event) => setRole(event.target.value)}>
         ${ROLES.map(([word, text]) => html`<option value=${word} selected=${word === role}>${text}</option>`)}</select><//>
-      <${Field} label="Valid for" id="key-days"><select id="key-days" data-testid="key-days" value=${days} onChange=${(event) => setDays(event.target.value)}>
-        ${LIFETIMES.map(([word, text]) => html`<option value=${word} selected=${word === days}>${text}</option>`)}</select><//>
+      ${!first && html`<${Field} label="Valid for" id="key-days"><select id="key-days" data-testid="key-days" value=${days} onChange=${(event) => setDays(event.target.value)}>
+        ${LIFETIMES.map(([word, text]) => html`<option value=${word} selected=${word === days}>${text}</option>`)}</select><//>`}
       <button type="submit" class="primary" data-testid="create-key" disabled=${busy || !name.trim()}>Create key</button>
     </form>
     ${secret && html`<div class="notice good" role="status"><div class="grow"><strong>Copy the key now. It is shown only once.</strong>

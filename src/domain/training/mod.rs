@@ -19,7 +19,8 @@ pub const IMAGES_FOR_BATCH_STATISTICS: u64 = 256;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
-    /// Passes over the training images, at most.
+    /// Passes over the training images, at most; `last` without augmentation makes a hundred steps at
+    /// least where there are validation images: on a frozen part that is kept they cost little.
     #[schema(minimum = 1, maximum = 1000)]
     pub epochs: u32,
     /// Images in a step of the optimiser.
@@ -75,7 +76,7 @@ pub struct Training {
     /// average is then what is validated and published. 0 keeps no average.
     #[schema(minimum = 0.0, exclusive_maximum = 1.0)]
     pub ema_decay: f64,
-    /// Epochs without a better validation before stopping.
+    /// Epochs without a better validation before stopping; twenty steps at least.
     #[schema(minimum = 1, maximum = 1000)]
     pub patience: u32,
     /// What the best epoch, and the best of several repeats, is chosen by.

@@ -49,7 +49,13 @@ fn within(rows: &Rows, labels: &[usize], classes: usize, dimensions: usize) -> D
     let shrinkage = spread.shrinkage();
     let squares: f64 = rows.iter().map(|row| dot(row, row)).sum();
     let square = squares / (count * dimensions.max(1) as f64);
-    let ridge = if square > 0.0 { RIDGE * square } else { 1.0 };
+    // Where no class varies, as with one image each, all directions count alike, in the unit that the
+    // features have: logits then have the size that they have where there is a spread.
+    let ridge = match (square > 0.0, spread.mean > RIDGE * square) {
+        (true, true) => RIDGE * square,
+        (true, false) => square,
+        (false, _) => 1.0,
+    };
     for (at, row) in covariance.iter_mut().enumerate() {
         row.iter_mut().for_each(|value| *value *= 1.0 - shrinkage);
         row[at] += shrinkage * spread.mean + ridge;

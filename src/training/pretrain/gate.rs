@@ -26,6 +26,7 @@ use crate::training::host::Host;
 use crate::training::interval::percentiles;
 use crate::training::job::Example;
 use crate::training::metrics::Scorer;
+use crate::training::patients::by_first_image;
 
 /// Bootstrap resamples behind every interval.
 const RESAMPLES: u32 = 1000;
@@ -56,9 +57,11 @@ impl<'a> Gate<'a> {
             judge.examples.iter().filter(|example| example.split == split).collect()
         };
         let (train, test) = (of(Split::Train), of(Split::Test));
+        let named = by_first_image(train.iter().map(|example| example.patient.as_str()));
         let candidates: Vec<Candidate<'_>> = train
             .iter()
-            .map(|example| Candidate { label: example.label, patient: &example.patient })
+            .zip(&named)
+            .map(|(example, patient)| Candidate { label: example.label, patient })
             .collect();
         let mut draws = Vec::new();
         for repeat in 0..asked.repeats {
