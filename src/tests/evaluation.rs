@@ -287,6 +287,24 @@ fn nothing_wrong_among_few_test_images_is_not_certainty() {
 }
 
 #[test]
+fn a_class_of_one_patient_does_not_make_an_interval_narrow() {
+    // Four patients, two images each: one of either rare class, two of the common one.
+    let truths = [0, 0, 1, 1, 2, 2, 2, 2];
+    let said = [1, 1, 1, 1, 2, 1, 2, 2];
+    let of = |(truth, said): (&usize, &usize)| {
+        (*truth, (0..3).map(|class| if class == *said { 0.6 } else { 0.2 }).collect::<Vec<f32>>())
+    };
+    let images: Vec<_> = truths.iter().zip(&said).map(of).collect();
+    let patients: Vec<String> = (0..8).map(|at| format!("p{}", at / 2)).collect();
+
+    let found = evaluate(&labels(3), &judged(&images, &patients), 1000, 0).expect("an evaluation");
+
+    assert!(found.accuracy.high - found.accuracy.low > 0.4, "{:?}", found.accuracy);
+    let auroc = found.macro_auroc.expect("defined");
+    assert!(auroc.high - auroc.low > 0.2, "{auroc:?}");
+}
+
+#[test]
 fn guessing_is_measured_by_the_classes_that_are_there() {
     // Three classes of which the test split has two: 0.45 is below guessing among two.
     let images: Vec<_> = (0..40)

@@ -2,7 +2,8 @@
 //!
 //! As many patients of each class as there are, drawn with replacement, each with all their images
 //! (Davison & Hinkley, Bootstrap Methods and their Application, §3.2 and §3.8): a draw has the classes
-//! that the test split has.
+//! that the test split has. Where a class has one patient, who would be in every draw as if nothing else
+//! could have come, patients are drawn whatever their class.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,11 @@ use super::metrics::{Judged, Scorer, Scores};
 pub struct Patients {
     /// The patient of each image, below `count`.
     of_image: Vec<usize>,
-    /// The class that most of a patient's images have (the first of equals), with its patients.
+    /// What is drawn within: the patients of a class, by the class that most of a patient's images have
+    /// (the first of equals), or all together.
     strata: Vec<Vec<usize>>,
+    /// Patients of the class that has the fewest.
+    fewest: usize,
     count: usize,
 }
 
@@ -35,12 +39,19 @@ impl Patients {
             let most = counts.iter().max_by_key(|(class, count)| (**count, usize::MAX - **class));
             strata.entry(most.map_or(0, |(class, _)| *class)).or_default().push(patient);
         }
+        let fewest = strata.values().map(Vec::len).min().unwrap_or(0);
+        let strata: Vec<Vec<usize>> = if fewest < 2 {
+            vec![(0..by_key.len()).collect()]
+        } else {
+            strata.into_values().collect()
+        };
         Self {
             of_image: judged
                 .iter()
                 .filter_map(|image| places.get(image.patient).copied())
                 .collect(),
-            strata: strata.into_values().collect(),
+            strata,
+            fewest,
             count: by_key.len(),
         }
     }
@@ -52,7 +63,7 @@ impl Patients {
 
     /// Patients of the class that has the fewest.
     pub fn fewest(&self) -> usize {
-        self.strata.iter().map(Vec::len).min().unwrap_or(0)
+        self.fewest
     }
 
     /// How often each image counts when each patient counts so often.
