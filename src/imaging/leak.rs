@@ -153,8 +153,9 @@ impl Sought {
     }
 
     fn writing(&mut self, text: &str) {
-        // A pseudonym, such as `BREAST-001`: its words may well be those of a class.
-        if !text.contains('^') && text.contains(char::is_numeric) {
+        // A pseudonym, such as `BREAST-001`, or the path of a file: their words may well be those of a
+        // class.
+        if !text.contains('^') && (text.contains(char::is_numeric) || is_path(text)) {
             return self.number(text);
         }
         // Family, given and middle name; what follows are titles (PS3.5 6.2.1.1).
@@ -225,6 +226,15 @@ fn is_nobody(word: &str) -> bool {
     NOBODY.contains(&word)
 }
 
+/// Whether a text is a path with a folder and a file's extension, as tables have it that take each file
+/// for a patient.
+fn is_path(text: &str) -> bool {
+    let extension = text.rsplit_once('/').and_then(|(_, file)| file.rsplit_once('.'));
+    extension.is_some_and(|(_, extension)| {
+        (2..=4).contains(&extension.len()) && extension.chars().all(|c| c.is_ascii_alphanumeric())
+    })
+}
+
 fn is_digits(word: &str) -> bool {
     !word.is_empty() && word.chars().all(char::is_numeric)
 }
@@ -282,7 +292,8 @@ mod tests {
 
     #[test]
     fn names_are_found_in_every_script_and_form() {
-        let cases: [(&str, &[&str]); 19] = [
+        let cases: [(&str, &[&str]); 20] = [
+            ("Meyer/Anna", &["meyer", "ANNA"]),
             (
                 "Meyer^Anna",
                 &["MEYER_ANNA", "anna meyer", "AnnaMeyer", "meyera", "ANNA", "AMeyer_2"],
@@ -320,7 +331,8 @@ mod tests {
 
     #[test]
     fn classes_are_not_taken_for_names() {
-        let cases: [(&str, &[&str]); 13] = [
+        let cases: [(&str, &[&str]); 14] = [
+            ("val/no/no.jpg", &["no", "val"]),
             ("Ali^Ben", &["malignant", "benign", "alibi"]),
             ("Norma^Eva", &["normal", "abnormal", "evaluated"]),
             ("Meyer^Anna", &["tumor", "annular", "grade 2"]),
