@@ -15,6 +15,7 @@ pub mod lifetime;
 pub mod line;
 pub mod model;
 pub mod name;
+pub mod patients;
 pub mod pretrain;
 pub mod receipt;
 pub mod role;

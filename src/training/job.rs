@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::few_shot::{Candidate, TooFewImages, choose};
-use super::patients::by_first_image;
+use crate::domain::patients::by_first_image;
 use crate::config::Limits;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::Calibration;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::logistic::{Solution, softmax};
 use self::task::Task;
-use super::patients::by_first_image;
+use crate::domain::patients::by_first_image;
 use crate::domain::HeadRule;
 
 /// One training image.
