@@ -9,40 +9,27 @@ use rayon::prelude::*;
 
 use super::error::TrainingError;
 use super::evaluate::evaluate;
-use super::features::prepared;
 use super::finetune::judged;
+use super::glimpses::{Glimpses, SIDE};
 use super::head::{ProbeError, Sample, fit};
 use super::host::Host;
 use super::job::{Example, Job};
-use crate::domain::backbone::ChannelOrder;
 use crate::domain::evaluation::{Baseline, Evaluation};
-use crate::domain::{HeadRule, Preprocessing};
-
-/// Side of the pictures, in pixels.
-const SIDE: u32 = 32;
+use crate::domain::HeadRule;
 
 /// Fits a discriminant to the pixels of the training images and judges it like the model; none where
 /// that cannot be fitted.
 pub(super) fn pixels(
     job: &Job,
     (training, test): (&[&Example], &[&Example]),
+    glimpses: &Glimpses,
     resamples: u32,
     host: &dyn Host,
 ) -> Result<Option<Baseline>, TrainingError> {
     let goes_on = || host.stop().map_or(Ok(()), |stop| Err(TrainingError::Stopped(stop)));
     let grey = |example: &&Example| -> Result<Vec<f32>, TrainingError> {
         goes_on()?;
-        let preprocessing = Preprocessing {
-            size: SIDE,
-            channel_order: ChannelOrder::Rgb,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        };
-        let planes = prepared(example, host, &job.limits, &preprocessing)?;
-        let (red, rest) = planes.split_at(planes.len() / 3);
-        let (green, blue) = rest.split_at(rest.len() / 2);
-        let mean = |((red, green), blue): ((&f32, &f32), &f32)| (red + green + blue) / 3.0;
-        Ok(red.iter().zip(green).zip(blue).map(mean).collect())
+        glimpses.of(example, host, &job.limits)
     };
     let seen: Vec<Vec<f32>> = training.par_iter().map(grey).collect::<Result<_, _>>()?;
     let samples: Vec<Sample<'_>> = training

@@ -6,12 +6,13 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::error::TrainingError;
+use super::glimpses::Glimpses;
 use super::host::{CachedFeatures, Host};
 use super::job::{Example, Job};
 use super::reporter::{At, Reporter, Stage};
 use crate::config::Limits;
 use crate::domain::Preprocessing;
-use crate::imaging::{decode_frame, prepare};
+use crate::imaging::{Picture, decode_frame, prepare};
 use crate::inference::{Network, Output};
 
 /// Pixels that go through a network at a time: eight pictures of 224 pixels. Larger batches gain
@@ -26,7 +27,7 @@ const BATCH_IMAGES: usize = 16;
 /// run, which computes only what is missing, finds the same ones.
 pub(super) fn features(
     job: &Job,
-    examples: &[&Example],
+    (examples, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     reporter: &Reporter<'_>,
     stage: Stage,
@@ -44,7 +45,7 @@ pub(super) fn features(
     reporter.at(stage, At { done, total, ..At::default() })?;
     if !missing.is_empty() {
         let mut network = job.runtime.open(&job.onnx, job.threads)?;
-        each_batch(job, &mut network, &missing, host, |batch, output| {
+        each_batch(job, &mut network, (&missing, glimpses), host, |batch, output| {
             let length = output.embedding.len() / batch.len();
             let vectors = output.embedding.chunks_exact(length).map(<[f32]>::to_vec);
             let found: Vec<_> = batch.iter().map(|example| key(example)).zip(vectors).collect();
@@ -66,7 +67,7 @@ pub(super) fn features(
 pub(super) fn probabilities(
     job: &Job,
     file: &Path,
-    examples: &[&Example],
+    (examples, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     reporter: &Reporter<'_>,
     stage: Stage,
@@ -74,7 +75,7 @@ pub(super) fn probabilities(
     let mut network = job.runtime.open(file, job.threads)?;
     let total = examples.len() as u64;
     let mut found: Vec<Vec<f32>> = Vec::with_capacity(examples.len());
-    each_batch(job, &mut network, examples, host, |batch, output| {
+    each_batch(job, &mut network, (examples, glimpses), host, |batch, output| {
         let probabilities = output.probabilities.unwrap_or_default();
         let classes = probabilities.len() / batch.len();
         found.extend(probabilities.chunks_exact(classes.max(1)).map(<[f32]>::to_vec));
@@ -89,18 +90,18 @@ pub(super) fn probabilities(
 fn each_batch(
     job: &Job,
     network: &mut Network,
-    examples: &[&Example],
+    (examples, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     mut then: impl FnMut(&[&Example], Output) -> Result<(), TrainingError>,
 ) -> Result<(), TrainingError> {
     let mut batches = examples.chunks(images_at_a_time(job.backbone.preprocessing.size as usize));
     let Some(mut batch) = batches.next() else { return Ok(()) };
-    let mut pictures = inputs(job, batch, host)?;
+    let mut pictures = inputs(job, (batch, glimpses), host)?;
     loop {
         let next = batches.next();
         let (output, coming) = rayon::join(
             || network.run(&pictures, batch.len()),
-            || next.map(|next| inputs(job, next, host)).transpose(),
+            || next.map(|next| inputs(job, (next, glimpses), host)).transpose(),
         );
         then(batch, output?)?;
         match (next, coming?) {
@@ -115,12 +116,18 @@ pub(super) fn images_at_a_time(side: usize) -> usize {
     (BATCH_PIXELS / (side * side).max(1)).clamp(1, BATCH_IMAGES)
 }
 
-/// The prepared pictures of a batch, `[images, 3, size, size]`.
-fn inputs(job: &Job, batch: &[&Example], host: &dyn Host) -> Result<Vec<f32>, TrainingError> {
-    let pictures = batch
-        .par_iter()
-        .map(|example| input(job, example, host))
-        .collect::<Result<Vec<_>, TrainingError>>()?;
+/// The prepared pictures of a batch, `[images, 3, size, size]`; a glimpse of each is kept.
+fn inputs(
+    job: &Job,
+    (batch, glimpses): (&[&Example], &Glimpses),
+    host: &dyn Host,
+) -> Result<Vec<f32>, TrainingError> {
+    let of = |example: &&Example| {
+        let picture = decoded(example, host, &job.limits)?;
+        glimpses.keep(example, &picture)?;
+        as_input(example, &picture, &job.backbone.preprocessing)
+    };
+    let pictures = batch.par_iter().map(of).collect::<Result<Vec<_>, TrainingError>>()?;
     Ok(pictures.concat())
 }
 
@@ -140,10 +147,27 @@ pub(super) fn prepared(
     limits: &Limits,
     preprocessing: &Preprocessing,
 ) -> Result<Vec<f32>, TrainingError> {
-    let unreadable = |error| TrainingError::Image { image: example.image, error };
+    as_input(example, &decoded(example, host, limits)?, preprocessing)
+}
+
+/// The picture of an example.
+pub(super) fn decoded(
+    example: &Example,
+    host: &dyn Host,
+    limits: &Limits,
+) -> Result<Picture, TrainingError> {
     let bytes = host.original(&example.blob)?;
-    let picture = decode_frame(&bytes, example.frame, limits).map_err(unreadable)?;
-    prepare(&picture, None, preprocessing).map_err(unreadable)
+    decode_frame(&bytes, example.frame, limits)
+        .map_err(|error| TrainingError::Image { image: example.image, error })
+}
+
+fn as_input(
+    example: &Example,
+    picture: &Picture,
+    preprocessing: &Preprocessing,
+) -> Result<Vec<f32>, TrainingError> {
+    prepare(picture, None, preprocessing)
+        .map_err(|error| TrainingError::Image { image: example.image, error })
 }
 
 #[cfg(test)]

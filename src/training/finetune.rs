@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use super::baseline::{as_good, pixels};
 use super::error::TrainingError;
 use super::evaluate::evaluate;
+use super::glimpses::Glimpses;
 use super::host::Host;
 use super::job::{Example, Job};
 use super::learner::{HEAD_BIAS, HEAD_WEIGHT};
@@ -53,9 +54,12 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
         job.classes(),
         job.backbone.name
     ))?;
+    let glimpses = Glimpses::default();
     let done = match job.spec.method {
-        Method::Probe => probes(job, &test, host, &reporter)?,
-        Method::Last | Method::Full | Method::Lora => networks(job, &test, host, &reporter)?,
+        Method::Probe => probes(job, (&test, &glimpses), host, &reporter)?,
+        Method::Last | Method::Full | Method::Lora => {
+            networks(job, (&test, &glimpses), host, &reporter)?
+        }
     };
     let Some(published) = done.published() else {
         return Err(candle_core::Error::Msg("the run has no repeat".to_owned()).into());
@@ -67,7 +71,7 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
     };
     evaluation.repeats = done.summary(scorer)?;
     let learnt_from = job.shots(published.seed)?;
-    if let Some(floor) = pixels(job, (&learnt_from, &test), RESAMPLES, host)? {
+    if let Some(floor) = pixels(job, (&learnt_from, &test), &glimpses, RESAMPLES, host)? {
         evaluation.notices.extend(as_good(&floor, &evaluation));
         evaluation.baselines.push(floor);
     }

@@ -12,6 +12,7 @@ pub mod evaluate;
 mod features;
 pub mod few_shot;
 pub mod finetune;
+mod glimpses;
 pub mod head;
 pub mod host;
 pub mod interval;
@@ -24,7 +25,7 @@ pub mod normal;
 mod numbers;
 pub mod objective;
 mod pack;
-pub mod patients;
+
 pub mod pretrain;
 mod probes;
 mod rate;

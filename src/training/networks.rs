@@ -4,6 +4,7 @@ use super::checkpoint::State;
 use super::error::TrainingError;
 use super::features::probabilities;
 use super::finetune::onnx;
+use super::glimpses::Glimpses;
 use super::host::Host;
 use super::job::{Example, Job};
 use super::probes::{starts, with_head};
@@ -24,7 +25,7 @@ const START: f64 = 0.1;
 /// Trains every repeat, from the run's checkpoint where there is one.
 pub(super) fn networks(
     job: &Job,
-    test: &[&Example],
+    (test, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     reporter: &Reporter<'_>,
 ) -> Result<Done, TrainingError> {
@@ -45,7 +46,7 @@ pub(super) fn networks(
     // Recipes without a head are of a time when training began with a random one.
     let computing = Stage { name: "computing features", from: 0.0, to: START };
     let heads = match job.spec.head {
-        Some(_) => starts(job, host, reporter, computing)?,
+        Some(_) => starts(job, glimpses, host, reporter, computing)?,
         None => Vec::new(),
     };
     let from = if heads.is_empty() { 0.0 } else { START };
@@ -72,7 +73,8 @@ pub(super) fn networks(
         let file = tempfile::NamedTempFile::new_in(&job.scratch)?;
         std::fs::write(file.path(), onnx(job, &trained.tensors)?)?;
         let evaluating = Stage { name: "evaluating", from: share(0.95), to: share(1.0) };
-        let probabilities = probabilities(job, file.path(), test, host, reporter, evaluating)?;
+        let shown = (test, glimpses);
+        let probabilities = probabilities(job, file.path(), shown, host, reporter, evaluating)?;
         let head = head.map(|head| head.facts.clone());
         let recipe = Recipe::Network(Network { head, ..trained.recipe });
         done.add(Repeat { seed, score: trained.score, recipe, probabilities }, trained.tensors);

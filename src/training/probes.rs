@@ -9,6 +9,7 @@ use super::activations::Key;
 use super::error::TrainingError;
 use super::features::features;
 use super::finetune::judged;
+use super::glimpses::Glimpses;
 use super::head::{self, Probe, Sample};
 use super::host::Host;
 use super::job::{Example, Job};
@@ -26,7 +27,7 @@ type Features = HashMap<Key, Vec<f32>>;
 /// Fits every repeat. Without a checkpoint: what takes time, the features, is cached for good.
 pub(super) fn probes(
     job: &Job,
-    test: &[&Example],
+    (test, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     reporter: &Reporter<'_>,
 ) -> Result<Done, TrainingError> {
@@ -41,7 +42,7 @@ pub(super) fn probes(
     needed.extend(validation.iter().chain(test));
     // All in one go: the stage then has one bar, and the network is loaded once.
     let computing = Stage { name: "computing features", from: 0.0, to: 0.9 };
-    let features = by_image(job, &needed, (host, reporter, computing))?;
+    let features = by_image(job, (&needed, glimpses), (host, reporter, computing))?;
 
     let backbone = load(&job.weights)?;
     let mut done = Done::default();
@@ -74,6 +75,7 @@ pub(super) fn probes(
 /// as it is.
 pub(super) fn starts(
     job: &Job,
+    glimpses: &Glimpses,
     host: &dyn Host,
     reporter: &Reporter<'_>,
     computing: Stage,
@@ -81,7 +83,7 @@ pub(super) fn starts(
     let draws = (0..job.spec.repeats).map(|repeat| job.shots(job.spec.seed_of(repeat)));
     let draws: Vec<Vec<&Example>> = draws.collect::<Result<_, _>>()?;
     let needed: Vec<&Example> = draws.iter().flatten().copied().collect();
-    let features = by_image(job, &needed, (host, reporter, computing))?;
+    let features = by_image(job, (&needed, glimpses), (host, reporter, computing))?;
     let goes_on = |_: usize, _: usize, _: Option<f64>| match host.stop() {
         Some(_) => ControlFlow::Break(()),
         None => ControlFlow::Continue(()),
@@ -103,13 +105,13 @@ pub(super) fn starts(
 /// Features of images, each computed once.
 fn by_image(
     job: &Job,
-    examples: &[&Example],
+    (examples, glimpses): (&[&Example], &Glimpses),
     (host, reporter, computing): (&dyn Host, &Reporter<'_>, Stage),
 ) -> Result<Features, TrainingError> {
     let mut seen = std::collections::HashSet::new();
     let mut needed = examples.to_vec();
     needed.retain(|example| seen.insert(key(example)));
-    let vectors = features(job, &needed, host, reporter, computing)?;
+    let vectors = features(job, (&needed, glimpses), host, reporter, computing)?;
     Ok(needed.iter().map(|example| key(example)).zip(vectors).collect())
 }
 
