@@ -59,7 +59,8 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
         has_labels(judged, "/gate/dataset_version")?;
         can_judge(judged)?;
         let pool = pool(judged, |split| split == Split::Train);
-        enough_images(&pool, gate.and_then(|gate| gate.shots), "/gate/shots")?;
+        let most = gate.and_then(|gate| gate.shots.as_ref()?.iter().max().copied());
+        enough_images(&pool, most, "/gate/shots")?;
     }
     let network = wanted.network(backbone.as_ref());
     let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));
@@ -83,13 +84,18 @@ fn can_judge(version: &Version) -> Result<(), Problem> {
 
 /// Images that a gate's probe learns from in any of its repeats, or is judged by.
 fn judged_images(version: &Version, gate: &Gate) -> u64 {
-    let of = |split: Split| -> u64 {
-        version.splits.get(&split).map_or(0, |counts| counts.classes.values().sum())
-    };
-    let drawn = gate.shots.map_or(u64::MAX, |shots| {
-        u64::from(shots) * u64::from(gate.repeats) * version.labels.len() as u64
-    });
-    of(Split::Train).min(drawn) + of(Split::Test)
+    let train = pool(version, |split| split == Split::Train);
+    let counts = gate.counts(train.values().copied().min().unwrap_or(0));
+    let drawn: u64 = train
+        .values()
+        .map(|images| {
+            let draws = u64::from(gate.repeats);
+            let of = |shots: &Option<u32>| shots.map_or(*images, |shots| draws * u64::from(shots));
+            counts.iter().map(of).sum::<u64>().min(*images)
+        })
+        .sum();
+    let tested = version.splits.get(&Split::Test).map_or(0, |test| test.classes.values().sum());
+    drawn + tested
 }
 
 /// A batch needs as many images as it has places; how many there are. Test images are not shown.

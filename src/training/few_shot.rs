@@ -59,15 +59,25 @@ pub fn choose(
     Ok(chosen)
 }
 
+/// Chooses all images but those of a fifth of each class's patients, drawn from `seed`; of a class with
+/// fewer than five patients all of them.
+pub fn most(candidates: &[Candidate<'_>], classes: usize, seed: u64) -> Vec<usize> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut chosen = Vec::new();
+    for class in 0..classes {
+        let mut own = StdRng::from_rng(&mut rng);
+        let mut patients: Vec<Vec<usize>> = by_patient(candidates, class).into_values().collect();
+        patients.shuffle(&mut own);
+        patients.truncate(patients.len() - patients.len() / 5);
+        chosen.extend(patients.into_iter().flatten());
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
 /// Every image of a class: one of each patient, then a second of each that has one, and so on.
 fn rounds(candidates: &[Candidate<'_>], class: usize, rng: &mut StdRng) -> Vec<usize> {
-    let mut by_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, candidate) in candidates.iter().enumerate() {
-        if candidate.label == class {
-            by_patient.entry(candidate.patient).or_default().push(at);
-        }
-    }
-    let mut patients: Vec<Vec<usize>> = by_patient.into_values().collect();
+    let mut patients: Vec<Vec<usize>> = by_patient(candidates, class).into_values().collect();
     patients.shuffle(rng);
     patients.iter_mut().for_each(|images| images.shuffle(rng));
     let most = patients.iter().map(Vec::len).max().unwrap_or(0);
@@ -77,11 +87,22 @@ fn rounds(candidates: &[Candidate<'_>], class: usize, rng: &mut StdRng) -> Vec<u
         .collect()
 }
 
+/// The images of a class by patient.
+fn by_patient<'a>(candidates: &[Candidate<'a>], class: usize) -> BTreeMap<&'a str, Vec<usize>> {
+    let mut found: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        if candidate.label == class {
+            found.entry(candidate.patient).or_default().push(at);
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Candidate, TooFewImages, choose};
+    use super::{Candidate, TooFewImages, choose, most};
 
     /// Class 0 has four images of each of three patients; class 1 has one of each of five.
     const PATIENTS: [&str; 17] =
@@ -95,6 +116,20 @@ mod tests {
 
     fn classes() -> Vec<String> {
         vec!["benign".to_owned(), "malignant".to_owned()]
+    }
+
+    #[test]
+    fn most_leaves_out_a_fifth_of_a_classs_patients_with_all_their_images() {
+        let mut left_out = BTreeSet::new();
+        for seed in 0..20 {
+            let chosen = most(&candidates(), 2, seed);
+
+            // Three patients are fewer than five: all of class 0. Of class 1 one patient is missing.
+            assert_eq!(chosen.iter().filter(|at| **at < 12).count(), 12);
+            assert_eq!(chosen.len(), 16);
+            left_out.extend((12..17).filter(|at| !chosen.contains(at)));
+        }
+        assert_eq!(left_out.len(), 5, "each is left out by some seed: {left_out:?}");
     }
 
     #[test]

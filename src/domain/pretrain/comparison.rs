@@ -13,15 +13,19 @@ pub enum Verdict {
     Better,
     /// Neither of the two.
     NotWorse,
-    /// The whole interval of the difference is below 0, or the difference itself is below
-    /// `-tolerance`: it is for the new backbone to show that it can be trusted.
+    /// The whole interval of the difference is below 0, that of the mean or with any number of training
+    /// images, or the difference itself is below `-tolerance`: it is for the new backbone to show that
+    /// it can be trusted.
     Worse,
 }
 
 impl Verdict {
-    /// The verdict on a paired difference, `after - before`.
-    pub fn of(difference: Estimate, tolerance: f64) -> Self {
-        if difference.low > 0.0 {
+    /// The verdict on a paired difference, `after - before`, that is the mean of those with several
+    /// numbers of training images: worse where any of those is clearly below 0.
+    pub fn of(difference: Estimate, each: &[AtShots], tolerance: f64) -> Self {
+        if each.iter().any(|found| found.difference.high < 0.0) {
+            Self::Worse
+        } else if difference.low > 0.0 {
             Self::Better
         } else if difference.high < 0.0 || difference.value < -tolerance {
             Self::Worse
@@ -40,8 +44,23 @@ impl Verdict {
     }
 }
 
+/// A frozen probe before and after pretraining with one number of training images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AtShots {
+    /// Training images per class; all of them when absent, less a fifth of every class's patients in
+    /// each of several repeats.
+    pub shots: Option<u32>,
+    /// AUROC on the backbone that pretraining started from.
+    pub before: Estimate,
+    /// AUROC on the pretrained backbone.
+    pub after: Estimate,
+    /// `after - before`.
+    pub difference: Estimate,
+}
+
 /// A frozen probe before and after pretraining, judged on the same test images: the macro AUROC
-/// (one class against the rest), the mean over repeats of the probe on other training images.
+/// (one class against the rest), the mean over numbers of training images and over repeats of the probe
+/// on others.
 ///
 /// Intervals are 95 % percentile intervals over resampled test patients and repeats, the same draws
 /// before and after, so that the interval of the difference is a paired one.
@@ -53,13 +72,17 @@ pub struct Comparison {
     pub after: Estimate,
     /// `after - before`.
     pub difference: Estimate,
+    /// The same with each number of training images; none in comparisons of former versions, which had
+    /// one.
+    #[serde(default)]
+    pub each: Vec<AtShots>,
     /// The AUROC of each repeat before.
     pub before_repeats: Vec<f64>,
     /// The AUROC of each repeat after, in the same order.
     pub after_repeats: Vec<f64>,
-    /// Repeats of the probe.
+    /// Repeats of the probe with each number of training images.
     pub repeats: u32,
-    /// Training images per class; all of them when absent.
+    /// Training images per class where there was one number of them; all of them when absent.
     pub shots: Option<u32>,
     /// Test images.
     pub images: u64,
@@ -75,7 +98,7 @@ pub struct Comparison {
 
 #[cfg(test)]
 mod tests {
-    use super::{Estimate, Verdict};
+    use super::{AtShots, Estimate, Verdict};
 
     #[test]
     fn the_verdict_follows_the_interval_and_the_burden_of_proof() {
@@ -88,10 +111,24 @@ mod tests {
             ((-0.005, -0.009, -0.001), Verdict::Worse),
         ];
         for ((value, low, high), expected) in cases {
-            let found = Verdict::of(Estimate { value, low, high }, 0.01);
+            let found = Verdict::of(Estimate { value, low, high }, &[], 0.01);
             assert_eq!(found, expected, "{value} [{low}, {high}]");
             let word = serde_json::to_value(found).expect("a word");
             assert_eq!(word, expected.as_str());
         }
+    }
+
+    #[test]
+    fn better_on_average_is_worse_where_one_number_of_images_says_so() {
+        let at = |shots, low: f64, high: f64| {
+            let estimate = Estimate { value: f64::midpoint(low, high), low, high };
+            AtShots { shots, before: estimate, after: estimate, difference: estimate }
+        };
+        let mean = Estimate { value: 0.01, low: 0.002, high: 0.02 };
+        let good = [at(Some(20), 0.01, 0.03), at(None, -0.01, 0.002)];
+        let mixed = [at(Some(20), 0.01, 0.03), at(None, -0.05, -0.004)];
+
+        assert_eq!(Verdict::of(mean, &good, 0.01), Verdict::Better);
+        assert_eq!(Verdict::of(mean, &mixed, 0.01), Verdict::Worse);
     }
 }

@@ -10,7 +10,7 @@ mod views;
 
 use serde::{Deserialize, Serialize};
 
-pub use comparison::{Comparison, Verdict};
+pub use comparison::{AtShots, Comparison, Verdict};
 pub use cost::{BatchTooLarge, Network, Sights};
 pub use gate::Gate;
 pub use matching::{

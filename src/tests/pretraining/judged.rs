@@ -29,6 +29,28 @@ fn a_backbone_that_is_not_worse_is_published_with_the_comparison_on_its_card() {
 }
 
 #[test]
+fn a_gate_that_names_no_shots_judges_by_several_and_shows_each() {
+    let mut world = World::of(8);
+    world.gate(20, 12);
+    world.job.spec.gate.as_mut().expect("a gate").shots = None;
+    world.learning().learning_rate = 1e-9;
+
+    let made = world.run(Tiny::new(false)).expect("it ends");
+
+    let found = made.comparison.as_ref().expect("it was judged");
+    // Ten images of each class: five of them, then all.
+    let counts: Vec<Option<u32>> = found.each.iter().map(|each| each.shots).collect();
+    assert_eq!((counts, found.shots), (vec![Some(5), None], None));
+    let mean = found.each.iter().map(|each| each.after.value).sum::<f64>() / 2.0;
+    assert!((found.after.value - mean).abs() < 1e-12, "{found:?}");
+    let repeats = found.after_repeats.iter().sum::<f64>() / 3.0;
+    assert!(found.after_repeats.len() == 3 && (repeats - mean).abs() < 1e-12, "{found:?}");
+    let text = card(&made);
+    assert!(text.contains("| difference with 5 image(s) of each class |"), "{text}");
+    assert!(text.contains("| difference with all training images |"), "{text}");
+}
+
+#[test]
 fn a_backbone_that_became_worse_stays_a_candidate() {
     let mut world = World::of(8);
     world.gate(8, 12);

@@ -98,7 +98,7 @@ impl World {
         }
         self.job.spec.gate = Some(Gate {
             dataset_version: VersionId::new(),
-            shots: Some(2),
+            shots: Some(vec![2]),
             repeats: 3,
             every: None,
         });

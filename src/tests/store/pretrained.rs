@@ -2,7 +2,7 @@
 
 use lvmed::domain::backbone::{BackboneStage, Origin};
 use lvmed::domain::evaluation::Estimate;
-use lvmed::domain::pretrain::{Comparison, Verdict};
+use lvmed::domain::pretrain::{AtShots, Comparison, Verdict};
 use lvmed::domain::run::Status;
 use lvmed::domain::{Backbone, BackboneId, RunId, Split};
 use lvmed::store::versions::{self, VersionImage};
@@ -17,6 +17,12 @@ fn comparison() -> Comparison {
         before: estimate(0.7),
         after: estimate(0.75),
         difference: estimate(0.05),
+        each: vec![AtShots {
+            shots: None,
+            before: estimate(0.7),
+            after: estimate(0.75),
+            difference: estimate(0.05),
+        }],
         before_repeats: vec![0.6, 0.8],
         after_repeats: vec![0.7, 0.8],
         repeats: 2,

@@ -8,7 +8,7 @@ use super::publish::Made;
 use crate::domain::Sha256;
 use crate::domain::backbone::Parity;
 use crate::domain::evaluation::Estimate;
-use crate::domain::pretrain::{Comparison, Objective, Verdict};
+use crate::domain::pretrain::{AtShots, Comparison, Objective, Verdict};
 use crate::training::card::plain;
 use crate::training::checkpoint::Ended;
 
@@ -114,16 +114,18 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
         return writeln!(text, "None: no labelled images were named to judge it by.\n");
     };
     let Comparison { repeats, images, patients, resamples, tolerance, .. } = found;
-    let shots = match found.shots {
-        Some(shots) => format!("{shots} images of each class"),
-        None => "all training images".to_owned(),
+    let shots = match &found.each[..] {
+        [] => of_shots(found.shots),
+        each => {
+            each.iter().map(|found| of_shots(found.shots)).collect::<Vec<_>>().join(", then on ")
+        }
     };
     writeln!(
         text,
         "A linear probe on the frozen backbone, trained {repeats} times on {shots} of the dataset \
          *{}*, version {}, judged on {images} test images of {patients} patients that neither the \
-         probe nor pretraining saw. Macro AUROC, the mean of the repeats, with 95 % intervals over \
-         {resamples} resamples of test patients, the same before and after:\n",
+         probe nor pretraining saw. Macro AUROC, the mean of all, with 95 % intervals over \
+         {resamples} resamples of test patients and repeats, the same before and after:\n",
         plain(judge.dataset.as_str()),
         judge.version.number,
     )?;
@@ -132,14 +134,26 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
     for (name, Estimate { value, low, high }) in rows {
         writeln!(text, "| {name} | {value:.3} | {low:.3} to {high:.3} |")?;
     }
+    for AtShots { shots, difference: Estimate { value, low, high }, .. } in &found.each {
+        let learnt = of_shots(*shots);
+        writeln!(text, "| difference with {learnt} | {value:.3} | {low:.3} to {high:.3} |")?;
+    }
     let verdict = match found.verdict {
         Verdict::Better => "better: the whole interval of the difference is above 0".to_owned(),
         Verdict::NotWorse => "not worse; that it is better is not shown".to_owned(),
         Verdict::Worse => format!(
-            "worse: the interval of the difference is below 0, or it fell by more than {tolerance}"
+            "worse: an interval of the difference is below 0, or it fell by more than {tolerance}"
         ),
     };
     writeln!(text, "\nVerdict: {verdict}.\n")
+}
+
+/// What a probe learns from.
+fn of_shots(shots: Option<u32>) -> String {
+    shots.map_or_else(
+        || "all training images".to_owned(),
+        |shots| format!("{shots} image(s) of each class"),
+    )
 }
 
 fn origin(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {

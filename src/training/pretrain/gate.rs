@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Judge};
 use crate::domain::evaluation::Estimate;
-use crate::domain::pretrain::{Comparison, Gate as Asked, Verdict};
+use crate::domain::pretrain::{AtShots, Comparison, Gate as Asked, Verdict};
 use crate::domain::run::MAX_SEED;
 use crate::domain::{HeadRule, Preprocessing, Sha256, Split};
 use crate::nn::Encoder;
 use crate::training::bootstrap::{Patients, resample};
 use crate::training::error::TrainingError;
 use crate::training::features::{images_at_a_time, prepared};
-use crate::training::few_shot::{Candidate, choose};
+use crate::training::few_shot::{Candidate, choose, most};
 use crate::training::finetune::judged;
 use crate::training::head::{self, Sample};
 use crate::training::host::Host;
 use crate::training::interval::percentiles;
 use crate::training::job::Example;
 use crate::training::metrics::Scorer;
-use crate::training::patients::by_first_image;
+use crate::domain::patients::by_first_image;
 
 /// Bootstrap resamples behind every interval.
 const RESAMPLES: u32 = 1000;
@@ -36,15 +36,18 @@ const TOLERANCE: f64 = 0.01;
 /// Features by image.
 type Features = HashMap<(Sha256, u32), Vec<f32>>;
 
-/// Class probabilities of each test image, by each repeat of the probe.
+/// Class probabilities of each test image, by each probe: of each number of training images its repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Probed(Vec<Vec<Vec<f32>>>);
 
-/// The labelled images of a gate, and what the probe learns from in each repeat.
+/// The labelled images of a gate, and what each probe learns from.
 pub(super) struct Gate<'a> {
     job: &'a Job,
     judge: &'a Judge,
     asked: &'a Asked,
+    /// Numbers of training images per class; none for all of them.
+    counts: Vec<Option<u32>>,
+    /// The training images of every repeat with the first number, then with the next.
     draws: Vec<Vec<&'a Example>>,
     test: Vec<&'a Example>,
 }
@@ -63,17 +66,27 @@ impl<'a> Gate<'a> {
             .zip(&named)
             .map(|(example, patient)| Candidate { label: example.label, patient })
             .collect();
+        let classes = &judge.version.labels;
+        let of_class = |class| candidates.iter().filter(|found| found.label == class).count();
+        let smallest = (0..classes.len()).map(of_class).min().unwrap_or(0);
+        let counts = asked.counts(smallest as u64);
         let mut draws = Vec::new();
-        for repeat in 0..asked.repeats {
-            let seed = seed_of(job, repeat);
-            let chosen = choose(&candidates, &judge.version.labels, asked.shots, seed)?;
-            draws.push(chosen.into_iter().map(|at| train[at]).collect());
+        for shots in &counts {
+            for repeat in 0..asked.repeats {
+                let seed = seed_of(job, repeat);
+                let chosen = if shots.is_none() && asked.repeats > 1 {
+                    most(&candidates, classes.len(), seed)
+                } else {
+                    choose(&candidates, classes, *shots, seed)?
+                };
+                draws.push(chosen.into_iter().map(|at| train[at]).collect());
+            }
         }
         let classes: BTreeSet<usize> = test.iter().map(|example| example.label).collect();
         if classes.len() < 2 {
             return Err(TrainingError::CannotCompare { images: test.len() });
         }
-        Ok(Some(Self { job, judge, asked, draws, test }))
+        Ok(Some(Self { job, judge, asked, counts, draws, test }))
     }
 
     /// Epochs between two probes during the run.
@@ -91,7 +104,8 @@ impl<'a> Gate<'a> {
         let classes = self.judge.version.labels.len();
         let of = |example: &Example| features.get(&key(example)).map_or(&[][..], Vec::as_slice);
         let mut repeats = Vec::with_capacity(self.draws.len());
-        for (repeat, draw) in (0..).zip(&self.draws) {
+        let numbers = (0..self.asked.repeats).cycle();
+        for (repeat, draw) in numbers.zip(&self.draws) {
             let samples: Vec<Sample<'_>> = draw
                 .iter()
                 .map(|example| Sample {
@@ -141,7 +155,7 @@ impl<'a> Gate<'a> {
         Ok(found)
     }
 
-    /// The macro AUROC of each repeat.
+    /// The macro AUROC of each probe.
     pub(super) fn auroc(&self, probed: &Probed) -> Result<Vec<f64>, TrainingError> {
         let once = vec![1; self.test.len()];
         let each = probed.0.iter().map(|repeat| {
@@ -151,51 +165,73 @@ impl<'a> Gate<'a> {
         each.collect()
     }
 
-    /// Compares what the probe found before and after. Every resample draws test patients, the same for
-    /// both and for every repeat, and repeats, the same for both: the interval is over whom one tests
-    /// and over which images the probe happens to learn from. One in which some repeat has no AUROC does
-    /// not count.
+    /// Compares what the probes found before and after. Every resample draws test patients, the same for
+    /// both and for every probe, and repeats, the same for both: the intervals are over whom one tests
+    /// and over which images a probe happens to learn from. One in which some probe has no AUROC does not
+    /// count.
     pub(super) fn compare(
         &self,
         before: &Probed,
         after: &Probed,
     ) -> Result<Comparison, TrainingError> {
         let (one, other) = (self.resampled(before)?, self.resampled(after)?);
+        let (first, second) = (self.auroc(before)?, self.auroc(after)?);
+        let repeats = self.asked.repeats as usize;
         let mut random = StdRng::seed_from_u64(self.job.spec.seed);
-        let mut pairs: Vec<(f64, f64)> = Vec::new();
+        let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
         for at in 0..RESAMPLES as usize {
-            let drawn: Vec<usize> = one.iter().map(|_| random.random_range(0..one.len())).collect();
-            let mean_of = |repeats: &[Vec<Option<f64>>]| -> Option<f64> {
-                let drawn = drawn.iter().map(|repeat| repeats.get(*repeat)?.get(at).copied()?);
-                Some(mean(&drawn.collect::<Option<Vec<f64>>>()?))
-            };
-            pairs.extend(mean_of(&one).zip(mean_of(&other)));
+            let chosen: Vec<usize> = (0..repeats).map(|_| random.random_range(0..repeats)).collect();
+            let means = (0..self.counts.len()).map(|count| {
+                let mean_of = |probes: &[Vec<Option<f64>>]| -> Option<f64> {
+                    let of = |repeat: &usize| probes.get(count * repeats + repeat)?.get(at).copied()?;
+                    Some(mean(&chosen.iter().map(of).collect::<Option<Vec<f64>>>()?))
+                };
+                mean_of(&one).zip(mean_of(&other))
+            });
+            drawn.extend(means.collect::<Option<Vec<_>>>());
         }
-        let (before_repeats, after_repeats) = (self.auroc(before)?, self.auroc(after)?);
-        let (from, to) = (mean(&before_repeats), mean(&after_repeats));
-        let of = |value: f64, draw: fn(&(f64, f64)) -> f64| -> Estimate {
-            percentiles(value, pairs.iter().map(draw).collect())
+        let each: Vec<AtShots> = self
+            .counts
+            .iter()
+            .enumerate()
+            .zip(first.chunks(repeats).zip(second.chunks(repeats)))
+            .map(|((count, shots), (before, after))| {
+                let drawn: Vec<_> =
+                    drawn.iter().filter_map(|means| means.get(count).copied()).collect();
+                let (before, after, difference) = estimates((mean(before), mean(after)), &drawn);
+                AtShots { shots: *shots, before, after, difference }
+            })
+            .collect();
+        let drawn = drawn.iter().map(|means| {
+            let of = |side: fn(&(f64, f64)) -> f64| mean(&means.iter().map(side).collect::<Vec<_>>());
+            (of(|pair| pair.0), of(|pair| pair.1))
+        });
+        let values = (mean(&first), mean(&second));
+        let (before, after, difference) = estimates(values, &drawn.collect::<Vec<_>>());
+        let of_repeats = |probes: &[f64]| -> Vec<f64> {
+            let of = |repeat: usize| probes.iter().skip(repeat).step_by(repeats).copied();
+            (0..repeats).map(|repeat| mean(&of(repeat).collect::<Vec<_>>())).collect()
         };
-        let difference = of(to - from, |(before, after)| after - before);
         let patients: BTreeSet<&str> =
             self.test.iter().map(|example| example.patient.as_str()).collect();
         Ok(Comparison {
-            before: of(from, |(before, _)| *before),
-            after: of(to, |(_, after)| *after),
+            before,
+            after,
             difference,
-            before_repeats,
-            after_repeats,
+            verdict: Verdict::of(difference, &each, TOLERANCE),
+            each,
+            before_repeats: of_repeats(&first),
+            after_repeats: of_repeats(&second),
             repeats: self.asked.repeats,
-            shots: self.asked.shots,
+            shots: if let [shots] = self.counts[..] { shots } else { None },
             images: self.test.len() as u64,
             patients: patients.len() as u64,
             resamples: RESAMPLES,
             tolerance: TOLERANCE,
-            verdict: Verdict::of(difference, TOLERANCE),
         })
     }
 
-    /// The AUROC of each repeat in each resample of test patients; the same patients whenever it is
+    /// The AUROC of each probe in each resample of test patients; the same patients whenever it is
     /// called.
     fn resampled(&self, probed: &Probed) -> Result<Vec<Vec<Option<f64>>>, TrainingError> {
         let of = |repeat: &Vec<Vec<f32>>| {
@@ -211,6 +247,14 @@ impl<'a> Gate<'a> {
         let judged = judged(&self.test, probabilities);
         Ok(Scorer::new(&judged, self.judge.version.labels.len())?)
     }
+}
+
+/// Before, after and their difference, with intervals by what resamples gave.
+fn estimates((from, to): (f64, f64), drawn: &[(f64, f64)]) -> (Estimate, Estimate, Estimate) {
+    let of = |value: f64, side: fn(&(f64, f64)) -> f64| -> Estimate {
+        percentiles(value, drawn.iter().map(side).collect())
+    };
+    (of(from, |pair| pair.0), of(to, |pair| pair.1), of(to - from, |pair| pair.1 - pair.0))
 }
 
 /// The mean of a few values.
