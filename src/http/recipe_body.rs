@@ -12,7 +12,10 @@ use super::App;
 use super::extract::{JsonBody, json_body};
 use super::problem::{Problem, Violation};
 use crate::domain::Sha256;
-use crate::domain::pretrain::{Barlow, Dino, Matching, Moco, Pretrain, SimClr, Vicregl};
+use crate::domain::augmentation::Preset;
+use crate::domain::pretrain::{
+    Barlow, Dino, Matching, Moco, Pretrain, SimClr, Vicregl, Views,
+};
 use crate::domain::run::{Finetune, Replay, Spec};
 
 /// The longest value that a refusal repeats, in characters.
@@ -39,6 +42,7 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
         Some("replay") => of_fields::<Replay>(&fields).map(Spec::Replay),
         Some("pretrain") => {
             from_random(&mut fields);
+            views(&mut fields)?;
             if let Some(Value::Object(wanted)) = fields.get("objective") {
                 objective(wanted.clone()).map_err(|problem| under("/objective", &problem))?;
             }
@@ -66,6 +70,29 @@ fn from_random(fields: &mut Map<String, Value>) {
     if let Some(noise) = noise.as_object_mut() {
         noise.entry("scale").or_insert_with(|| json!(0.05));
     }
+}
+
+/// Fills in what the views leave out by the kind of pictures, `general` where none is named: not
+/// mirrored, since a side may be a finding. Who asks for the paper's settings gets the paper's views.
+fn views(fields: &mut Map<String, Value>) -> Result<(), Problem> {
+    let is_papers = fields.get("objective").is_some_and(|objective| objective["preset"] == "paper");
+    let views = fields.entry("views").or_insert_with(|| json!({}));
+    let Some(views) = views.as_object_mut() else { return Ok(()) };
+    let named = views.get("preset").filter(|preset| !preset.is_null());
+    let preset = match named {
+        None if is_papers => return Ok(()),
+        None => Preset::General,
+        Some(named) => {
+            let read = read(&serde_json::to_vec(named).map_err(Problem::internal)?);
+            read.map_err(|problem: Problem| under("/views/preset", &problem))?
+        }
+    };
+    let filled = serde_json::to_value(Views::of(preset)).map_err(Problem::internal)?;
+    for (name, value) in filled.as_object().into_iter().flatten() {
+        views.entry(name).or_insert_with(|| value.clone());
+    }
+    views.insert("preset".to_owned(), json!(preset));
+    Ok(())
 }
 
 /// Refuses what is not right in an objective; the words are those of `Objective::as_str`.
@@ -119,7 +146,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::recipe;
-    use crate::domain::pretrain::Objective;
+    use crate::domain::augmentation::Preset;
+    use crate::domain::pretrain::{Objective, Views};
     use crate::domain::run::Spec;
 
     const ID: &str = "01890000-0000-7000-8000-000000000001";
@@ -169,6 +197,29 @@ mod tests {
     }
 
     #[test]
+    fn views_are_those_of_the_kind_of_pictures_but_for_what_is_asked_for() {
+        let of = |views: Value, objective: Value| {
+            let mut body = pretrain("objective", objective);
+            body["views"] = views;
+            match recipe(body.to_string().as_bytes()).expect("it fits") {
+                Spec::Pretrain(found) => found.views,
+                Spec::Finetune(_) | Spec::Replay(_) => panic!("a pretraining recipe"),
+            }
+        };
+        let matching = json!({"kind": "matching"});
+
+        assert_eq!(of(json!({}), matching.clone()), Views::of(Preset::General));
+        assert_eq!(of(json!({"preset": null}), matching.clone()).flip, 0.0);
+        let mri = of(json!({"preset": "mri", "blur": 0.1}), matching.clone());
+        assert_eq!(mri, Views { blur: 0.1, ..Views::of(Preset::Mri) });
+        assert_eq!(of(json!({"flip": 0.5}), matching).flip, 0.5);
+        let paper = json!({"kind": "matching", "preset": "paper"});
+        assert_eq!(of(json!({}), paper.clone()), Views::default());
+        let chest = of(json!({"preset": "chest_xray"}), paper);
+        assert_eq!(chest, Views::of(Preset::ChestXray));
+    }
+
+    #[test]
     fn what_does_not_fit_a_recipe_is_pointed_at() {
         for (body, expected) in [
             (finetune("shots", json!("five")), "/shots"),
@@ -187,6 +238,9 @@ mod tests {
             (json!({"kind": 3}), "/kind"),
             (pretrain("learning", json!({"epochs": "many"})), "/learning/epochs"),
             (pretrain("views", json!({"sides": 3})), "/views/sides"),
+            (pretrain("views", json!({"preset": "x-ray"})), "/views/preset"),
+            (pretrain("views", json!({"flip": "never"})), "/views/flip"),
+            (pretrain("views", json!(3)), "/views"),
             (pretrain("gate", json!({"shots": 3})), "/gate/dataset_version"),
             (pretrain("objective", json!({"kind": "magic"})), "/objective/kind"),
             (pretrain("objective", json!({})), "/objective/kind"),
@@ -213,7 +267,10 @@ mod tests {
         for body in recipes {
             let read = recipe(body.to_string().as_bytes()).expect("it fits");
 
-            let same: Spec = serde_json::from_value(body.clone()).expect("it fits");
+            let mut same: Spec = serde_json::from_value(body.clone()).expect("it fits");
+            if let Spec::Pretrain(recipe) = &mut same {
+                recipe.views = Views::of(Preset::General);
+            }
             assert_eq!(read, same);
             if let Spec::Pretrain(recipe) = &read {
                 assert_eq!(body["objective"]["kind"], recipe.objective.as_str());

@@ -3,6 +3,7 @@ import { Field } from "./components.js";
 import { OBJECTIVES } from "./pretrain_objectives.js";
 import { check, choice, number } from "./settings.js";
 import { figure } from "./text.js";
+import { PRESETS } from "./training_settings.js";
 import { html } from "./view.js";
 
 /** What is asked outside "More settings". */
@@ -26,6 +27,7 @@ const LEARNING = [
 ];
 
 const VIEWS = [
+  choice("views.preset", "Kind of picture", "general", PRESETS, "What is left empty below follows from it: an X-ray of the chest in a mirror has its heart on the wrong side."),
   number("views.size", "Size of a view, pixels", "", [32, 1024, 32], "A multiple of 32. Empty: the backbone's own."),
   number("views.min_area", "Smallest crop", 0.4, [0.001, 1], "As a share of the image. Large enough that a finding stays in it."),
   number("views.max_area", "Largest crop", 1, [0.001, 1], "As a share of the image."),
@@ -33,16 +35,16 @@ const VIEWS = [
   { ...number("views.small_size", "Size of a small crop, pixels", 96, [32, 1024, 32], "A multiple of 32."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_min_area", "Smallest small crop", 0.08, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_max_area", "Largest small crop", 0.4, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
-  number("views.flip", "Chance of mirroring", 0.5, [0, 1], "Set it to 0 where left and right matter, as in chest X-rays."),
-  number("views.jitter", "Chance of other colours", 0.8, [0, 1], "Changes brightness, contrast and colour."),
-  number("views.jitter_strength", "Largest change of colours", 0.8, [0, 1], "Smaller where brightness itself is the finding."),
-  number("views.grey", "Chance of grey", 0.2, [0, 1], "Takes the colours away."),
-  number("views.blur", "Chance of blur", 0.5, [0, 1], "Set it to 0 where fine detail is the finding."),
+  number("views.flip", "Chance of mirroring", "", [0, 1], "Empty: 0.5 where sides mean nothing in this kind of picture, else 0."),
+  number("views.jitter", "Chance of other colours", "", [0, 1], "Changes brightness, contrast and colour. Empty: 0.8."),
+  number("views.jitter_strength", "Largest change of colours", "", [0, 1], "Smaller where brightness itself is the finding. Empty: 0.8, of CT 0.3."),
+  number("views.grey", "Chance of grey", "", [0, 1], "Takes the colours away. Empty: 0.2."),
+  number("views.blur", "Chance of blur", "", [0, 1], "Empty: 0.5, 0 where fine detail is the finding."),
   check("views.flip_positions", "Mirror places along with the image", true, "Off, regions of mirrored images are compared with the wrong ones, as in the authors' program."),
 ];
 
 const GATE = [
-  number("gate.shots", "Images per class for the check", "", [1, 1000000, 1], "Empty: all training images of the labelled version."),
+  number("gate.shots", "Images per class for the check", "", [1, 1000000, 1], "Empty: 5, 20 and all training images in turn, as far as the labelled version has them; a verdict at one number may be another at the next."),
   number("gate.repeats", "Repeats of the check", 5, [1, 100, 1], "Each on other images where a number per class is given; more show how much is chance."),
   number("gate.every", "Epochs between checks", "", [1, 1000, 1], "Empty: only before and after."),
 ];
@@ -75,7 +77,8 @@ export function pretrainRequest(values, kind, images) {
   for (const setting of [...OBJECTIVES[kind].settings, ...MAIN, ...LEARNING, ...VIEWS, ...GATE]) {
     const value = values[setting.path];
     if (value === "" || value === undefined || !shown(setting, values)) continue;
-    put(spec, setting.path.split("."), setting.options || setting.check ? value : Number(value));
+    if (setting.path === "gate.shots") put(spec, ["gate", "shots"], [Number(value)]);
+    else put(spec, setting.path.split("."), setting.options || setting.check ? value : Number(value));
   }
   spec.learning.batch_size ??= fittingBatch(images);
   if (kind === "matching") {
@@ -106,7 +109,7 @@ export function MainFields({ values, onChange, batch }) {
 
 export function MoreSettings({ values, kind, gated, onChange, request }) {
   const { nodes, neighbours } = request.objective;
-  const placeholders = { "objective.nodes": nodes, "objective.neighbours": neighbours, "gate.shots": "all" };
+  const placeholders = { "objective.nodes": nodes, "objective.neighbours": neighbours, "gate.shots": "5, 20 and all" };
   const groups = [["Objective", OBJECTIVES[kind].settings], ["Learning", LEARNING], ["Views", VIEWS], ...(gated ? [["Check before and after", GATE]] : [])];
   return groups.map(([title, settings]) => html`<fieldset key=${title}><legend>${title}</legend>
     <${Fields} settings=${settings} values=${values} onChange=${onChange} placeholders=${placeholders} /></fieldset>`);
@@ -133,9 +136,10 @@ export function recorded({ objective: wanted, learning, views, gate }) {
 }
 
 function rows(path, value) {
+  if (Array.isArray(value)) return LABELS.has(path) ? [[LABELS.get(path), value.join(", ")]] : [];
   if (value !== null && typeof value === "object") return Object.entries(value).flatMap(([name, inner]) => rows(`${path}.${name}`, inner));
   if (!LABELS.has(path) || value === null) return [];
-  const options = [...objective, ...LEARNING].find((setting) => setting.path === path && setting.options)?.options;
+  const options = [...objective, ...LEARNING, ...VIEWS].find((setting) => setting.path === path && setting.options)?.options;
   const text = typeof value === "boolean" ? (value ? "yes" : "no") : typeof value === "number" ? figure(value) : options?.[value] ?? value;
   return [[LABELS.get(path), text]];
 }

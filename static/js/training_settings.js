@@ -37,8 +37,8 @@ const CHOICES = [
 ];
 
 /** Presets of augmentation, each with the pictures that it is safe for. */
-const PRESETS = {
-  "": "automatic", none: "none: pictures as they are", general: "general: little, safe nearly everywhere", chest_xray: "chest X-ray: never mirrored", ct: "CT", mri: "MRI",
+export const PRESETS = {
+  none: "none: pictures as they are", general: "general: little, safe nearly everywhere", chest_xray: "chest X-ray: never mirrored", ct: "CT", mri: "MRI",
   ultrasound: "ultrasound", fundus: "fundus", histology: "histology", dermoscopy: "dermoscopy", endoscopy: "endoscopy",
 };
 
@@ -50,7 +50,7 @@ export function AugmentField({ values, method, onChange }) {
   const automatic = method === "last" ? "Automatic changes nothing, so that the frozen part is computed once an image. A preset makes every epoch as slow as full fine-tuning's forward pass." : "Training images are varied at random so that the model sees more than it has. Automatic is general.";
   return html`<${Field} label="Augmentation" id="run-augment" hint=${`${automatic} Choose the kind of picture: what could change a finding stays off.`}>
     <select id="run-augment" data-testid="run-augment" value=${values.augment} onChange=${(event) => onChange({ ...values, augment: event.target.value })} aria-describedby="run-augment-hint">
-      ${Object.entries(PRESETS).map(([value, text]) => html`<option key=${value} value=${value} selected=${value === values.augment}>${text}</option>`)}
+      ${[["", "automatic"], ...Object.entries(PRESETS)].map(([value, text]) => html`<option key=${value} value=${value} selected=${value === values.augment}>${text}</option>`)}
     </select><//>`;
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::augmentation::Preset;
 use crate::domain::training::{BadSetting, outside};
 
 /// How views are made of an image: a random crop scaled to the input size, then the changes of
@@ -10,6 +11,11 @@ use crate::domain::training::{BadSetting, outside};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Views {
+    /// The kind of pictures, whose views are used for what is left out of mirroring, colours and blur
+    /// ([`Self::of`]). A request that names none gets those of `general`, unless its objective asks for
+    /// the paper's settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Side of the two views in pixels, a multiple of 32; the backbone's input size when absent.
     #[schema(minimum = 32, maximum = 1024)]
     pub size: Option<u32>,
@@ -55,6 +61,7 @@ pub struct Views {
 impl Default for Views {
     fn default() -> Self {
         Self {
+            preset: None,
             size: None,
             min_area: 0.4,
             max_area: 1.0,
@@ -73,6 +80,27 @@ impl Default for Views {
 }
 
 impl Views {
+    /// The paper's views without what would change a finding in one kind of pictures, as their
+    /// augmentation has it ([`Preset::settings`]): mirrored only where a side means nothing, blurred only
+    /// where no finding is a few pixels wide, and colours changed little where they are calibrated.
+    pub fn of(preset: Preset) -> Self {
+        let settings = preset.settings();
+        let paper = Self { preset: Some(preset), ..Self::default() };
+        let paper = Self { flip: settings.horizontal_flip, ..paper };
+        match preset {
+            Preset::None => Self { jitter: 0.0, grey: 0.0, blur: 0.0, ..paper },
+            Preset::ChestXray | Preset::Fundus => Self { blur: 0.0, ..paper },
+            // Hounsfield units through a window: what is brighter is denser.
+            Preset::Ct => Self { jitter_strength: 0.3, ..paper },
+            Preset::Mri
+            | Preset::Ultrasound
+            | Preset::Histology
+            | Preset::Dermoscopy
+            | Preset::Endoscopy
+            | Preset::General => paper,
+        }
+    }
+
     pub(super) fn validate(&self) -> Vec<BadSetting> {
         const LEAST: f64 = 1e-3;
         let range = "0.001 to 1";
@@ -108,5 +136,34 @@ impl Views {
             }
         }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Views;
+    use crate::domain::augmentation::Preset;
+
+    #[test]
+    fn views_are_mirrored_and_blurred_only_where_no_finding_is_lost() {
+        for preset in Preset::ALL {
+            let views = Views::of(preset);
+
+            assert_eq!(views.validate(), [], "{preset:?}");
+            assert_eq!(views.preset, Some(preset));
+            let is_mirrored = preset.settings().horizontal_flip > 0.0;
+            assert_eq!(views.flip > 0.0, is_mirrored, "{preset:?}");
+        }
+        for (preset, flip, blur) in [
+            (Preset::ChestXray, 0.0, 0.0),
+            (Preset::Ct, 0.0, 0.5),
+            (Preset::Mri, 0.5, 0.5),
+            (Preset::Fundus, 0.5, 0.0),
+            (Preset::General, 0.0, 0.5),
+        ] {
+            let views = Views::of(preset);
+            assert_eq!((views.flip, views.blur), (flip, blur), "{preset:?}");
+        }
+        assert_eq!((Views::default().flip, Views::default().preset), (0.5, None));
     }
 }
