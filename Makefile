@@ -1,7 +1,7 @@
 # What people do with this repository; the work is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-coverage bench-few-shot bench-intake bench-match bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
+.PHONY: help bench-coverage bench-few-shot bench-intake bench-match bench-methods bench-pretraining bench-train check-cuda demo test serve setup fmt lint openapi clean-runtime
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-intake: ## Measure what reading files in processes of their own costs
 
 bench-match: ## Compare matching solvers with public heuristics (ARGS=name picks instances)
 	@scripts/bench.sh matching $(ARGS)
+
+bench-methods: ## Compare last, full and lora with the head that they start from
+	@scripts/bench.sh methods $(ARGS)
 
 bench-pretraining: ## Study what each way of pretraining gains (over an hour; ARGS=quick tries it out)
 	@scripts/bench.sh pretraining $(ARGS)

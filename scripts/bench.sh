@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# `make bench-train`, `bench-few-shot`, `bench-match`, `bench-pretraining`, `bench-intake`: measure against pinned peers,
-# each in an environment of its own.
+# `make bench-…`: measures against pinned peers, each in an environment of its own.
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -51,7 +50,7 @@ print(weights.real(Path(sys.argv[1])).file)' "$RUNTIME")"
 fi
 wanted="${1:-}"
 case "$name/$wanted" in
-    */few-shot* | pretraining/*) ;;
+    */few-shot* | pretraining/* | methods/*) ;;
     *) cargo bench --locked --bench "$name" -- "$@" ;;
 esac
 
@@ -62,7 +61,7 @@ case "$name" in
         jobs="few-shot-probe few-shot-full"
         case "$jobs" in *"$wanted"*) ;; *) exit 0 ;; esac
         ;;
-    pretraining) program=benches/pretraining.py ;;
+    pretraining | methods) program="benches/$name" ;;
     *) exit 0 ;;
 esac
 if [ -z "${LVMED_TEST_DATA:-}" ]; then
@@ -76,5 +75,5 @@ if [ -z "${LVMED_BINARY:-}" ]; then
 fi
 # shellcheck source=env.sh
 . scripts/env.sh
-PYTHONPATH="$ROOT/scripts:$ROOT/benches/peers" PYTHONDONTWRITEBYTECODE=1 \
+PYTHONPATH="$ROOT/scripts:$ROOT/benches:$ROOT/benches/peers" PYTHONDONTWRITEBYTECODE=1 \
     "$LVMED_BENCH_PYTHON" "$program" "$binary" "$wanted"

