@@ -48,7 +48,6 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    keep = os.environ.get("KEEP", "") not in ("", "0")
     server = Server(arguments.binary, arguments.root / ".runtime")
     status = 1
     try:
@@ -67,12 +66,17 @@ def main() -> int:
         traceback.print_exc()
     if status == 1:
         say(f"\nThe end of {server.log}:\n{server.log_tail()}")
-    if keep and status == 0:
+    if is_kept() and status == 0:
         say(f"\nThe server is still running: {api.address}/")
         say(f"Stop it with: kill {server.pid}")
     else:
         server.stop()
     return status
+
+
+def is_kept() -> bool:
+    """Whether the server is to be left running."""
+    return os.environ.get("KEEP", "") not in ("", "0")
 
 
 def story(steps: Steps, api: Api, binary: Path, root: Path) -> None:
@@ -176,6 +180,8 @@ def summarise(api: Api, told: Told) -> None:
                 say(f"           {lowest['value']:.3f} without any backbone ({floor['about']})")
     show_confusion(evaluation)
     say(f"Page       {api.address}/#/runs/{told.run['id']}")
+    if not is_kept():
+        say("           gone when the demo ends; KEEP=1 make demo leaves it there")
 
 
 def upload(api: Api, plan: Plan) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def picture(label: str, number: int) -> Field:
     bands = 0.05 * np.sin(2 * math.pi * (random.uniform(4, 8) * slope + random.uniform()))
     field = 0.4 + bands + 0.06 * clouds(random, 8) + 0.04 * clouds(random, 32)
     if label != CLASSES[0]:
-        y, x = random.uniform(0.3, 0.7, 2)
+        y, x = random.uniform(0.15, 0.85, 2)
         radius, height = random.uniform(0.07, 0.13), random.uniform(0.2, 0.3)
         spikes = random.uniform(0.25, 0.4) if label == CLASSES[2] else 0.0
         turn, points = random.uniform(0, 2 * math.pi), random.integers(7, 12)
