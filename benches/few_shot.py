@@ -72,6 +72,8 @@ class Case:
 CASES = [
     Case("few-shot-probe", "probe", 5, 96, 20, 32, 1e-3),
     Case("few-shot-full", "full", 5, 96, 3, 16, 1e-4),
+    # One pair takes a quarter of an hour, nearly all of it the peer's.
+    Case("few-shot-224", "probe", 1, 224, 20, 32, 1e-3),
 ]
 
 

@@ -58,7 +58,7 @@ esac
 case "$name" in
     train)
         program=benches/few_shot.py
-        jobs="few-shot-probe few-shot-full"
+        jobs="few-shot-probe few-shot-full few-shot-224"
         case "$jobs" in *"$wanted"*) ;; *) exit 0 ;; esac
         ;;
     pretraining | methods) program="benches/$name" ;;

@@ -167,3 +167,30 @@ fn a_gate_that_can_tell_nothing_is_refused_before_the_first_step() {
     assert!(matches!(refused, TrainingError::CannotCompare { images: 6 }), "{refused}");
     assert!(world.host.curve("loss").is_empty());
 }
+
+#[test]
+fn what_another_version_found_before_is_found_anew_with_the_network_as_it_was() {
+    let mut world = World::of(8);
+    world.gate(8, 12);
+    let whole = world.run(Tiny::new(false)).expect("it ends").comparison;
+    let saved = world.host.checkpoints().pop().expect("a checkpoint");
+    // As long as it was: the header of the file says where its tensors begin.
+    let current = br#"{\"rule\":3,\"probes\":"#;
+    let former = br#"{\"rule\":1,\"probes\":"#;
+    let at = saved.windows(current.len()).position(|window| window == current);
+    let mut bytes = saved.to_vec();
+    let at = at.expect("the rule is in the checkpoint");
+    bytes[at..at + former.len()].copy_from_slice(former);
+    // And what was found then says nothing now.
+    for digit in &mut bytes[at + former.len()..at + former.len() + 40] {
+        if digit.is_ascii_digit() && *digit > b'1' {
+            *digit = b'1';
+        }
+    }
+    world.host.forget();
+    lvmed::training::Host::save_checkpoint(&world.host, bytes.into()).expect("kept");
+
+    let resumed = world.run(Tiny::new(false)).expect("it ends").comparison;
+
+    assert_eq!(resumed, whole);
+}

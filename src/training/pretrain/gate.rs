@@ -36,9 +36,34 @@ const TOLERANCE: f64 = 0.01;
 /// Features by image.
 type Features = HashMap<(Sha256, u32), Vec<f32>>;
 
+/// The number of the rule by which probes are fitted and drawn: what was found by another is not
+/// comparable.
+const RULE: u32 = 3;
+
 /// Class probabilities of each test image, by each probe: of each number of training images its repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Probed(Vec<Vec<Vec<f32>>>);
+#[serde(from = "Stored")]
+pub(super) struct Probed {
+    rule: u32,
+    probes: Vec<Vec<Vec<f32>>>,
+}
+
+/// What checkpoints hold; those of former versions have the probabilities alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Ruled { rule: u32, probes: Vec<Vec<Vec<f32>>> },
+    Former(Vec<Vec<Vec<f32>>>),
+}
+
+impl From<Stored> for Probed {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Ruled { rule, probes } => Self { rule, probes },
+            Stored::Former(probes) => Self { rule: 0, probes },
+        }
+    }
+}
 
 /// The labelled images of a gate, and what each probe learns from.
 pub(super) struct Gate<'a> {
@@ -89,6 +114,11 @@ impl<'a> Gate<'a> {
         Ok(Some(Self { job, judge, asked, counts, draws, test }))
     }
 
+    /// Whether this was found as it would be found now.
+    pub(super) fn compares_with(&self, probed: &Probed) -> bool {
+        probed.rule == RULE && probed.probes.len() == self.draws.len()
+    }
+
     /// Epochs between two probes during the run.
     pub(super) fn every(&self) -> Option<u32> {
         self.asked.every
@@ -127,7 +157,7 @@ impl<'a> Gate<'a> {
             let head = fitted?.head;
             repeats.push(self.test.iter().map(|image| head.probabilities(of(image))).collect());
         }
-        Ok(Probed(repeats))
+        Ok(Probed { rule: RULE, probes: repeats })
     }
 
     /// Features of every image that is needed, in batches of a size that depends on nothing.
@@ -158,7 +188,7 @@ impl<'a> Gate<'a> {
     /// The macro AUROC of each probe.
     pub(super) fn auroc(&self, probed: &Probed) -> Result<Vec<f64>, TrainingError> {
         let once = vec![1; self.test.len()];
-        let each = probed.0.iter().map(|repeat| {
+        let each = probed.probes.iter().map(|repeat| {
             let auroc = self.scorer(repeat)?.score(&once).macro_auroc;
             auroc.ok_or(TrainingError::CannotCompare { images: self.test.len() })
         });
@@ -240,7 +270,7 @@ impl<'a> Gate<'a> {
             let scores = resample(&scorer, &patients, RESAMPLES, self.job.spec.seed);
             Ok(scores.into_iter().map(|scores| scores.macro_auroc).collect())
         };
-        probed.0.iter().map(of).collect()
+        probed.probes.iter().map(of).collect()
     }
 
     fn scorer(&self, probabilities: &[Vec<f32>]) -> Result<Scorer, TrainingError> {

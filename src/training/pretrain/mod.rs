@@ -71,7 +71,17 @@ pub fn with_objective(
     let scene = Scene { job, host, reporter: &reporter, gate: gate.as_ref() };
     let mut trainer = Trainer::new(scene, start, objective, feed.plan().batch_count())?;
     match host.checkpoint()? {
-        Some(bytes) => trainer.restore(State::from_bytes(&bytes)?)?,
+        Some(bytes) => {
+            let state = State::from_bytes(&bytes)?;
+            let is_known = |gate: &Gate<'_>| {
+                state.before.as_ref().is_some_and(|before| gate.compares_with(before))
+            };
+            // What another version found before is found anew, while the network is the one before.
+            if gate.as_ref().is_some_and(|gate| !is_known(gate)) {
+                trainer.judge_before()?;
+            }
+            trainer.restore(state)?;
+        }
         None => {
             // Not asked again of a run that has fitted before: memory comes free.
             job.has_room()?;

@@ -114,7 +114,8 @@ impl<'a> Trainer<'a> {
             teacher.params.restore(&state.teacher)?;
         }
         self.objective.restore(&state.objective)?;
-        (self.position, self.before) = (state.position, state.before);
+        self.position = state.position;
+        self.before = self.before.take().or(state.before);
         let Position { epoch, batch, .. } = self.position;
         let line = format!("resumed from a checkpoint in epoch {} at batch {batch}", epoch + 1);
         Ok(self.scene.host.log(&line)?)
