@@ -177,7 +177,7 @@ def summarise(api: Api, told: Told) -> None:
         say(f"AUROC      {estimate(area)}")
         for floor in evaluation["baselines"]:
             if lowest := floor["macro_auroc"]:
-                say(f"           {lowest['value']:.3f} without any backbone ({floor['about']})")
+                say(f"           {lowest['value']:.3f} by {floor['about']}")
     show_confusion(evaluation)
     say(f"Page       {api.address}/#/runs/{told.run['id']}")
     if not is_kept():
@@ -233,6 +233,7 @@ def fine_tune(api: Api, version: dict[str, Any], backbone: dict[str, Any]) -> di
         "dataset_version": version["id"],
         "backbone": backbone["id"],
         "seed": 0,
+        "random_baseline": True,
     }
     if given := os.environ.get("SHOTS"):
         recipe["shots"] = int(given)
@@ -272,7 +273,7 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
     )
     for floor in evaluation["baselines"]:
         if area := floor["macro_auroc"]:
-            say(f"    without any backbone, {floor['about']}: AUROC {area['value']:.3f}")
+            say(f"    for comparison, {floor['about']}: AUROC {area['value']:.3f}")
     say()
     show_confusion(evaluation)
     for note in evaluation["notices"]:

@@ -63,7 +63,7 @@ pub struct Repeats {
 /// What a simple classifier reaches on the same images, learning from the same ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Baseline {
-    /// Its name: `pixels`.
+    /// Its name: `pixels`, or `random` for the architecture with random weights.
     #[schema(example = "pixels")]
     pub name: String,
     /// What it is, as a clause.
@@ -74,6 +74,14 @@ pub struct Baseline {
     pub macro_auroc: Option<Estimate>,
     /// Mean negative log-likelihood of the true class, in nats.
     pub log_loss: Option<Estimate>,
+}
+
+impl Baseline {
+    /// What it is, for a sentence.
+    pub fn clause(&self) -> String {
+        let without = if self.name == "pixels" { "without any backbone, " } else { "" };
+        format!("{without}{}", self.about)
+    }
 }
 
 /// The evaluation of a model on the test split of a version.

@@ -160,11 +160,14 @@ pub fn forecast(
     let all = (amounts.training + amounts.validation + amounts.test) as f64;
     let images = (amounts.training as f64, amounts.validation as f64);
     let each = calibration.frozen_seconds + calibration.forward_seconds;
+    // A random network is compared with on the images that are learnt from and judged by.
+    let compared = amounts.training + amounts.test;
+    let floor = if recipe.random_baseline { compared as f64 * each } else { 0.0 };
     let once = match trial.method {
         Method::Probe => {
             return Ok(Forecast {
                 // Features are computed once, whatever the number of repeats.
-                seconds: all * each,
+                seconds: all * each + floor,
                 memory_bytes: calibration.bytes(1),
                 available_bytes,
                 micro_batch: None,
@@ -184,7 +187,7 @@ pub fn forecast(
     if let Some(minutes) = max_minutes {
         training = training.min(minutes * 60.0);
     }
-    let seconds = once + training + repeats * amounts.test as f64 * each;
+    let seconds = floor + once + training + repeats * amounts.test as f64 * each;
     let memory_bytes = calibration.bytes(micro_batch);
     Ok(Forecast {
         seconds,

@@ -86,6 +86,7 @@ impl Lab {
             seed: u64::MAX,
             name: None,
             repeats: 1,
+            random_baseline: false,
             training: Training::default(),
         });
         let provenance = Provenance {

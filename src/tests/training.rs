@@ -149,6 +149,32 @@ fn features_are_the_same_whatever_was_cached_before_and_goes_through_beside() {
 }
 
 #[test]
+fn an_evaluation_says_what_pixels_and_a_random_network_reach_on_the_same_images() {
+    let mut world = World::of(12);
+    world.method(Method::Probe, Training::default());
+    // The seed of the backbone's own random weights: the random network is then the same one.
+    let spec = &mut world.job.spec;
+    (spec.head, spec.seed, spec.random_baseline) = (Some(HeadRule::Auto), 1, true);
+
+    let first = world.run().expect("it ends").evaluation;
+    let again = world.run().expect("it ends").evaluation;
+
+    let [pixels, random] = &first.baselines[..] else { panic!("{:?}", first.baselines) };
+    assert_eq!((pixels.name.as_str(), random.name.as_str()), ("pixels", "random"));
+    // One half of each picture is bright.
+    assert_eq!(pixels.macro_auroc.expect("defined").value, 1.0);
+    assert_eq!(random.balanced_accuracy, first.balanced_accuracy);
+    assert_eq!(random.macro_auroc, first.macro_auroc);
+    assert_eq!(random.log_loss, first.log_loss);
+    let told = |text: &str| first.notices.iter().any(|notice| notice.contains(text));
+    assert!(told("For comparison, without any backbone, a linear discriminant"), "{first:#?}");
+    assert!(told("For comparison, the same architecture with random weights"), "{first:#?}");
+    assert_eq!(again, first, "features that are cached leave pictures to be decoded for pixels");
+    world.job.spec.random_baseline = false;
+    assert_eq!(world.run().expect("it ends").evaluation.baselines, first.baselines[..1]);
+}
+
+#[test]
 fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
     let mut world = World::on(Architecture::SamVitB, 4);
     world.judge_what_was_learnt();

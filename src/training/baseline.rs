@@ -1,7 +1,9 @@
-//! What is reached without any backbone: a discriminant of small grey pictures.
+//! What is reached without the backbone: by a discriminant of small grey pictures, and by the same
+//! architecture with random weights.
 //!
 //! A number means little without its floor. On sets whose classes differ in brightness or framing alone,
-//! pixels may do as well as a network, and then the network adds nothing.
+//! pixels may do as well as a network, and then the network adds nothing; and a random network sees more
+//! than one would think.
 
 use std::ops::ControlFlow;
 
@@ -9,57 +11,117 @@ use rayon::prelude::*;
 
 use super::error::TrainingError;
 use super::evaluate::evaluate;
+use super::features::of_network;
 use super::finetune::judged;
 use super::glimpses::{Glimpses, SIDE};
-use super::head::{ProbeError, Sample, fit};
+use super::head::{Sample, fit};
 use super::host::Host;
 use super::job::{Example, Job};
-use crate::domain::evaluation::{Baseline, Evaluation};
+use super::reporter::{Reporter, Stage};
 use crate::domain::HeadRule;
+use crate::domain::evaluation::{Baseline, Evaluation};
+use crate::nn::weights::random;
+use crate::onnx::{Export, export};
+
+/// Bootstrap resamples behind the intervals of a baseline.
+const RESAMPLES: u32 = 1000;
+
+/// The images that the model learnt from and those that it is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) training: &'a [&'a Example],
+    pub(super) test: &'a [&'a Example],
+    pub(super) glimpses: &'a Glimpses,
+}
 
 /// Fits a discriminant to the pixels of the training images and judges it like the model; none where
 /// that cannot be fitted.
 pub(super) fn pixels(
     job: &Job,
-    (training, test): (&[&Example], &[&Example]),
-    glimpses: &Glimpses,
-    resamples: u32,
+    shown: Shown<'_>,
     host: &dyn Host,
 ) -> Result<Option<Baseline>, TrainingError> {
-    let goes_on = || host.stop().map_or(Ok(()), |stop| Err(TrainingError::Stopped(stop)));
-    let grey = |example: &&Example| -> Result<Vec<f32>, TrainingError> {
-        goes_on()?;
-        glimpses.of(example, host, &job.limits)
+    let grey = |example: &&Example| match host.stop() {
+        Some(stop) => Err(TrainingError::Stopped(stop)),
+        None => shown.glimpses.of(example, host, &job.limits),
     };
-    let seen: Vec<Vec<f32>> = training.par_iter().map(grey).collect::<Result<_, _>>()?;
-    let samples: Vec<Sample<'_>> = training
+    let of = |examples: &[&Example]| -> Result<Vec<Vec<f32>>, TrainingError> {
+        examples.par_iter().map(grey).collect()
+    };
+    let seen = Seen { training: of(shown.training)?, test: of(shown.test)? };
+    let about = format!("a linear discriminant of {SIDE} x {SIDE} grey pixels");
+    judge(job, shown, &seen, (HeadRule::Lda, "pixels", about), host)
+}
+
+/// Fits a head to what the architecture with random weights makes of the training images and judges it
+/// like the model; none where that cannot be fitted.
+pub(super) fn random_network(
+    job: &Job,
+    shown: Shown<'_>,
+    (host, reporter): (&dyn Host, &Reporter<'_>),
+) -> Result<Option<Baseline>, TrainingError> {
+    let architecture = job.backbone.architecture;
+    let tensors = random(architecture, job.spec.seed)?;
+    let file = tempfile::NamedTempFile::new_in(&job.scratch)?;
+    let network = export(&Export {
+        architecture,
+        tensors: &tensors,
+        size: job.backbone.preprocessing.size,
+        head: None,
+        metadata: &super::pack::metadata(job),
+    })?;
+    std::fs::write(file.path(), network)?;
+    let stage = Stage { name: "judging a random network", from: 0.97, to: 0.99 };
+    let all: Vec<&Example> = shown.training.iter().chain(shown.test).copied().collect();
+    let outputs = of_network(job, file.path(), (&all, shown.glimpses), host, reporter, stage)?;
+    let mut training: Vec<Vec<f32>> = outputs.into_iter().map(|output| output.embedding).collect();
+    let test = training.split_off(shown.training.len());
+    let about = "the same architecture with random weights and a head fitted alike".to_owned();
+    let rule = job.spec.head.unwrap_or_default();
+    judge(job, shown, &Seen { training, test }, (rule, "random", about), host)
+}
+
+/// Features of the images.
+struct Seen {
+    training: Vec<Vec<f32>>,
+    test: Vec<Vec<f32>>,
+}
+
+fn judge(
+    job: &Job,
+    shown: Shown<'_>,
+    seen: &Seen,
+    (rule, name, about): (HeadRule, &str, String),
+    host: &dyn Host,
+) -> Result<Option<Baseline>, TrainingError> {
+    let samples: Vec<Sample<'_>> = shown
+        .training
         .iter()
-        .zip(&seen)
+        .zip(&seen.training)
         .map(|(example, features)| Sample {
             features,
             label: example.label,
             patient: &example.patient,
         })
         .collect();
-    let mut observe = |_: usize, _: usize, _: Option<f64>| match host.stop() {
-        Some(_) => ControlFlow::Break(()),
-        None => ControlFlow::Continue(()),
+    let mut stopped = None;
+    let mut observe = |_: usize, _: usize, _: Option<f64>| {
+        stopped = host.stop();
+        if stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let rule = Some(HeadRule::Lda);
-    let probe = match fit(&samples, job.classes(), job.spec.seed, rule, &mut observe) {
-        Ok(probe) => probe,
-        Err(ProbeError::Cancelled) => return goes_on().map(|()| None),
-        Err(_) => return Ok(None),
+    let fitted = fit(&samples, job.classes(), job.spec.seed, Some(rule), &mut observe);
+    let probe = match (fitted, stopped) {
+        (_, Some(stop)) => return Err(TrainingError::Stopped(stop)),
+        (Ok(probe), None) => probe,
+        (Err(_), None) => return Ok(None),
     };
-    let answers: Vec<Vec<f32>> = test
-        .par_iter()
-        .map(|example| Ok(probe.head.probabilities(&grey(example)?)))
-        .collect::<Result<_, TrainingError>>()?;
-    let judged = judged(test, &answers);
-    let found = evaluate(&job.version.labels, &judged, resamples, job.spec.seed)?;
+    let answers: Vec<Vec<f32>> =
+        seen.test.iter().map(|features| probe.head.probabilities(features)).collect();
+    let judged = judged(shown.test, &answers);
+    let found = evaluate(&job.version.labels, &judged, RESAMPLES, job.spec.seed)?;
     Ok(Some(Baseline {
-        name: "pixels".to_owned(),
-        about: format!("a linear discriminant of {SIDE} x {SIDE} grey pixels"),
+        name: name.to_owned(),
+        about,
         balanced_accuracy: found.balanced_accuracy,
         macro_auroc: found.macro_auroc,
         log_loss: found.log_loss,
@@ -77,9 +139,9 @@ pub(super) fn as_good(baseline: &Baseline, model: &Evaluation) -> Option<String>
     };
     (floor.value >= found.value).then(|| {
         format!(
-            "Without any backbone, {} reaches an AUROC of {:.2} on the same test images; the model reaches \
-             {:.2}. {advice}",
-            baseline.about, floor.value, found.value
+            "For comparison, {} reaches an AUROC of {:.2} on the same test images; the model reaches {:.2}. \
+             {advice}",
+            baseline.clause(), floor.value, found.value
         )
     })
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::head::{Classifier, HeadFacts};
 use super::job::Job;
 use super::recipe::{Network, Recipe};
-use crate::domain::evaluation::{Baseline, Estimate, Evaluation, Repeats, Spread};
+use crate::domain::evaluation::{Estimate, Evaluation, Repeats, Spread};
 use crate::domain::run::Method;
 use crate::domain::{Sha256, Split};
 
@@ -225,10 +225,10 @@ fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         writeln!(text, "| {label} | {} |", counts.join(" | "))?;
     }
-    for Baseline { about, balanced_accuracy, macro_auroc, .. } in &evaluation.baselines {
-        write!(text, "\nFor comparison, {about}, without any backbone: balanced accuracy ")?;
-        write!(text, "{:.3}", balanced_accuracy.value)?;
-        if let Some(Estimate { value, low, high }) = macro_auroc {
+    for baseline in &evaluation.baselines {
+        write!(text, "\nFor comparison, {}: balanced accuracy ", baseline.clause())?;
+        write!(text, "{:.3}", baseline.balanced_accuracy.value)?;
+        if let Some(Estimate { value, low, high }) = baseline.macro_auroc {
             write!(text, ", macro AUROC {value:.3} ({low:.3} to {high:.3})")?;
         }
         writeln!(text, ".")?;

@@ -63,26 +63,40 @@ pub(super) fn features(
         .collect())
 }
 
-/// Class probabilities of each example through a finished network file, in their order.
-pub(super) fn probabilities(
+/// What a finished network file makes of each example, in their order; nothing is cached.
+pub(super) fn of_network(
     job: &Job,
     file: &Path,
     (examples, glimpses): (&[&Example], &Glimpses),
     host: &dyn Host,
     reporter: &Reporter<'_>,
     stage: Stage,
-) -> Result<Vec<Vec<f32>>, TrainingError> {
+) -> Result<Vec<OfImage>, TrainingError> {
     let mut network = job.runtime.open(file, job.threads)?;
     let total = examples.len() as u64;
-    let mut found: Vec<Vec<f32>> = Vec::with_capacity(examples.len());
+    let mut found: Vec<OfImage> = Vec::with_capacity(examples.len());
     each_batch(job, &mut network, (examples, glimpses), host, |batch, output| {
-        let probabilities = output.probabilities.unwrap_or_default();
-        let classes = probabilities.len() / batch.len();
-        found.extend(probabilities.chunks_exact(classes.max(1)).map(<[f32]>::to_vec));
+        let each = |values: &[f32]| -> Vec<Vec<f32>> {
+            let length = (values.len() / batch.len()).max(1);
+            values.chunks_exact(length).map(<[f32]>::to_vec).collect()
+        };
+        let probabilities = each(&output.probabilities.unwrap_or_default());
+        let mut probabilities = probabilities.into_iter();
+        found.extend(each(&output.embedding).into_iter().map(|embedding| OfImage {
+            embedding,
+            probabilities: probabilities.next().unwrap_or_default(),
+        }));
         let (done, images) = (found.len() as u64, batch.len() as u64);
         reporter.at(stage, At { done, total, images, ..At::default() })
     })?;
     Ok(found)
+}
+
+/// What a network makes of one image.
+pub(super) struct OfImage {
+    pub(super) embedding: Vec<f32>,
+    /// Of each class; none of a network without a head.
+    pub(super) probabilities: Vec<f32>,
 }
 
 /// Gives `then` each batch of the examples, in their order, with what the network says of it. The

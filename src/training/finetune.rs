@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::baseline::{as_good, pixels};
+use super::baseline::{Shown, as_good, pixels, random_network};
 use super::error::TrainingError;
 use super::evaluate::evaluate;
 use super::glimpses::Glimpses;
@@ -71,7 +71,12 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
     };
     evaluation.repeats = done.summary(scorer)?;
     let learnt_from = job.shots(published.seed)?;
-    if let Some(floor) = pixels(job, (&learnt_from, &test), &glimpses, RESAMPLES, host)? {
+    let shown = Shown { training: &learnt_from, test: &test, glimpses: &glimpses };
+    let mut floors = Vec::from_iter(pixels(job, shown, host)?);
+    if job.spec.random_baseline {
+        floors.extend(random_network(job, shown, (host, &reporter))?);
+    }
+    for floor in floors {
         evaluation.notices.extend(as_good(&floor, &evaluation));
         evaluation.baselines.push(floor);
     }

@@ -2,7 +2,7 @@
 
 use super::checkpoint::State;
 use super::error::TrainingError;
-use super::features::probabilities;
+use super::features::of_network;
 use super::finetune::onnx;
 use super::glimpses::Glimpses;
 use super::host::Host;
@@ -74,7 +74,8 @@ pub(super) fn networks(
         std::fs::write(file.path(), onnx(job, &trained.tensors)?)?;
         let evaluating = Stage { name: "evaluating", from: share(0.95), to: share(1.0) };
         let shown = (test, glimpses);
-        let probabilities = probabilities(job, file.path(), shown, host, reporter, evaluating)?;
+        let outputs = of_network(job, file.path(), shown, host, reporter, evaluating)?;
+        let probabilities = outputs.into_iter().map(|output| output.probabilities).collect();
         let head = head.map(|head| head.facts.clone());
         let recipe = Recipe::Network(Network { head, ..trained.recipe });
         done.add(Repeat { seed, score: trained.score, recipe, probabilities }, trained.tensors);

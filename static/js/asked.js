@@ -36,6 +36,7 @@ function finetuning(run) {
     ["Images per class", spec.shots ?? "all"],
     ["Seed", String(spec.seed)],
     ["Repeats", spec.repeats],
+    ["Random network for comparison", spec.random_baseline ? "yes" : "no"],
     ...(spec.method === "probe" ? [] : Object.entries(spec.training).map(([name, value]) => [LABELS[name] ?? name, settingText(value, figure)])),
   ];
 }

@@ -40,7 +40,7 @@ function Metrics({ evaluation }) {
         </tr>`;
       })}</tbody>
     </table>
-    ${(evaluation.baselines ?? []).map((floor) => html`<p key=${floor.name} data-testid=${`baseline-${floor.name}`}>For comparison, without any backbone, ${floor.about}: AUROC ${floor.macro_auroc ? interval(floor.macro_auroc) : "not measurable"}, balanced accuracy ${interval(floor.balanced_accuracy)}.</p>`)}
+    ${(evaluation.baselines ?? []).map((floor) => html`<p key=${floor.name} data-testid=${`baseline-${floor.name}`}>For comparison, ${floor.name === "pixels" ? "without any backbone, " : ""}${floor.about}: AUROC ${floor.macro_auroc ? interval(floor.macro_auroc) : "not measurable"}, balanced accuracy ${interval(floor.balanced_accuracy)}.</p>`)}
     <p class="hint">The 95 % interval says how much the value may move with other patients of the same kind: the test patients of each class were redrawn ${count(evaluation.resamples, "time")}. A wide interval means: test more patients before you rely on it.</p>
   </div>`;
 }

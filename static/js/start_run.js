@@ -12,7 +12,7 @@ import { html, useRef, useState } from "./view.js";
 export function FinetuneForm({ backbones, versions, chosen }) {
   const known = versions.some((version) => version.id === chosen);
   const [values, setValues] = useState({
-    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", head: "auto", shots: "", repeats: "1", seed: "0", name: "", training: EMPTY_TRAINING,
+    version: known ? chosen : versions[0].id, backbone: backbones[0].id, method: "probe", head: "auto", shots: "", repeats: "1", seed: "0", name: "", random: false, training: EMPTY_TRAINING,
   });
   const [busy, setBusy] = useState(false);
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
@@ -80,6 +80,8 @@ export function FinetuneForm({ backbones, versions, chosen }) {
             ${Object.entries(HEADS).map(([head, { name }]) => html`<option key=${head} value=${head} selected=${head === values.head}>${name}</option>`)}
           </select><//>
       </div>
+      <label class="check"><input type="checkbox" data-testid="run-random-baseline" checked=${values.random} onChange=${(event) => change({ random: event.target.checked })} />
+        <span>Compare with a random network<small>Also says what the same architecture reaches without its pretrained weights. Takes as long as the features do.</small></span></label>
       ${values.method !== "probe" && html`<${TrainingSettings} values=${values.training} method=${values.method} onChange=${(training) => change({ training })} />`}
     </details>
     <${Estimate} spec=${request(values)} />
@@ -93,9 +95,10 @@ function describe(version) {
   return `${images("train")} images to learn from, ${images("validation")} for validation (a probe learns from them too), ${images("test")} for the test; ${version.labels.length} classes.`;
 }
 
-function request({ version, backbone, method, head, shots, repeats, seed, name, training }) {
+function request({ version, backbone, method, head, shots, repeats, seed, name, random, training }) {
   const spec = { kind: "finetune", dataset_version: version, backbone, method, head, seed: Number(seed), repeats: Number(repeats) };
   if (shots !== "") spec.shots = Number(shots);
+  if (random) spec.random_baseline = true;
   if (name.trim()) spec.name = name.trim();
   if (method !== "probe") spec.training = trainingRequest(training);
   return spec;

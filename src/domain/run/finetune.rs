@@ -75,6 +75,10 @@ pub struct Finetune {
     #[serde(default = "once")]
     #[schema(minimum = 1, maximum = 100, default = 1)]
     pub repeats: u32,
+    /// Whether the evaluation also says what the same architecture with random weights reaches, with a head
+    /// fitted alike: it takes as long as the frozen features do. Grey pixels are always compared with.
+    #[serde(default)]
+    pub random_baseline: bool,
     /// Settings of the methods `last`, `full` and `lora`; of a `probe` recorded and without effect, but
     /// for `select` where a recipe names no head. Formerly `full`.
     #[serde(default, alias = "full")]

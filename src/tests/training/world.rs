@@ -137,6 +137,7 @@ fn spec() -> Finetune {
         seed: 5,
         name: None,
         repeats: 1,
+        random_baseline: false,
         training: Training::default(),
     }
 }
