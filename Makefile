@@ -49,7 +49,7 @@ bench-match: ## Compare matching solvers with public heuristics (ARGS=name picks
 bench-methods: ## Compare last, full and lora with the head that they start from
 	@scripts/bench.sh methods $(ARGS)
 
-bench-pretraining: ## Study what each way of pretraining gains (over an hour; ARGS=quick tries it out)
+bench-pretraining: ## Study what each way of pretraining gains (hours; ARGS=quick tries it out)
 	@scripts/bench.sh pretraining $(ARGS)
 
 bench-train: ## Compare training steps, convolutions and few-shot jobs with PyTorch (ARGS=name picks cases)

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from pretraining.service import said
 
 # Two-sided 95 % quantiles of Student's t for so many values less one.
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+STUDENT = {
+    **{2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262},
+    **{11: 2.228, 12: 2.201, 13: 2.179, 14: 2.160, 15: 2.145, 16: 2.131, 17: 2.120, 18: 2.110},
+    **{19: 2.101, 20: 2.093},
+}
 
 
 @dataclass
@@ -76,6 +80,8 @@ def average(values: list[float]) -> float:
 
 def interval(values: list[float]) -> str:
     """Mean and 95 % t-interval."""
+    if len(values) > max(STUDENT):
+        raise SystemExit(f"{len(values)} values are more than the table of t has")
     if len(values) not in STUDENT:
         return f"{average(values):.3f}" if values else ""
     half = STUDENT[len(values)] * statistics.stdev(values) / len(values) ** 0.5

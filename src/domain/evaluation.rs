@@ -49,8 +49,8 @@ pub struct Spread {
 pub struct Repeats {
     /// The seed of each repeat.
     pub seeds: Vec<u64>,
-    /// Which of them was published, from 0: the best on the validation images, the first one where
-    /// there are none.
+    /// Which of them was published, from 0: of a probe the one with the least held-out loss, else the best
+    /// on the validation images; the first one where nothing was held out.
     pub published: u32,
     /// Share of test images whose most probable class is the true one.
     pub accuracy: Spread,

@@ -211,7 +211,8 @@ impl Training {
 
 #[cfg(test)]
 mod tests {
-    use super::{Calibration, TooLarge};
+    use super::{Amounts, Calibration, TooLarge, Trial, forecast};
+    use crate::domain::Architecture;
 
     const STEP: Calibration = Calibration {
         base_bytes: 1000,
@@ -232,6 +233,23 @@ mod tests {
         assert_eq!(STEP.micro_batch(16, 2989), Some(8));
         assert_eq!(STEP.micro_batch(5, 1500), Some(3));
         assert_eq!(STEP.micro_batch(16, 1379), None);
+    }
+
+    #[test]
+    fn a_random_network_to_compare_with_costs_a_pass_over_what_is_learnt_and_judged() {
+        let seconds = |rest: &str| {
+            let recipe = format!(
+                r#"{{"dataset_version": "01890000-0000-7000-8000-000000000001", "backbone":
+                    "01890000-0000-7000-8000-000000000002", "method": "probe"{rest}}}"#
+            );
+            let recipe = serde_json::from_str(&recipe).expect("a recipe");
+            let amounts = Amounts { training: 10, validation: 2, test: 5 };
+            let trial = Trial::of(&recipe, (Architecture::Resnet18, 64), 10, 2);
+            forecast(&recipe, &trial, &STEP, amounts, u64::MAX).expect("it fits").seconds
+        };
+
+        assert!((seconds("") - 17.0 * 0.004).abs() < 1e-12);
+        assert!((seconds(r#", "random_baseline": true"#) - 32.0 * 0.004).abs() < 1e-12);
     }
 
     #[test]

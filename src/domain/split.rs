@@ -29,7 +29,7 @@ use super::run::UnknownWord;
 pub enum Split {
     /// What the model learns from.
     Train,
-    /// What decides when to stop.
+    /// What decides when to stop; a probe, which stops by itself, learns from it too.
     Validation,
     /// What the evaluation is measured on, and nothing else.
     Test,

@@ -13,10 +13,11 @@ use super::extract::{JsonBody, json_body};
 use super::problem::{Problem, Violation};
 use crate::domain::Sha256;
 use crate::domain::augmentation::Preset;
-use crate::domain::pretrain::{
-    Barlow, Dino, Matching, Moco, Pretrain, SimClr, Vicregl, Views,
-};
+use crate::domain::pretrain::{Barlow, Dino, Matching, Moco, Pretrain, SimClr, Vicregl, Views};
 use crate::domain::run::{Finetune, Replay, Spec};
+
+/// What the kind of pictures decides of views.
+const DECIDED: [&str; 5] = ["flip", "jitter", "jitter_strength", "grey", "blur"];
 
 /// The longest value that a refusal repeats, in characters.
 const MAX_TOLD_CHARS: usize = 80;
@@ -54,21 +55,29 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
     }
 }
 
-/// Fills in what matching from random weights leaves out, unless the paper's settings are asked for.
+/// Fills in what pretraining from random weights leaves out, unless the paper's settings are asked for.
 /// Features of a random network are much alike: what messages between neighbours and much noise add is
-/// chance then (`docs/pretraining.md`).
+/// chance then, and the rates are those that our study learnt with (`docs/pretraining.md`).
 fn from_random(fields: &mut Map<String, Value>) {
     let is_random = fields.get("architecture").is_some_and(|architecture| !architecture.is_null());
     let objective = fields.entry("objective").or_insert_with(|| json!({"kind": "matching"}));
     let Some(objective) = objective.as_object_mut().filter(|_| is_random) else { return };
-    let is_matching = word(objective.get("kind")) == Some("matching");
-    if !is_matching || objective.get("preset").is_some_and(|preset| !preset.is_null()) {
+    if objective.get("preset").is_some_and(|preset| !preset.is_null()) {
         return;
     }
-    objective.entry("message_layers").or_insert_with(|| json!(0));
-    let noise = objective.entry("noise").or_insert_with(|| json!({}));
-    if let Some(noise) = noise.as_object_mut() {
-        noise.entry("scale").or_insert_with(|| json!(0.05));
+    if word(objective.get("kind")) == Some("matching") {
+        objective.entry("message_layers").or_insert_with(|| json!(0));
+        let noise = objective.entry("noise").or_insert_with(|| json!({}));
+        if let Some(noise) = noise.as_object_mut() {
+            noise.entry("scale").or_insert_with(|| json!(0.05));
+        }
+    }
+    let learning = fields.entry("learning").or_insert_with(|| json!({}));
+    let Some(learning) = learning.as_object_mut() else { return };
+    let steady = json!({"optimiser": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01,
+                        "schedule": "cosine"});
+    for (name, value) in steady.as_object().into_iter().flatten() {
+        learning.entry(name).or_insert_with(|| value.clone());
     }
 }
 
@@ -78,20 +87,26 @@ fn views(fields: &mut Map<String, Value>) -> Result<(), Problem> {
     let is_papers = fields.get("objective").is_some_and(|objective| objective["preset"] == "paper");
     let views = fields.entry("views").or_insert_with(|| json!({}));
     let Some(views) = views.as_object_mut() else { return Ok(()) };
-    let named = views.get("preset").filter(|preset| !preset.is_null());
+    let named = views.get("preset").filter(|preset| !preset.is_null()).cloned();
     let preset = match named {
         None if is_papers => return Ok(()),
         None => Preset::General,
-        Some(named) => {
+        Some(ref named) => {
             let read = read(&serde_json::to_vec(named).map_err(Problem::internal)?);
             read.map_err(|problem: Problem| under("/views/preset", &problem))?
         }
     };
     let filled = serde_json::to_value(Views::of(preset)).map_err(Problem::internal)?;
-    for (name, value) in filled.as_object().into_iter().flatten() {
+    // Views that say all of it themselves, such as those of a recipe on record, are of no kind.
+    let is_whole = DECIDED.iter().all(|name| views.contains_key(*name));
+    if named.is_some() || !is_whole {
+        views.insert("preset".to_owned(), json!(preset));
+    }
+    for (name, value) in
+        filled.as_object().into_iter().flatten().filter(|(name, _)| *name != "preset")
+    {
         views.entry(name).or_insert_with(|| value.clone());
     }
-    views.insert("preset".to_owned(), json!(preset));
     Ok(())
 }
 
@@ -147,8 +162,9 @@ mod tests {
 
     use super::recipe;
     use crate::domain::augmentation::Preset;
-    use crate::domain::pretrain::{Objective, Views};
+    use crate::domain::pretrain::{Learning, Objective, Pace, Views};
     use crate::domain::run::Spec;
+    use crate::domain::training::Optimiser;
 
     const ID: &str = "01890000-0000-7000-8000-000000000001";
 
@@ -183,17 +199,25 @@ mod tests {
                 panic!("a pretraining recipe");
             };
             let Objective::Matching(matching) = found.objective else { panic!("matching") };
-            (matching.message_layers, matching.noise.scale)
+            let is_papers = found.learning == Learning::default();
+            (matching.message_layers, matching.noise.scale, is_papers)
         };
         let (random, parent) = (json!({"architecture": "resnet18"}), json!({"backbone": ID}));
         let matching = json!({"kind": "matching"});
 
-        assert_eq!(of(random.clone(), matching.clone()), (0, 0.05));
-        assert_eq!(of(parent, matching), (2, 1.0));
+        assert_eq!(of(random.clone(), matching.clone()), (0, 0.05, false));
+        assert_eq!(of(parent, matching), (2, 1.0, true));
         let paper = json!({"kind": "matching", "preset": "paper"});
-        assert_eq!(of(random.clone(), paper), (2, 1.0));
+        assert_eq!(of(random.clone(), paper), (2, 1.0, true));
         let own = json!({"kind": "matching", "message_layers": 1, "noise": {"scale": 2.0}});
-        assert_eq!(of(random, own), (1, 2.0));
+        assert_eq!(of(random, own), (1, 2.0, false));
+        let body = json!({"kind": "pretrain", "dataset_version": ID, "architecture": "resnet18",
+                          "learning": {"learning_rate": 0.1}});
+        let Spec::Pretrain(found) = recipe(body.to_string().as_bytes()).expect("it fits") else {
+            panic!("a pretraining recipe");
+        };
+        let Learning { learning_rate, optimiser, schedule, .. } = found.learning;
+        assert_eq!((learning_rate, optimiser, schedule), (0.1, Optimiser::AdamW, Pace::Cosine));
     }
 
     #[test]
@@ -213,6 +237,8 @@ mod tests {
         let mri = of(json!({"preset": "mri", "blur": 0.1}), matching.clone());
         assert_eq!(mri, Views { blur: 0.1, ..Views::of(Preset::Mri) });
         assert_eq!(of(json!({"flip": 0.5}), matching).flip, 0.5);
+        let recorded = serde_json::to_value(Views::default()).expect("written");
+        assert_eq!(of(recorded, json!({"kind": "simclr"})), Views::default());
         let paper = json!({"kind": "matching", "preset": "paper"});
         assert_eq!(of(json!({}), paper.clone()), Views::default());
         let chest = of(json!({"preset": "chest_xray"}), paper);

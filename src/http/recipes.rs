@@ -142,7 +142,10 @@ impl Asked {
         let all: u64 = pool(&self.version, |split| wanted.learns_from(split)).values().sum();
         let classes = self.version.labels.len() as u64;
         let training = wanted.shots.map_or(all, |shots| all.min(u64::from(shots) * classes));
-        Amounts { training, validation: images(Split::Validation), test: images(Split::Test) }
+        // What a probe learns from as well is in the pool already.
+        let validation =
+            if wanted.learns_from_validation() { 0 } else { images(Split::Validation) };
+        Amounts { training, validation, test: images(Split::Test) }
     }
 
     /// What to measure for a recipe.

@@ -27,7 +27,7 @@ pub struct NewVersion {
     /// Whether images without a label belong to it as well. Pretraining learns from them, nothing
     /// else does. They are training images, unless their patient is in another split.
     pub include_unlabelled: bool,
-    /// Share of the images for validation.
+    /// Share of the images for validation: it decides when training stops, and a probe learns from it.
     #[schema(minimum = 0.0, exclusive_maximum = 1.0)]
     pub validation: f64,
     /// Share of the images for the test; the rest is for training.

@@ -153,9 +153,8 @@ impl Sought {
     }
 
     fn writing(&mut self, text: &str) {
-        // A pseudonym, such as `BREAST-001`, or the path of a file: their words may well be those of a
-        // class.
-        if !text.contains('^') && (text.contains(char::is_numeric) || is_path(text)) {
+        // A pseudonym, such as `BREAST-001`: its words may well be those of a class.
+        if !text.contains('^') && text.contains(char::is_numeric) {
             return self.number(text);
         }
         // Family, given and middle name; what follows are titles (PS3.5 6.2.1.1).
@@ -224,15 +223,6 @@ impl Sought {
 
 fn is_nobody(word: &str) -> bool {
     NOBODY.contains(&word)
-}
-
-/// Whether a text is a path with a folder and a file's extension, as tables have it that take each file
-/// for a patient.
-fn is_path(text: &str) -> bool {
-    let extension = text.rsplit_once('/').and_then(|(_, file)| file.rsplit_once('.'));
-    extension.is_some_and(|(_, extension)| {
-        (2..=4).contains(&extension.len()) && extension.chars().all(|c| c.is_ascii_alphanumeric())
-    })
 }
 
 fn is_digits(word: &str) -> bool {
@@ -331,8 +321,7 @@ mod tests {
 
     #[test]
     fn classes_are_not_taken_for_names() {
-        let cases: [(&str, &[&str]); 14] = [
-            ("val/no/no.jpg", &["no", "val"]),
+        let cases: [(&str, &[&str]); 13] = [
             ("Ali^Ben", &["malignant", "benign", "alibi"]),
             ("Norma^Eva", &["normal", "abnormal", "evaluated"]),
             ("Meyer^Anna", &["tumor", "annular", "grade 2"]),

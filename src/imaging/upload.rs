@@ -268,7 +268,8 @@ impl Reading<'_, '_> {
         let label = labelled.label.or_else(|| context.label.clone());
         let said = || taken.identifiers.patient().map(str::to_owned);
         let patient = labelled.patient.clone().or_else(said).or_else(|| context.patient.clone());
-        let given = labelled.patient.as_deref();
+        // Tables that take each file for a patient say nothing of one, and their folders name classes.
+        let given = labelled.patient.as_deref().filter(|patient| !is_path_of(patient, path));
         let identifiers = taken.identifiers.and(given).and(context.patient.as_deref());
         if label.as_deref().is_some_and(|label| identifiers.are_told_by(label)) {
             return self.reject(entry, path, LABEL_TELLS.to_owned());
@@ -294,6 +295,13 @@ impl Reading<'_, '_> {
     fn tell(&mut self, found: Found) -> Result<(), UploadError> {
         if (self.listener)(found).is_break() { Err(UploadError::Stopped) } else { Ok(()) }
     }
+}
+
+/// Whether a text is the path of a file, as its table writes it.
+fn is_path_of(text: &str, path: &str) -> bool {
+    let text = text.trim().replace('\\', "/");
+    let text = text.trim_start_matches("./");
+    text.contains('/') && path.replace('\\', "/").ends_with(text)
 }
 
 /// Why a file is refused whose class would be the name of a patient, and what to do about it.

@@ -146,6 +146,29 @@ async fn a_label_that_tells_its_patient_is_refused_and_the_other_files_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_each_file_for_a_patient_keeps_the_classes_of_its_folders() {
+    let server = Server::start();
+    let table = "file,label,patient\nno/a.png,no,no/a.png\nno/b.png,no,no\\b.png\nmeyer/c.png,meyer,meyer\n";
+    let archive = zip(&[
+        entry("labels.csv", table.as_bytes().to_vec()),
+        entry("no/a.png", png(0, 5, 16)),
+        entry("no/b.png", png(0, 6, 16)),
+        entry("meyer/c.png", png(0, 7, 16)),
+    ]);
+    let dataset = server.empty_dataset("paths").await;
+    let path = format!("/api/v1/datasets/{dataset}/uploads");
+
+    let report =
+        server.expect(server.request(Method::POST, &path).body(archive), StatusCode::OK).await;
+
+    assert_eq!(
+        (&report["images"], &report["rejected_total"]),
+        (&json!(2), &json!(1)),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn labels_and_names_that_look_the_same_are_the_same() {
     let server = Server::start();
     let archive = zip(&[

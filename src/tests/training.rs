@@ -168,7 +168,10 @@ fn an_evaluation_says_what_pixels_and_a_random_network_reach_on_the_same_images(
     assert_eq!(random.log_loss, first.log_loss);
     let told = |text: &str| first.notices.iter().any(|notice| notice.contains(text));
     assert!(told("For comparison, without any backbone, a linear discriminant"), "{first:#?}");
-    assert!(told("For comparison, the same architecture with random weights"), "{first:#?}");
+    assert!(
+        told("For comparison, the same architecture, frozen with random weights"),
+        "{first:#?}"
+    );
     assert_eq!(again, first, "features that are cached leave pictures to be decoded for pixels");
     world.job.spec.random_baseline = false;
     assert_eq!(world.run().expect("it ends").evaluation.baselines, first.baselines[..1]);

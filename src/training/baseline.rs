@@ -20,6 +20,7 @@ use super::job::{Example, Job};
 use super::reporter::{Reporter, Stage};
 use crate::domain::HeadRule;
 use crate::domain::evaluation::{Baseline, Evaluation};
+use crate::domain::run::Method;
 use crate::nn::weights::random;
 use crate::onnx::{Export, export};
 
@@ -58,6 +59,7 @@ pub(super) fn pixels(
 pub(super) fn random_network(
     job: &Job,
     shown: Shown<'_>,
+    from: f64,
     (host, reporter): (&dyn Host, &Reporter<'_>),
 ) -> Result<Option<Baseline>, TrainingError> {
     let architecture = job.backbone.architecture;
@@ -70,13 +72,15 @@ pub(super) fn random_network(
         head: None,
         metadata: &super::pack::metadata(job),
     })?;
+    drop(tensors);
     std::fs::write(file.path(), network)?;
-    let stage = Stage { name: "judging a random network", from: 0.97, to: 0.99 };
+    let stage = Stage { name: "judging a random network", from, to: 0.99 };
     let all: Vec<&Example> = shown.training.iter().chain(shown.test).copied().collect();
     let outputs = of_network(job, file.path(), (&all, shown.glimpses), host, reporter, stage)?;
     let mut training: Vec<Vec<f32>> = outputs.into_iter().map(|output| output.embedding).collect();
     let test = training.split_off(shown.training.len());
-    let about = "the same architecture with random weights and a head fitted alike".to_owned();
+    let about =
+        "the same architecture, frozen with random weights, and a head by the same rule".to_owned();
     let rule = job.spec.head.unwrap_or_default();
     judge(job, shown, &Seen { training, test }, (rule, "random", about), host)
 }
@@ -129,13 +133,16 @@ fn judge(
 }
 
 /// Says so when a baseline ranks at least as well as the model.
-pub(super) fn as_good(baseline: &Baseline, model: &Evaluation) -> Option<String> {
+pub(super) fn as_good(baseline: &Baseline, model: &Evaluation, method: Method) -> Option<String> {
     let (floor, found) = (baseline.macro_auroc?, model.macro_auroc?);
     let advice = if found.value >= 1.0 {
         "The classes differ in something simple, such as brightness or framing: see that it is the finding \
          and not how the pictures were made."
-    } else {
+    } else if method == Method::Probe {
         "The backbone adds nothing here: try another one, or a larger input size."
+    } else {
+        "The backbone and its training add nothing here: try the method probe, another backbone, or a \
+         larger input size."
     };
     (floor.value >= found.value).then(|| {
         format!(

@@ -132,7 +132,7 @@ fn fitted(text: &mut String, head: &HeadFacts) -> std::fmt::Result {
             head.folds
         )?;
     }
-    head.notices.iter().try_for_each(|notice| writeln!(text, "{notice}"))
+    Ok(())
 }
 
 fn by_gradients(text: &mut String, job: &Job, network: &Network) -> std::fmt::Result {

@@ -11,9 +11,9 @@ use super::host::Host;
 use super::job::{Example, Job};
 use super::learner::{HEAD_BIAS, HEAD_WEIGHT};
 use super::metrics::{CannotJudge, Judged, Scorer};
-use super::networks::networks;
+use super::networks::{networks, trained};
 use super::pack::{Packed, pack};
-use super::probes::probes;
+use super::probes::{fitted, probes};
 use super::recipe::Recipe;
 use super::reporter::{At, Reporter, Stage};
 use crate::domain::evaluation::Evaluation;
@@ -74,12 +74,24 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
     let shown = Shown { training: &learnt_from, test: &test, glimpses: &glimpses };
     let mut floors = Vec::from_iter(pixels(job, shown, host)?);
     if job.spec.random_baseline {
-        floors.extend(random_network(job, shown, (host, &reporter))?);
+        let from = match job.spec.method {
+            Method::Probe => fitted(job),
+            Method::Last | Method::Full | Method::Lora => trained(job),
+        };
+        match random_network(job, shown, from, (host, &reporter))? {
+            Some(floor) => floors.push(floor),
+            None => evaluation.notices.push(
+                "No head could be fitted to what a random network makes of the training images: there is \
+                 no comparison with one."
+                    .to_owned(),
+            ),
+        }
     }
     for floor in floors {
-        evaluation.notices.extend(as_good(&floor, &evaluation));
+        evaluation.notices.extend(as_good(&floor, &evaluation, job.spec.method));
         evaluation.baselines.push(floor);
     }
+    evaluation.notices.extend(published.recipe.notices());
     evaluation.notices.extend(other_patients(&published.recipe, &evaluation));
     let few = job.spec.too_few_steps(job.shots(job.spec.seed)?.len() as u64, job.is_validated());
     evaluation.notices.extend(few.map(|few| format!("{few}.")));

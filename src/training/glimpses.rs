@@ -16,15 +16,24 @@ use crate::imaging::{Picture, prepare};
 /// Side of the pictures, in pixels.
 pub(super) const SIDE: u32 = 32;
 
+/// Pictures that are kept at most, 256 MB of them; others are decoded again when they are asked for.
+const MOST: usize = 65_536;
+
 /// A grey picture of each image that was met, brightness in `[0, 1]`, `SIDE * SIDE`.
 #[derive(Default)]
 pub(super) struct Glimpses(Mutex<HashMap<Key, Vec<f32>>>);
 
 impl Glimpses {
-    /// Keeps a small picture of an image.
+    /// Keeps a small picture of an image, while there is room.
     pub(super) fn keep(&self, example: &Example, picture: &Picture) -> Result<(), TrainingError> {
+        let key = (example.blob, example.frame);
+        let is_kept =
+            |known: &HashMap<Key, Vec<f32>>| known.len() >= MOST || known.contains_key(&key);
+        if is_kept(&self.lock()) {
+            return Ok(());
+        }
         let small = grey(example, picture)?;
-        self.lock().insert((example.blob, example.frame), small);
+        self.lock().insert(key, small);
         Ok(())
     }
 

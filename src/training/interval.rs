@@ -10,7 +10,7 @@ use super::student;
 use crate::domain::evaluation::Estimate;
 
 /// What a two-sided 95 % interval leaves out on each side.
-const TAIL: f64 = 0.025;
+pub const TAIL: f64 = 0.025;
 /// Degrees of freedom at least: a class of fewer patients is told in words.
 const LEAST_FREEDOM: usize = 4;
 
@@ -44,16 +44,24 @@ pub fn estimate(value: f64, mut sampled: Sampled<'_>) -> Estimate {
     Estimate { value, low: low.min(value), high: high.max(value) }
 }
 
-/// Clopper and Pearson's interval of `n` of `n`, or of none of `n`, patients: `(α/2)^(1/n)` to 1.
+/// Clopper and Pearson's interval of `n` of `n`, or of none of `n`, patients: `(α/2)^(1/n)` to 1. Where
+/// classes are each all right or all wrong the value lies between, and each way it may be off by what the
+/// class with the fewest patients can hide.
 fn exact(value: f64, sampled: &Sampled<'_>) -> Estimate {
     let (least, most) = *sampled.range;
-    let bound = (most - least) * (1.0 - TAIL.powf(1.0 / sampled.patients.max(1) as f64));
+    let hidden = |patients: usize| 1.0 - TAIL.powf(1.0 / patients.max(1) as f64);
+    let bound = (most - least) * hidden(sampled.patients);
     if value.total_cmp(&most).is_eq() {
         Estimate { value, low: most - bound, high: most }
     } else if value.total_cmp(&least).is_eq() {
         Estimate { value, low: least, high: least + bound }
     } else {
-        Estimate { value, low: value, high: value }
+        let share = hidden(sampled.fewest);
+        Estimate {
+            value,
+            low: value - (value - least) * share,
+            high: value + (most - value) * share,
+        }
     }
 }
 
@@ -104,6 +112,12 @@ pub fn percentiles(value: f64, mut draws: Vec<f64>) -> Estimate {
     }
 }
 
+/// The value that draws exceed with the chance `tail`; none when there are no draws.
+pub fn upper(mut draws: Vec<f64>, tail: f64) -> Option<f64> {
+    draws.sort_by(f64::total_cmp);
+    percentile(&draws, 1.0 - tail)
+}
+
 /// The quantile of ascending values, linear between neighbours (Hyndman & Fan's type 7).
 fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -140,11 +154,11 @@ mod tests {
         assert!((low(30) - 0.884).abs() < 5e-4 && (low(51) - 0.930).abs() < 5e-4);
         let none = estimate(0.0, sampled(0.0, 30, &(0.0, 1.0)));
         assert!((none.high - 0.116).abs() < 5e-4 && none.low.total_cmp(&0.0).is_eq());
+        // One class all right, the other all wrong: no draw differs, and yet little is known. With two
+        // patients of a class 1 - sqrt(0.025) of either side may be hidden.
         let between = estimate(0.4, sampled(0.4, 30, &(0.0, 1.0)));
-        assert!(
-            between.low.total_cmp(&between.high).is_eq(),
-            "one patient a class says nothing more"
-        );
+        assert!((between.low - 0.4 * 0.025_f64.sqrt()).abs() < 1e-12, "{between:?}");
+        assert!((between.high - (1.0 - 0.6 * 0.025_f64.sqrt())).abs() < 1e-12, "{between:?}");
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::few_shot::{Candidate, TooFewImages, choose};
-use crate::domain::patients::by_first_image;
 use crate::config::Limits;
 use crate::domain::dataset::Version;
 use crate::domain::forecast::Calibration;
 use crate::domain::name::Name;
+use crate::domain::patients::by_first_image;
 use crate::domain::run::{Finetune, Provenance};
 use crate::domain::{Backbone, ImageId, RunId, Sha256, Split};
 use crate::inference::Runtime;

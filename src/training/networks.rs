@@ -22,6 +22,11 @@ use crate::nn::weights::load;
 /// Share of a run that the heads take which training starts from.
 const START: f64 = 0.1;
 
+/// Share of a run after which all repeats are trained: a random network may follow.
+pub(super) fn trained(job: &Job) -> f64 {
+    if job.spec.random_baseline { 0.9 } else { 0.99 }
+}
+
 /// Trains every repeat, from the run's checkpoint where there is one.
 pub(super) fn networks(
     job: &Job,
@@ -50,12 +55,13 @@ pub(super) fn networks(
         None => Vec::new(),
     };
     let from = if heads.is_empty() { 0.0 } else { START };
+    let end = trained(job);
     for repeat in begun..job.spec.repeats {
         let seed = job.spec.seed_of(repeat);
         let training = job.shots(seed)?;
         let sets = Sets { training: &training, validation: &validation };
         let share =
-            |at: f64| from + (0.99 - from) * (f64::from(repeat) + at) / f64::from(job.spec.repeats);
+            |at: f64| from + (end - from) * (f64::from(repeat) + at) / f64::from(job.spec.repeats);
         let stage = Stage { name: "training", from: share(0.0), to: share(0.95) };
         let scene = Scene { job, host, reporter, stage, repeat, micro_batch };
         let head = heads.get(repeat as usize);

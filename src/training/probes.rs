@@ -24,6 +24,19 @@ use crate::nn::weights::load;
 /// Features by image.
 type Features = HashMap<Key, Vec<f32>>;
 
+/// Share of a run that fitting takes.
+const FITTING: f64 = 0.07;
+
+/// Share of a run after which features are computed: those of a random network may follow.
+fn computed(job: &Job) -> f64 {
+    if job.spec.random_baseline { 0.46 } else { 0.9 }
+}
+
+/// Share of a run after which the heads are fitted.
+pub(super) fn fitted(job: &Job) -> f64 {
+    computed(job) + FITTING
+}
+
 /// Fits every repeat. Without a checkpoint: what takes time, the features, is cached for good.
 pub(super) fn probes(
     job: &Job,
@@ -41,7 +54,7 @@ pub(super) fn probes(
     let mut needed: Vec<&Example> = draws.iter().flatten().copied().collect();
     needed.extend(validation.iter().chain(test));
     // All in one go: the stage then has one bar, and the network is loaded once.
-    let computing = Stage { name: "computing features", from: 0.0, to: 0.9 };
+    let computing = Stage { name: "computing features", from: 0.0, to: computed(job) };
     let features = by_image(job, (&needed, glimpses), (host, reporter, computing))?;
 
     let backbone = load(&job.weights)?;
@@ -150,7 +163,7 @@ fn fit(
 ) -> Result<Probe, TrainingError> {
     let samples = samples(training, features);
     let repeats = job.spec.repeats;
-    let share = |repeat: u32| 0.9 + 0.07 * f64::from(repeat) / f64::from(repeats);
+    let share = |repeat: u32| computed(job) + FITTING * f64::from(repeat) / f64::from(repeats);
     let fitting = Stage { name: "fitting", from: share(repeat), to: share(repeat + 1) };
     let series = if repeat == 0 { "cv_loss".to_owned() } else { format!("cv_loss/{}", repeat + 1) };
     let mut trouble = None;

@@ -85,6 +85,41 @@ impl Recipe {
         }
     }
 
+    /// What a reader of the result must know of how it was made.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let (head, network) = match self {
+            Self::Probe { head, .. } => (Some(head), None),
+            Self::Network(network) => (network.head.as_ref(), Some(network)),
+        };
+        let mut notices = head.map(|head| head.notices.clone()).unwrap_or_default();
+        let chance =
+            self.head_as_published().and_then(|head| head.auroc.filter(|area| *area <= 0.5));
+        notices.extend(chance.map(|area| {
+            format!(
+                "Held out in turn, the training images were ranked no better than by guessing (AUROC \
+                 {area:.2}): the model may have learnt nothing. More labelled images, or another backbone, \
+                 could help."
+            )
+        }));
+        if let Some(network) = network {
+            if network.epoch == 0 && network.head.is_some() {
+                notices.push(
+                    "Training did not improve on its start by the validation images: the model is the head \
+                     that a probe fits, on the backbone as it was."
+                        .to_owned(),
+                );
+            }
+            if network.validation_images == 0 {
+                notices.push(
+                    "No validation images told when to stop: the last epoch is published, and may have \
+                     learnt by heart. Set some aside when freezing, or take the method probe."
+                        .to_owned(),
+                );
+            }
+        }
+        notices
+    }
+
     pub(super) fn to_json(&self) -> Value {
         match self {
             Self::Probe { training_images, head } => json!({

@@ -116,6 +116,7 @@ mod tests {
             temperature: 1.0,
             folds: 0,
             loss: None,
+            auroc: None,
             notices: Vec::new(),
         };
         let recipe = Recipe::Probe { training_images: 2, head };

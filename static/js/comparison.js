@@ -1,4 +1,5 @@
 // A backbone before and after pretraining: two intervals on one axis, and the difference in words.
+import { Notes } from "./components.js";
 import { count } from "./text.js";
 import { html } from "./view.js";
 
@@ -10,11 +11,11 @@ const signed = (value) => {
 const ranged = ({ value, low, high }) => `${value.toFixed(2)} (95 % interval ${low.toFixed(2)} to ${high.toFixed(2)})`;
 
 /** What the comparison says, for people who never saw an AUROC: in a word, and why. */
-function words({ verdict, difference, tolerance, each }) {
+function words({ verdict, difference, tolerance, each, repeats }) {
   if (verdict === "better") return ["Better.", "Tested on the same patients, a quick classifier does better with the new backbone, and the difference is more than chance."];
   if (verdict === "not_worse") return ["No clear difference.", "A quick classifier does about as well with the new backbone as with the old one; what differs may be chance."];
   const harmed = (each ?? []).find((found) => found.difference.high < 0);
-  if (harmed && difference.high >= 0) return ["Worse.", `Where it learns from ${learnt(harmed)}, a quick classifier does worse with the new backbone, and the difference is more than chance; the table shows the others.`];
+  if (harmed && difference.high >= 0) return ["Worse.", `Where it learns from ${learnt(harmed, repeats)}, a quick classifier does worse with the new backbone, and the difference is more than chance; the table shows the others.`];
   return difference.high < 0
     ? ["Worse.", "A quick classifier does worse with the new backbone than with the one it started from, and the difference is more than chance."]
     : ["Not shown to be as good.", `A quick classifier does worse with the new backbone by more than ${tolerance}. It may be chance, but it is for the new backbone to show that it can be trusted.`];
@@ -24,25 +25,29 @@ export function Comparison({ comparison }) {
   const { difference } = comparison;
   const [word, why] = words(comparison);
   const each = comparison.each ?? [];
-  const shots = each.length > 1 ? "different numbers of training images in turn" : learnt(comparison);
+  const shots = each.length > 1 ? "different numbers of training images in turn" : learnt(comparison, each.length === 0 ? 1 : comparison.repeats);
   return html`<div class="comparison" data-testid="comparison">
     <p class="verdict"><strong data-testid="verdict">${word}</strong> ${why}</p>
     <${Picture} comparison=${comparison} />
     <p>Difference <strong data-testid="comparison-difference">${signed(difference.value)}</strong>, 95 % interval ${signed(difference.low)} to ${signed(difference.high)}. ${interpreted(difference)}</p>
-    ${each.length > 1 && html`<${Counts} each=${each} />`}
+    <${Notes} notices=${comparison.notices ?? []} />
+    ${each.length > 1 && html`<${Counts} each=${each} repeats=${comparison.repeats} />`}
     <p class="hint">The numbers are AUROCs: shown one image with a class and one without, how often the classifier gives the first the higher probability. 0.5 is a coin toss, 1 is perfect.
       It learnt from ${shots}, ${count(comparison.repeats, "time")}, and was tested on ${count(comparison.images, "image")} of ${count(comparison.patients, "patient")}. The small dots are the single repeats. Patients and repeats were redrawn ${count(comparison.resamples, "time")} for the intervals, the same ones before and after.</p>
   </div>`;
 }
 
-const learnt = ({ shots }) => shots === null || shots === undefined ? "all training images" : `${count(shots, "training image")} of each class`;
+function learnt({ shots }, repeats) {
+  if (shots !== null && shots !== undefined) return `${count(shots, "training image")} of each class`;
+  return repeats > 1 ? "all training images but those of a fifth of the patients" : "all training images";
+}
 
 /** The difference with each number of training images: a backbone may help with few labels and harm with many. */
-function Counts({ each }) {
+function Counts({ each, repeats }) {
   return html`<div class="scroll"><table class="metrics" data-testid="comparison-counts"><caption class="hidden">By number of training images</caption>
     <thead><tr><th>Learnt from</th><th>Before</th><th>After</th><th>Difference</th><th>95 % interval</th></tr></thead>
     <tbody>${each.map((found) => html`<tr key=${String(found.shots)}>
-      <td>${learnt(found)}</td><td>${found.before.value.toFixed(2)}</td><td>${found.after.value.toFixed(2)}</td>
+      <td>${learnt(found, repeats)}</td><td>${found.before.value.toFixed(2)}</td><td>${found.after.value.toFixed(2)}</td>
       <td>${signed(found.difference.value)}</td><td>${signed(found.difference.low)} to ${signed(found.difference.high)}</td>
     </tr>`)}</tbody>
   </table></div>`;

@@ -27,7 +27,7 @@ const LEARNING = [
 ];
 
 const VIEWS = [
-  choice("views.preset", "Kind of picture", "general", PRESETS, "What is left empty below follows from it: an X-ray of the chest in a mirror has its heart on the wrong side."),
+  choice("views.preset", "Kind of picture", "general", PRESETS, "What is left empty below follows from it (crops only where it is none): an X-ray of the chest in a mirror has its heart on the wrong side."),
   number("views.size", "Size of a view, pixels", "", [32, 1024, 32], "A multiple of 32. Empty: the backbone's own."),
   number("views.min_area", "Smallest crop", 0.4, [0.001, 1], "As a share of the image. Large enough that a finding stays in it."),
   number("views.max_area", "Largest crop", 1, [0.001, 1], "As a share of the image."),
@@ -35,17 +35,17 @@ const VIEWS = [
   { ...number("views.small_size", "Size of a small crop, pixels", 96, [32, 1024, 32], "A multiple of 32."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_min_area", "Smallest small crop", 0.08, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_max_area", "Largest small crop", 0.4, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
-  number("views.flip", "Chance of mirroring", "", [0, 1], "Empty: 0.5 where sides mean nothing in this kind of picture, else 0."),
-  number("views.jitter", "Chance of other colours", "", [0, 1], "Changes brightness, contrast and colour. Empty: 0.8."),
-  number("views.jitter_strength", "Largest change of colours", "", [0, 1], "Smaller where brightness itself is the finding. Empty: 0.8, of CT 0.3."),
-  number("views.grey", "Chance of grey", "", [0, 1], "Takes the colours away. Empty: 0.2."),
-  number("views.blur", "Chance of blur", "", [0, 1], "Empty: 0.5, 0 where fine detail is the finding."),
+  number("views.flip", "Chance of mirroring", "", [0, 1], "Empty: by the kind of picture; 0 where a side means something."),
+  number("views.jitter", "Chance of other colours", "", [0, 1], "Changes brightness, contrast and colour. Empty: by the kind of picture."),
+  number("views.jitter_strength", "Largest change of colours", "", [0, 1], "Smaller where brightness itself is the finding. Empty: by the kind of picture."),
+  number("views.grey", "Chance of grey", "", [0, 1], "Takes the colours away. Empty: by the kind of picture."),
+  number("views.blur", "Chance of blur", "", [0, 1], "Empty: by the kind of picture; 0 where fine detail is the finding."),
   check("views.flip_positions", "Mirror places along with the image", true, "Off, regions of mirrored images are compared with the wrong ones, as in the authors' program."),
 ];
 
 const GATE = [
   number("gate.shots", "Images per class for the check", "", [1, 1000000, 1], "Empty: 5, 20 and all training images in turn, as far as the labelled version has them; a verdict at one number may be another at the next."),
-  number("gate.repeats", "Repeats of the check", 5, [1, 100, 1], "Each on other images where a number per class is given; more show how much is chance."),
+  number("gate.repeats", "Repeats of the check", 5, [1, 100, 1], "Each on other images; more show how much is chance."),
   number("gate.every", "Epochs between checks", "", [1, 1000, 1], "Empty: only before and after."),
 ];
 
@@ -58,8 +58,13 @@ export const EMPTY_PRETRAIN = fresh([...MAIN, ...LEARNING, ...VIEWS, ...GATE]);
 
 /** Features of a random network are much alike: what neighbours and much noise add is chance then. */
 const FROM_RANDOM = { matching: { "objective.message_layers": "0", "objective.noise.scale": "0.05" } };
+/** What our study of random networks learnt with; a learnt one gets the paper's. */
+const RATES = {
+  true: { "learning.optimiser": "adamw", "learning.learning_rate": "0.001", "learning.weight_decay": "0.01", "learning.schedule": "cosine" },
+  false: { "learning.optimiser": "adam", "learning.learning_rate": "0.002", "learning.weight_decay": "0", "learning.schedule": "halving" },
+};
 
-export const objectiveDefaults = (kind, isRandom) => ({ ...fresh(OBJECTIVES[kind].settings), ...(isRandom ? FROM_RANDOM[kind] : {}) });
+export const objectiveDefaults = (kind, isRandom) => ({ ...fresh(OBJECTIVES[kind].settings), ...(isRandom ? FROM_RANDOM[kind] : {}), ...RATES[isRandom] });
 
 /** The batch when none is given: 64, or the largest of 32, 16, 8, 4, 2 that the version fills. */
 export function fittingBatch(images) {

@@ -81,7 +81,7 @@ export function FinetuneForm({ backbones, versions, chosen }) {
           </select><//>
       </div>
       <label class="check"><input type="checkbox" data-testid="run-random-baseline" checked=${values.random} onChange=${(event) => change({ random: event.target.checked })} />
-        <span>Compare with a random network<small>Also says what the same architecture reaches without its pretrained weights. Takes as long as the features do.</small></span></label>
+        <span>Compare with a random network<small>Also says what the same architecture reaches with random weights, frozen, and a classifier like this one. Takes as long as the features do.</small></span></label>
       ${values.method !== "probe" && html`<${TrainingSettings} values=${values.training} method=${values.method} onChange=${(training) => change({ training })} />`}
     </details>
     <${Estimate} spec=${request(values)} />

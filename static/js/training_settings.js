@@ -10,8 +10,8 @@ export const EMPTY_TRAINING = {
 };
 
 const NUMBERS = [
-  ["epochs", "Epochs, at most", "Passes over all training images.", 1, 1000, 1],
-  ["patience", "Patience, in epochs", "Stops after this many passes without improvement.", 1, 1000, 1],
+  ["epochs", "Epochs, at most", "Passes over all training images; training of the last layers makes 100 steps at least where there are validation images.", 1, 1000, 1],
+  ["patience", "Patience, in epochs", "Stops after this many passes without improvement, and 20 steps at least.", 1, 1000, 1],
   ["max_minutes", "Minutes, at most", "Then the best state so far is kept. Empty: no limit.", 0.001, 100000, "any"],
   ["stages", "Stages or blocks trained", "How many of the last ones; more adapts more and takes longer.", 1, 100, 1, ["last"]],
   ["rank", "Rank", "Size of the added matrices; 4 to 16 is usual.", 1, 256, 1, ["lora"]],

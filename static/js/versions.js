@@ -55,7 +55,7 @@ function FreezeForm({ dataset, onDone }) {
   const text = (set) => (event) => set(event.target.value);
   return html`<form onSubmit=${submit}>
     <div class="row">
-      <${Field} label="Validation, %" id="share-validation"><input id="share-validation" data-testid="share-validation" type="number" min="0" max="90" step="1" required value=${validation} onInput=${text(setValidation)} /><//>
+      <${Field} label="Validation, %" id="share-validation" hint="Decides when training stops; a probe learns from it too."><input id="share-validation" data-testid="share-validation" type="number" min="0" max="90" step="1" required value=${validation} onInput=${text(setValidation)} /><//>
       <${Field} label="Test, %" id="share-test"><input id="share-test" data-testid="share-test" type="number" min="1" max="90" step="1" required value=${test} onInput=${text(setTest)} /><//>
       <${Field} label="Seed" id="freeze-seed"><input id="freeze-seed" data-testid="freeze-seed" type="number" min="0" max="9007199254740991" step="1" required value=${seed} onInput=${text(setSeed)} /><//>
       <button type="submit" class="primary" data-testid="freeze" disabled=${busy || left <= 0}>${busy ? "Freezing" : "Freeze version"}</button>

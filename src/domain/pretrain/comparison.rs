@@ -13,17 +13,18 @@ pub enum Verdict {
     Better,
     /// Neither of the two.
     NotWorse,
-    /// The whole interval of the difference is below 0, that of the mean or with any number of training
-    /// images, or the difference itself is below `-tolerance`: it is for the new backbone to show that
+    /// The whole interval of the difference is below 0, or with some number of training images it is
+    /// beyond chance even though several are looked at, or the difference itself is below `-tolerance`: it is for the new backbone to show that
     /// it can be trusted.
     Worse,
 }
 
 impl Verdict {
     /// The verdict on a paired difference, `after - before`, that is the mean of those with several
-    /// numbers of training images: worse where any of those is clearly below 0.
-    pub fn of(difference: Estimate, each: &[AtShots], tolerance: f64) -> Self {
-        if each.iter().any(|found| found.difference.high < 0.0) {
+    /// numbers of training images. `is_harmed`: with one of them it is below 0 beyond chance, of which
+    /// there is as much in all of them together as in one interval.
+    pub fn of(difference: Estimate, is_harmed: bool, tolerance: f64) -> Self {
+        if is_harmed {
             Self::Worse
         } else if difference.low > 0.0 {
             Self::Better
@@ -82,7 +83,8 @@ pub struct Comparison {
     pub after_repeats: Vec<f64>,
     /// Repeats of the probe with each number of training images.
     pub repeats: u32,
-    /// Training images per class where there was one number of them; all of them when absent.
+    /// Training images per class where there was one number of them. Absent where there were several,
+    /// each of which is in `each`, and where there were all.
     pub shots: Option<u32>,
     /// Test images.
     pub images: u64,
@@ -94,11 +96,14 @@ pub struct Comparison {
     pub tolerance: f64,
     /// What follows from it.
     pub verdict: Verdict,
+    /// What a reader of the numbers must know, such as that neither is better than guessing.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AtShots, Estimate, Verdict};
+    use super::{Estimate, Verdict};
 
     #[test]
     fn the_verdict_follows_the_interval_and_the_burden_of_proof() {
@@ -111,7 +116,7 @@ mod tests {
             ((-0.005, -0.009, -0.001), Verdict::Worse),
         ];
         for ((value, low, high), expected) in cases {
-            let found = Verdict::of(Estimate { value, low, high }, &[], 0.01);
+            let found = Verdict::of(Estimate { value, low, high }, false, 0.01);
             assert_eq!(found, expected, "{value} [{low}, {high}]");
             let word = serde_json::to_value(found).expect("a word");
             assert_eq!(word, expected.as_str());
@@ -120,15 +125,9 @@ mod tests {
 
     #[test]
     fn better_on_average_is_worse_where_one_number_of_images_says_so() {
-        let at = |shots, low: f64, high: f64| {
-            let estimate = Estimate { value: f64::midpoint(low, high), low, high };
-            AtShots { shots, before: estimate, after: estimate, difference: estimate }
-        };
         let mean = Estimate { value: 0.01, low: 0.002, high: 0.02 };
-        let good = [at(Some(20), 0.01, 0.03), at(None, -0.01, 0.002)];
-        let mixed = [at(Some(20), 0.01, 0.03), at(None, -0.05, -0.004)];
 
-        assert_eq!(Verdict::of(mean, &good, 0.01), Verdict::Better);
-        assert_eq!(Verdict::of(mean, &mixed, 0.01), Verdict::Worse);
+        assert_eq!(Verdict::of(mean, false, 0.01), Verdict::Better);
+        assert_eq!(Verdict::of(mean, true, 0.01), Verdict::Worse);
     }
 }

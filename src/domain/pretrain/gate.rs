@@ -42,7 +42,9 @@ impl Gate {
         match &self.shots {
             Some(shots) => shots.iter().copied().map(Some).collect(),
             None => {
-                let usual = Self::USUAL.into_iter().filter(|shots| u64::from(*shots) < smallest);
+                // Of all images several repeats leave out a fifth.
+                let all = if self.repeats > 1 { smallest * 4 / 5 } else { smallest };
+                let usual = Self::USUAL.into_iter().filter(|shots| u64::from(*shots) < all);
                 usual.map(Some).chain([None]).collect()
             }
         }
@@ -79,7 +81,10 @@ impl Gate {
 /// A list, or what recipes of former versions have: one number.
 fn one_or_several<'de, D: Deserializer<'de>>(shots: D) -> Result<Option<Vec<u32>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a number of images per class, or a list of such numbers")]
+    #[serde(
+        untagged,
+        expecting = "expected a number of images per class, or a list of such numbers"
+    )]
     enum Read {
         One(u32),
         Several(Vec<u32>),
@@ -105,7 +110,8 @@ mod tests {
     #[test]
     fn a_gate_that_names_no_shots_tries_what_each_class_has_more_of_and_all() {
         assert_eq!(gate("null").counts(50), [Some(5), Some(20), None]);
-        assert_eq!(gate("null").counts(20), [Some(5), None]);
+        assert_eq!(gate("null").counts(25), [Some(5), None], "all but a fifth are 20");
+        assert_eq!(gate("null").counts(6), [None]);
         assert_eq!(gate("null").counts(4), [None]);
         assert_eq!(gate("7").counts(4), [Some(7)]);
         assert_eq!(gate("[3, 9]").counts(50), [Some(3), Some(9)]);
@@ -123,6 +129,8 @@ mod tests {
         }
         let absent = r#"{"dataset_version": "01890000-0000-7000-8000-000000000001"}"#;
         assert_eq!(serde_json::from_str::<Gate>(absent).expect("a gate"), gate("null"));
-        assert!(serde_json::from_str::<Gate>(&absent.replace('}', r#", "shots": "all"}"#)).is_err());
+        assert!(
+            serde_json::from_str::<Gate>(&absent.replace('}', r#", "shots": "all"}"#)).is_err()
+        );
     }
 }

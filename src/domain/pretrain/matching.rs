@@ -65,6 +65,7 @@ pub enum Local {
 
 /// Gumbel noise on the affinities while matching.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = MatchingNoise)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
     /// Scale of Gumbel(0, scale); the paper has 1, the authors' later code 0.05. 0 is no noise.

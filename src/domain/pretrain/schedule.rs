@@ -17,7 +17,9 @@ pub enum Pace {
     Cosine,
 }
 
-/// Steps, rates and time of a pretraining run.
+/// Steps, rates and time of a pretraining run. From random weights, unless the objective asks for the
+/// paper's settings, a request that leaves them out gets AdamW at 1e-3 with a decay of 0.01 and a cosine;
+/// the defaults below are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Learning {

@@ -6,14 +6,15 @@ use crate::domain::augmentation::Preset;
 use crate::domain::training::{BadSetting, outside};
 
 /// How views are made of an image: a random crop scaled to the input size, then the changes of
-/// LVM-Med, section 4.1: mirroring, colour jitter, blur. Defaults are those of VICRegL's multi-crop
-/// as LVM-Med uses it.
+/// LVM-Med, section 4.1: mirroring, colour jitter, blur. Sizes and areas are those of VICRegL's multi-crop
+/// as LVM-Med uses it; the rest follows from the kind of pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Views {
-    /// The kind of pictures, whose views are used for what is left out of mirroring, colours and blur
-    /// ([`Self::of`]). A request that names none gets those of `general`, unless its objective asks for
-    /// the paper's settings.
+    /// The kind of pictures, which decides what is left out of mirroring, colours and blur: mirrored only
+    /// where a side means nothing, not blurred where a finding is a few pixels wide, colours changed
+    /// little where they are calibrated. A request that names none gets those of `general`, unless its
+    /// objective asks for the paper's settings; the defaults below are those of `general`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// Side of the two views in pixels, a multiple of 32; the backbone's input size when absent.
@@ -38,7 +39,7 @@ pub struct Views {
     #[schema(minimum = 1e-3, maximum = 1.0)]
     pub small_max_area: f64,
     /// Chance of mirroring a view left to right.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.0)]
     pub flip: f64,
     /// Chance of the colour jitter.
     #[schema(minimum = 0.0, maximum = 1.0)]

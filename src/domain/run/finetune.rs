@@ -59,9 +59,9 @@ pub struct Finetune {
     /// choice have none, and keep the rule of their time.
     #[serde(default)]
     pub head: Option<HeadRule>,
-    /// Training images per class; all of them when absent.
+    /// Training images per class, for a probe among those for validation too; all of them when absent.
     #[serde(default)]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub shots: Option<u32>,
     /// Seed of every random choice of the run.
     #[serde(default)]
@@ -76,7 +76,8 @@ pub struct Finetune {
     #[schema(minimum = 1, maximum = 100, default = 1)]
     pub repeats: u32,
     /// Whether the evaluation also says what the same architecture with random weights reaches, with a head
-    /// fitted alike: it takes as long as the frozen features do. Grey pixels are always compared with.
+    /// by the same rule: it takes as long as the frozen features do, and begins again when it is
+    /// interrupted. Grey pixels are always compared with.
     #[serde(default)]
     pub random_baseline: bool,
     /// Settings of the methods `last`, `full` and `lora`; of a `probe` recorded and without effect, but
@@ -169,4 +170,5 @@ mod tests {
 
         assert!(!filled(Method::Last).varies() && filled(Method::Full).varies());
         assert_eq!(filled(Method::Lora).learning_rate, Some(1e-3));
-    }}
+    }
+}

@@ -32,6 +32,7 @@ fn comparison() -> Comparison {
         resamples: 1000,
         tolerance: 0.01,
         verdict: Verdict::NotWorse,
+        notices: vec!["few patients".to_owned()],
     }
 }
 

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use self::logistic::{Solution, softmax};
 use self::task::Task;
-use crate::domain::patients::by_first_image;
 use crate::domain::HeadRule;
+use crate::domain::patients::by_first_image;
 
 /// One training image.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +88,9 @@ pub struct HeadFacts {
     /// Mean log loss (nats) of held-out images at the head's own temperature, by which repeats compare;
     /// none by the former rule and where nobody could be held out.
     pub loss: Option<f64>,
+    /// Macro AUROC of the held-out images; none where it was not computed or is not defined.
+    #[serde(default)]
+    pub auroc: Option<f64>,
     /// What a reader should know about the choice.
     pub notices: Vec<String>,
 }

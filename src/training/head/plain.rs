@@ -39,6 +39,7 @@ pub(super) fn fit(task: &Task<'_>, observe: &mut Observe<'_>) -> Result<Probe, P
         temperature: 1.0,
         folds: task.division.count,
         loss: None,
+        auroc: None,
         notices: task.division.notices.clone(),
     };
     let head = head(&scale.fold_into(&solution), task);

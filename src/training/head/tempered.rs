@@ -4,13 +4,14 @@
 use rayon::prelude::*;
 
 use super::discriminant::fit as analyse;
-use super::logistic::Solution;
+use super::logistic::{Solution, softmax};
 use super::regression::{DEFAULT, Path, penalties, solve};
 use super::standardise::Scale;
 use super::task::{Fold, Task};
 use super::temper::{Tempered, temper};
 use super::{Classifier, HeadFacts, Observe, Part, Probe, ProbeError, head, tell};
 use crate::domain::HeadRule;
+use crate::training::metrics::{Judged, Scorer};
 
 /// Steps of a discriminant in the progress.
 const DISCRIMINANT: usize = 1;
@@ -59,14 +60,16 @@ pub(super) fn fit(
         let told = (regressions == 0).then_some(loss);
         tell(observe, regressions + DISCRIMINANT * (at + 1), total, told)?;
     }
-    let (solution, temperature, loss) = together(&members, &held_out_labels(task));
+    let labels = held_out_labels(task);
+    let (solution, temperature, tempered) = together(&members, &labels);
     tell(observe, total, total, None)?;
     let facts = HeadFacts {
         rule: Some(rule),
         parts: members.into_iter().map(|member| member.part).collect(),
         temperature,
         folds: task.division.count,
-        loss: Some(loss),
+        loss: Some(tempered.loss),
+        auroc: tempered.auroc,
         notices: task.division.notices.clone(),
     };
     Ok(Probe { head: head(&solution, task), facts, candidates })
@@ -90,6 +93,7 @@ fn unchecked(
         temperature: 1.0,
         folds: 0,
         loss: None,
+        auroc: None,
         notices: task.division.notices.clone(),
     };
     Ok(Probe { head: head(&solution, task), facts, candidates: Vec::new() })
@@ -167,14 +171,15 @@ fn member(part: Part, solution: Solution, mut logits: Vec<Vec<f64>>, factor: f64
 }
 
 /// The mean of the members, the temperature by which it was divided (1 of a single one), and its loss.
-fn together(members: &[Member], labels: &[usize]) -> (Solution, f64, f64) {
+fn together(members: &[Member], labels: &[usize]) -> (Solution, f64, HeldOut) {
     let total: u32 = members.iter().map(Member::weight).sum();
     let share = |member: &Member| f64::from(member.weight()) / f64::from(total);
     let shares: Vec<Solution> =
         members.iter().map(|member| member.solution.clone().scaled(share(member))).collect();
     let mean = Solution::sum(&shares).unwrap_or_else(|| Solution::zero(0, 0));
     if let [only] = members {
-        return (mean, 1.0, temper(&only.logits, labels).loss);
+        let loss = temper(&only.logits, labels).loss;
+        return (mean, 1.0, HeldOut { loss, auroc: auroc(&only.logits, labels) });
     }
     let mut logits = vec![Vec::new(); labels.len()];
     for (at, row) in logits.iter_mut().enumerate() {
@@ -187,7 +192,34 @@ fn together(members: &[Member], labels: &[usize]) -> (Solution, f64, f64) {
         }
     }
     let tempered = temper(&logits, labels);
-    (mean.scaled(tempered.factor), 1.0 / tempered.factor, tempered.loss)
+    let held_out = HeldOut { loss: tempered.loss, auroc: auroc(&logits, labels) };
+    (mean.scaled(tempered.factor), 1.0 / tempered.factor, held_out)
+}
+
+/// What a head says of images while they are held out.
+struct HeldOut {
+    loss: f64,
+    auroc: Option<f64>,
+}
+
+/// The macro AUROC of logits, which no temperature changes by much.
+fn auroc(logits: &[Vec<f64>], labels: &[usize]) -> Option<f64> {
+    let classes = logits.first().map_or(0, Vec::len);
+    let probabilities: Vec<Vec<f32>> = logits
+        .iter()
+        .map(|row| {
+            let mut row = row.clone();
+            softmax(&mut row);
+            row.into_iter().map(|probability| probability as f32).collect()
+        })
+        .collect();
+    let judged: Vec<Judged<'_>> = probabilities
+        .iter()
+        .zip(labels)
+        .map(|(probabilities, truth)| Judged { truth: *truth, probabilities, patient: "" })
+        .collect();
+    let scorer = Scorer::new(&judged, classes).ok()?;
+    scorer.score(&vec![1; judged.len()]).macro_auroc
 }
 
 /// Classes of the held-out images in the order of the folds.

@@ -115,10 +115,12 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
     };
     let Comparison { repeats, images, patients, resamples, tolerance, .. } = found;
     let shots = match &found.each[..] {
-        [] => of_shots(found.shots),
-        each => {
-            each.iter().map(|found| of_shots(found.shots)).collect::<Vec<_>>().join(", then on ")
-        }
+        [] => of_shots(found.shots, *repeats),
+        each => each
+            .iter()
+            .map(|found| of_shots(found.shots, *repeats))
+            .collect::<Vec<_>>()
+            .join(", then on "),
     };
     writeln!(
         text,
@@ -135,7 +137,7 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
         writeln!(text, "| {name} | {value:.3} | {low:.3} to {high:.3} |")?;
     }
     for AtShots { shots, difference: Estimate { value, low, high }, .. } in &found.each {
-        let learnt = of_shots(*shots);
+        let learnt = of_shots(*shots, *repeats);
         writeln!(text, "| difference with {learnt} | {value:.3} | {low:.3} to {high:.3} |")?;
     }
     let verdict = match found.verdict {
@@ -145,15 +147,19 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
             "worse: an interval of the difference is below 0, or it fell by more than {tolerance}"
         ),
     };
-    writeln!(text, "\nVerdict: {verdict}.\n")
+    writeln!(text, "\nVerdict: {verdict}.\n")?;
+    found.notices.iter().try_for_each(|notice| writeln!(text, "{}\n", plain(notice)))
 }
 
 /// What a probe learns from.
-fn of_shots(shots: Option<u32>) -> String {
-    shots.map_or_else(
-        || "all training images".to_owned(),
-        |shots| format!("{shots} image(s) of each class"),
-    )
+fn of_shots(shots: Option<u32>, repeats: u32) -> String {
+    match shots {
+        Some(shots) => format!("{shots} image(s) of each class"),
+        None if repeats > 1 => {
+            "all training images but those of a fifth of the patients".to_owned()
+        }
+        None => "all training images".to_owned(),
+    }
 }
 
 fn origin(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {

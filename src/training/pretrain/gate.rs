@@ -8,10 +8,10 @@ use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Judge};
 use crate::domain::evaluation::Estimate;
+use crate::domain::patients::by_first_image;
 use crate::domain::pretrain::{AtShots, Comparison, Gate as Asked, Verdict};
 use crate::domain::run::MAX_SEED;
 use crate::domain::{HeadRule, Preprocessing, Sha256, Split};
@@ -23,10 +23,9 @@ use crate::training::few_shot::{Candidate, choose, most};
 use crate::training::finetune::judged;
 use crate::training::head::{self, Sample};
 use crate::training::host::Host;
-use crate::training::interval::percentiles;
+use crate::training::interval::{TAIL, percentiles, upper};
 use crate::training::job::Example;
 use crate::training::metrics::Scorer;
-use crate::domain::patients::by_first_image;
 
 /// Bootstrap resamples behind every interval.
 const RESAMPLES: u32 = 1000;
@@ -41,27 +40,26 @@ type Features = HashMap<(Sha256, u32), Vec<f32>>;
 const RULE: u32 = 3;
 
 /// Class probabilities of each test image, by each probe: of each number of training images its repeats.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Probed {
     rule: u32,
     probes: Vec<Vec<Vec<f32>>>,
 }
 
-/// What checkpoints hold; those of former versions have the probabilities alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    Ruled { rule: u32, probes: Vec<Vec<Vec<f32>>> },
-    Former(Vec<Vec<Vec<f32>>>),
-}
+impl Probed {
+    /// The number of the rule, and the probabilities `[probes, images, classes]`: a checkpoint's header
+    /// would not hold those of many images as text.
+    pub(super) fn to_parts(&self) -> Result<(u32, Tensor), TrainingError> {
+        let images = self.probes.first().map_or(0, Vec::len);
+        let classes = self.probes.first().and_then(|probe| probe.first()).map_or(0, Vec::len);
+        let values: Vec<f32> = self.probes.iter().flatten().flatten().copied().collect();
+        let shape = (self.probes.len(), images, classes);
+        Ok((self.rule, Tensor::from_vec(values, shape, &Device::Cpu)?))
+    }
 
-impl From<Stored> for Probed {
-    fn from(stored: Stored) -> Self {
-        match stored {
-            Stored::Ruled { rule, probes } => Self { rule, probes },
-            Stored::Former(probes) => Self { rule: 0, probes },
-        }
+    /// Reads [`Self::to_parts`] back.
+    pub(super) fn of_parts(rule: u32, probes: &Tensor) -> Result<Self, TrainingError> {
+        Ok(Self { rule, probes: probes.to_vec3::<f32>()? })
     }
 }
 
@@ -208,12 +206,17 @@ impl<'a> Gate<'a> {
         let (first, second) = (self.auroc(before)?, self.auroc(after)?);
         let repeats = self.asked.repeats as usize;
         let mut random = StdRng::seed_from_u64(self.job.spec.seed);
+        // Of several numbers of images one would look worse by chance more often than once in forty.
+        let tail = TAIL / self.counts.len().max(1) as f64;
+        let mut is_harmed = false;
         let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
         for at in 0..RESAMPLES as usize {
-            let chosen: Vec<usize> = (0..repeats).map(|_| random.random_range(0..repeats)).collect();
+            let chosen: Vec<usize> =
+                (0..repeats).map(|_| random.random_range(0..repeats)).collect();
             let means = (0..self.counts.len()).map(|count| {
                 let mean_of = |probes: &[Vec<Option<f64>>]| -> Option<f64> {
-                    let of = |repeat: &usize| probes.get(count * repeats + repeat)?.get(at).copied()?;
+                    let of =
+                        |repeat: &usize| probes.get(count * repeats + repeat)?.get(at).copied()?;
                     Some(mean(&chosen.iter().map(of).collect::<Option<Vec<f64>>>()?))
                 };
                 mean_of(&one).zip(mean_of(&other))
@@ -229,11 +232,14 @@ impl<'a> Gate<'a> {
                 let drawn: Vec<_> =
                     drawn.iter().filter_map(|means| means.get(count).copied()).collect();
                 let (before, after, difference) = estimates((mean(before), mean(after)), &drawn);
+                let differences = drawn.iter().map(|(before, after)| after - before).collect();
+                is_harmed |= upper(differences, tail).is_some_and(|high| high < 0.0);
                 AtShots { shots: *shots, before, after, difference }
             })
             .collect();
         let drawn = drawn.iter().map(|means| {
-            let of = |side: fn(&(f64, f64)) -> f64| mean(&means.iter().map(side).collect::<Vec<_>>());
+            let of =
+                |side: fn(&(f64, f64)) -> f64| mean(&means.iter().map(side).collect::<Vec<_>>());
             (of(|pair| pair.0), of(|pair| pair.1))
         });
         let values = (mean(&first), mean(&second));
@@ -245,10 +251,11 @@ impl<'a> Gate<'a> {
         let patients: BTreeSet<&str> =
             self.test.iter().map(|example| example.patient.as_str()).collect();
         Ok(Comparison {
+            notices: self.notices(before, after),
             before,
             after,
             difference,
-            verdict: Verdict::of(difference, &each, TOLERANCE),
+            verdict: Verdict::of(difference, is_harmed, TOLERANCE),
             each,
             before_repeats: of_repeats(&first),
             after_repeats: of_repeats(&second),
@@ -259,6 +266,18 @@ impl<'a> Gate<'a> {
             resamples: RESAMPLES,
             tolerance: TOLERANCE,
         })
+    }
+
+    /// What a reader of the comparison must know: what was said of the images when they were frozen holds
+    /// for it as well.
+    fn notices(&self, before: Estimate, after: Estimate) -> Vec<String> {
+        let is_chance = before.low <= 0.5 && after.low <= 0.5;
+        let told = is_chance.then(|| {
+            "Neither before nor after is the AUROC shown to be above 0.5, which guessing reaches: this check \
+             cannot tell the backbones apart. More labelled images could."
+                .to_owned()
+        });
+        told.into_iter().chain(self.judge.version.notices.iter().cloned()).collect()
     }
 
     /// The AUROC of each probe in each resample of test patients; the same patients whenever it is

@@ -76,6 +76,24 @@ fn metadata(job: &Job) -> BTreeMap<String, String> {
     properties
 }
 
+/// By how much the share of nodes that are matched to themselves must rise, beyond what one batch differs
+/// from the next by.
+const RISE: f64 = 0.05;
+
+/// Says so where images were told from each other no better at the end than at the beginning. A network
+/// that could do it from the start has nothing to rise to.
+fn learnt_nothing(position: &Position) -> Option<String> {
+    let of = |points: &BTreeMap<String, f64>| points.get("matching_accuracy").copied();
+    let (first, last) = (of(&position.first)?, of(&position.latest)?);
+    (last < (first + RISE).min(0.5)).then(|| {
+        format!(
+            "The share of images that were matched to themselves did not rise ({first:.2} in the first \
+             batch, {last:.2} in the last): this run has learnt little or nothing. Give it more epochs, \
+             or another learning rate or optimiser."
+        )
+    })
+}
+
 /// What people should know about the backbone, most important first.
 fn notices(job: &Job, made: &Made) -> Vec<String> {
     let mut notices = Vec::new();
@@ -99,6 +117,7 @@ fn notices(job: &Job, made: &Made) -> Vec<String> {
             notices.push(said.to_owned());
         }
     }
+    notices.extend(learnt_nothing(&made.position));
     let LeftOut { test, judged } = made.left_out;
     if judged > 0 {
         notices.push(format!(

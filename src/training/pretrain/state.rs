@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::gate::Probed;
 use crate::domain::RunId;
@@ -25,12 +26,15 @@ pub(super) struct Position {
     pub(super) seconds: f64,
     /// The newest point of each curve.
     pub(super) latest: BTreeMap<String, f64>,
+    /// The first point of each curve; none of checkpoints of former versions.
+    #[serde(default)]
+    pub(super) first: BTreeMap<String, f64>,
 }
 
 /// The state of a run between two steps.
 pub(super) struct State {
     pub(super) position: Position,
-    /// What the gate found before the first step, where there is one.
+    /// What the gate found before the first step, where there is one and this version can read it.
     pub(super) before: Option<Probed>,
     /// Backbone and objective, running statistics included.
     pub(super) params: Tensors,
@@ -45,6 +49,8 @@ pub(super) struct State {
 /// Keys and prefixes of the file.
 const POSITION: &str = "position";
 const BEFORE: &str = "before";
+const PROBED: &str = "before/";
+const PROBES: &str = "probes";
 const PARAMS: &str = "params/";
 const MOMENTS: &str = "moments/";
 const TEACHER: &str = "teacher/";
@@ -55,7 +61,11 @@ impl State {
     pub(super) fn to_bytes(&self, run: RunId) -> Result<Vec<u8>, TrainingError> {
         let mut file = Writer::of(run);
         file.text(POSITION, &self.position)?;
-        file.text(BEFORE, &self.before)?;
+        let before = self.before.as_ref().map(Probed::to_parts).transpose()?;
+        file.text(BEFORE, &before.as_ref().map(|(rule, _)| *rule))?;
+        if let Some((_, probes)) = before {
+            file.group(PROBED, &Tensors::from([(PROBES.to_owned(), probes)]));
+        }
         file.group(PARAMS, &self.params);
         file.group(MOMENTS, &self.moments);
         file.group(TEACHER, &self.teacher);
@@ -68,11 +78,56 @@ impl State {
         let mut file = Reader::of(bytes)?;
         Ok(Self {
             position: file.text(POSITION)?,
-            before: file.text(BEFORE)?,
+            before: before(&mut file)?,
             params: file.group(PARAMS),
             moments: file.group(MOMENTS),
             teacher: file.group(TEACHER),
             objective: file.group(STATE),
         })
+    }
+}
+
+/// What the gate found before. Former versions had the probabilities as text, found by rules that are no
+/// longer: that is as good as none.
+fn before(file: &mut Reader) -> Result<Option<Probed>, TrainingError> {
+    let rule: Value = file.text(BEFORE)?;
+    let rule = rule.as_u64().and_then(|rule| u32::try_from(rule).ok());
+    let mut probed = file.group(PROBED);
+    let parts = rule.zip(probed.remove(PROBES));
+    parts.map(|(rule, probes)| Probed::of_parts(rule, &probes)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::{BEFORE, POSITION, Position, Probed, State};
+    use crate::domain::RunId;
+    use crate::nn::Tensors;
+    use crate::training::checkpoint::Writer;
+
+    #[test]
+    fn what_the_gate_found_before_comes_back_and_that_of_former_versions_is_found_anew() {
+        let values = Tensor::new(vec![vec![vec![0.25_f32, 0.75], vec![1.0, 0.0]]], &Device::Cpu);
+        let before = Probed::of_parts(3, &values.expect("a tensor")).expect("three dimensions");
+        let empty = Tensors::new;
+        let state = State {
+            position: Position { step: 7, ..Position::default() },
+            before: Some(before),
+            params: empty(),
+            moments: empty(),
+            teacher: empty(),
+            objective: empty(),
+        };
+        let bytes = state.to_bytes(RunId::new()).expect("written");
+        let mut former = Writer::of(RunId::new());
+        former.text(POSITION, &Position::default()).expect("written");
+        former.text(BEFORE, &Some([[[0.5, 0.5]]])).expect("written");
+
+        let read = State::from_bytes(&bytes).expect("read");
+        let old = State::from_bytes(&former.to_bytes().expect("written")).expect("read");
+
+        assert_eq!((read.before, read.position.step), (state.before, 7));
+        assert_eq!(old.before, None);
     }
 }

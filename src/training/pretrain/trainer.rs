@@ -345,6 +345,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         self.scene.host.metric(name, self.position.step, value)?;
+        self.position.first.entry(name.to_owned()).or_insert(value);
         self.position.latest.insert(name.to_owned(), value);
         Ok(())
     }
