@@ -15,6 +15,7 @@ const MANY_UNDEFINED: f64 = 0.05;
 /// A model whose surest answer is no further above guessing than this tells nothing apart.
 const FLAT: f64 = 0.03;
 /// Ranges of the metrics.
+const AREA: (f64, f64) = (0.0, 1.0);
 const SHARE: (f64, f64) = (0.0, 1.0);
 const BRIER: (f64, f64) = (0.0, 2.0);
 const LOSS: (f64, f64) = (0.0, f64::INFINITY);
@@ -37,14 +38,22 @@ impl Sample {
             patients: self.patients.count(),
             fewest: self.patients.fewest(),
             range,
+            counts_right_answers: false,
         };
         Some(estimate(metric(&self.scores)?, sampled))
     }
 
-    /// The same of a metric that is always defined.
-    fn always(&self, metric: fn(&Scores) -> Option<f64>, range: &(f64, f64)) -> Estimate {
-        let nothing = Estimate { value: 0.0, low: 0.0, high: 0.0 };
-        self.of(metric, range).unwrap_or(nothing)
+    /// The same of a metric that is always defined and counts right answers.
+    fn share(&self, metric: fn(&Scores) -> f64) -> Estimate {
+        let sampled = Sampled {
+            draws: self.draws.iter().map(metric).collect(),
+            without: self.without.iter().map(|of| of.iter().map(metric).collect()).collect(),
+            patients: self.patients.count(),
+            fewest: self.patients.fewest(),
+            range: &SHARE,
+            counts_right_answers: true,
+        };
+        estimate(metric(&self.scores), sampled)
     }
 }
 
@@ -65,17 +74,19 @@ pub fn evaluate(
         without: if resamples > 0 { leave_one_out(&scorer, &patients) } else { Vec::new() },
         patients,
     };
-    let balanced_accuracy = sample.always(|scores| Some(scores.balanced_accuracy), &SHARE);
+    let balanced_accuracy = sample.share(|scores| scores.balanced_accuracy);
+    let nothing = Estimate { value: 0.0, low: 0.0, high: 0.0 };
+    let brier = sample.of(|scores| Some(scores.brier), &BRIER).unwrap_or(nothing);
     Ok(Evaluation {
         labels: labels.to_vec(),
         images: judged.len() as u64,
         patients: sample.patients.count() as u64,
-        accuracy: sample.always(|scores| Some(scores.accuracy), &SHARE),
+        accuracy: sample.share(|scores| scores.accuracy),
         balanced_accuracy,
-        macro_auroc: sample.of(|scores| scores.macro_auroc, &SHARE),
-        macro_auprc: sample.of(|scores| scores.macro_auprc, &SHARE),
-        macro_f1: sample.always(|scores| Some(scores.macro_f1), &SHARE),
-        brier: sample.always(|scores| Some(scores.brier), &BRIER),
+        macro_auroc: sample.of(|scores| scores.macro_auroc, &AREA),
+        macro_auprc: sample.of(|scores| scores.macro_auprc, &AREA),
+        macro_f1: sample.share(|scores| scores.macro_f1),
+        brier,
         log_loss: sample.of(|scores| Some(scores.log_loss), &LOSS),
         ece: calibration(judged, sample.scores.ece, resamples, seed),
         confusion: scorer.confusion(&once),

@@ -27,6 +27,9 @@ pub struct Sampled<'a> {
     pub fewest: usize,
     /// Lowest and highest value that the metric can have.
     pub range: &'a (f64, f64),
+    /// Whether it counts right answers: a class that is all right or all wrong then hides what it might
+    /// have been, where areas of equal probabilities are what they are.
+    pub counts_right_answers: bool,
 }
 
 /// The value with its interval; the value alone when nothing was drawn.
@@ -55,13 +58,15 @@ fn exact(value: f64, sampled: &Sampled<'_>) -> Estimate {
         Estimate { value, low: most - bound, high: most }
     } else if value.total_cmp(&least).is_eq() {
         Estimate { value, low: least, high: least + bound }
-    } else {
+    } else if sampled.counts_right_answers {
         let share = hidden(sampled.fewest);
         Estimate {
             value,
             low: value - (value - least) * share,
             high: value + (most - value) * share,
         }
+    } else {
+        Estimate { value, low: value, high: value }
     }
 }
 
@@ -148,6 +153,7 @@ mod tests {
             patients,
             fewest: 2,
             range,
+            counts_right_answers: true,
         };
         let low = |patients| estimate(1.0, sampled(1.0, patients, &(0.0, 1.0))).low;
 
@@ -165,7 +171,9 @@ mod tests {
     fn draws_that_lie_evenly_about_the_value_give_the_widened_percentiles() {
         let draws: Vec<f64> = (0..=2000).map(|at| f64::from(at) / 2000.0).collect();
         let without = vec![vec![0.4, 0.5, 0.6]];
-        let sampled = Sampled { draws, without, patients: 1001, fewest: 1001, range: &(0.0, 1.0) };
+        let (range, counts_right_answers) = (&(0.0, 1.0), true);
+        let sampled =
+            Sampled { draws, without, patients: 1001, fewest: 1001, range, counts_right_answers };
 
         let found = estimate(0.5, sampled);
 
