@@ -42,7 +42,7 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
         Some("finetune") => of_fields::<Finetune>(&fields).map(Spec::Finetune),
         Some("replay") => of_fields::<Replay>(&fields).map(Spec::Replay),
         Some("pretrain") => {
-            from_random(&mut fields);
+            studied(&mut fields);
             views(&mut fields)?;
             if let Some(Value::Object(wanted)) = fields.get("objective") {
                 objective(wanted.clone()).map_err(|problem| under("/objective", &problem))?;
@@ -55,25 +55,26 @@ fn recipe(bytes: &[u8]) -> Result<Spec, Problem> {
     }
 }
 
-/// Fills in what pretraining from random weights leaves out, unless the paper's settings are asked for.
-/// Features of a random network are much alike: what messages between neighbours and much noise add is
-/// chance then, and the rates are those that our study learnt with (`docs/pretraining.md`).
-fn from_random(fields: &mut Map<String, Value>) {
+/// Fills in what a recipe of pretraining leaves out by what our studies found (`docs/pretraining.md`),
+/// unless the paper's settings are asked for: messages between neighbours harmed whatever the start. From
+/// random weights, whose features are much alike, so does much noise, and the rates are those that the
+/// study learnt with.
+fn studied(fields: &mut Map<String, Value>) {
     let is_random = fields.get("architecture").is_some_and(|architecture| !architecture.is_null());
     let objective = fields.entry("objective").or_insert_with(|| json!({"kind": "matching"}));
-    let Some(objective) = objective.as_object_mut().filter(|_| is_random) else { return };
+    let Some(objective) = objective.as_object_mut() else { return };
     if objective.get("preset").is_some_and(|preset| !preset.is_null()) {
         return;
     }
     if word(objective.get("kind")) == Some("matching") {
         objective.entry("message_layers").or_insert_with(|| json!(0));
         let noise = objective.entry("noise").or_insert_with(|| json!({}));
-        if let Some(noise) = noise.as_object_mut() {
+        if let Some(noise) = noise.as_object_mut().filter(|_| is_random) {
             noise.entry("scale").or_insert_with(|| json!(0.05));
         }
     }
     let learning = fields.entry("learning").or_insert_with(|| json!({}));
-    let Some(learning) = learning.as_object_mut() else { return };
+    let Some(learning) = learning.as_object_mut().filter(|_| is_random) else { return };
     let steady = json!({"optimiser": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01,
                         "schedule": "cosine"});
     for (name, value) in steady.as_object().into_iter().flatten() {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn matching_from_random_weights_leaves_messages_out_unless_the_papers_settings_are_asked_for() {
+    fn matching_leaves_messages_out_unless_the_papers_settings_are_asked_for() {
         let of = |start: Value, objective: Value| {
             let mut body =
                 json!({"kind": "pretrain", "dataset_version": ID, "objective": objective});
@@ -206,8 +207,9 @@ mod tests {
         let matching = json!({"kind": "matching"});
 
         assert_eq!(of(random.clone(), matching.clone()), (0, 0.05, false));
-        assert_eq!(of(parent, matching), (2, 1.0, true));
+        assert_eq!(of(parent.clone(), matching), (0, 1.0, true));
         let paper = json!({"kind": "matching", "preset": "paper"});
+        assert_eq!(of(parent, paper.clone()), (2, 1.0, true));
         assert_eq!(of(random.clone(), paper), (2, 1.0, true));
         let own = json!({"kind": "matching", "message_layers": 1, "noise": {"scale": 2.0}});
         assert_eq!(of(random, own), (1, 2.0, false));
@@ -296,6 +298,9 @@ mod tests {
             let mut same: Spec = serde_json::from_value(body.clone()).expect("it fits");
             if let Spec::Pretrain(recipe) = &mut same {
                 recipe.views = Views::of(Preset::General);
+                if let Objective::Matching(matching) = &mut recipe.objective {
+                    matching.message_layers = 0;
+                }
             }
             assert_eq!(read, same);
             if let Spec::Pretrain(recipe) = &read {

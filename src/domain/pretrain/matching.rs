@@ -106,9 +106,9 @@ pub enum MatchingPreset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matching {
-    /// `paper`: settings that are left out are the paper's. When absent they are too from a pretrained
-    /// backbone; from random weights, where our study found the paper's to harm, there are then no
-    /// `message_layers` and `noise.scale` is 0.05.
+    /// `paper`: settings that a request leaves out are the paper's, two `message_layers` among them. When
+    /// it is absent there are none, which our studies found to harm; and from random weights `noise.scale`
+    /// is 0.05.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<MatchingPreset>,
     /// Images in a graph; what remains of a batch after whole graphs makes no graph.
@@ -120,8 +120,8 @@ pub struct Matching {
     /// Channels of the projector and of message passing.
     #[schema(minimum = 2, maximum = 4096)]
     pub channels: u32,
-    /// Layers of message passing; 0 leaves it out.
-    #[schema(maximum = 8)]
+    /// Layers of message passing; 0 leaves it out, the paper has 2.
+    #[schema(maximum = 8, default = 0)]
     pub message_layers: u32,
     /// How messages are passed.
     pub convolution: Convolution,
