@@ -141,14 +141,15 @@ async fn a_backbone_is_adapted_judged_and_its_matching_shown() {
     let place = format!("#/runs?kind=pretrain&version={version}&backbone={backbone}");
     browser.open(&server.address, &place).await;
     browser.see("start-pretrain").await;
-    // Messages are left out; noise is small for a random network, and comes back with a backbone.
-    let proposed = "return ['objective-message-layers', 'objective-noise-scale']
+    // Messages and loud noise are left out; the rates are the paper's but for a random network.
+    let proposed =
+        "return ['objective-message-layers', 'objective-noise-scale', 'learning-learning-rate']
         .map((id) => document.querySelector(`[data-testid='${id}']`).value)";
-    assert_eq!(browser.execute(proposed).await, json!(["0", "1"]));
+    assert_eq!(browser.execute(proposed).await, json!(["0", "0.05", "0.002"]));
     browser.choose("pretrain-start", "resnet18").await;
-    assert_eq!(browser.execute(proposed).await, json!(["0", "0.05"]));
+    assert_eq!(browser.execute(proposed).await, json!(["0", "0.05", "0.001"]));
     browser.choose("pretrain-start", backbone).await;
-    assert_eq!(browser.execute(proposed).await, json!(["0", "1"]));
+    assert_eq!(browser.execute(proposed).await, json!(["0", "0.05", "0.002"]));
     browser.set("learning-epochs", "1").await;
     browser.wait_for_text("estimate", "of memory").await;
     browser.screenshot("30-start-pretraining").await;

@@ -12,7 +12,7 @@ use super::job::{Example, Job};
 use super::reporter::{At, Reporter, Stage};
 use crate::config::Limits;
 use crate::domain::Preprocessing;
-use crate::imaging::{Picture, decode_frame, prepare};
+use crate::imaging::{Picture, decode_frame, normalise, prepare, square};
 use crate::inference::{Network, Output};
 
 /// Pixels that go through a network at a time: eight pictures of 224 pixels. Larger batches gain
@@ -138,8 +138,11 @@ fn inputs(
 ) -> Result<Vec<f32>, TrainingError> {
     let of = |example: &&Example| {
         let picture = decoded(example, host, &job.limits)?;
-        glimpses.keep(example, &picture)?;
-        as_input(example, &picture, &job.backbone.preprocessing)
+        let preprocessing = &job.backbone.preprocessing;
+        let planes = square(&picture, None, preprocessing.size)
+            .map_err(|error| TrainingError::Image { image: example.image, error })?;
+        glimpses.keep(example, &planes)?;
+        Ok(normalise(&planes, preprocessing))
     };
     let pictures = batch.par_iter().map(of).collect::<Result<Vec<_>, TrainingError>>()?;
     Ok(pictures.concat())
@@ -161,7 +164,8 @@ pub(super) fn prepared(
     limits: &Limits,
     preprocessing: &Preprocessing,
 ) -> Result<Vec<f32>, TrainingError> {
-    as_input(example, &decoded(example, host, limits)?, preprocessing)
+    prepare(&decoded(example, host, limits)?, None, preprocessing)
+        .map_err(|error| TrainingError::Image { image: example.image, error })
 }
 
 /// The picture of an example.
@@ -172,15 +176,6 @@ pub(super) fn decoded(
 ) -> Result<Picture, TrainingError> {
     let bytes = host.original(&example.blob)?;
     decode_frame(&bytes, example.frame, limits)
-        .map_err(|error| TrainingError::Image { image: example.image, error })
-}
-
-fn as_input(
-    example: &Example,
-    picture: &Picture,
-    preprocessing: &Preprocessing,
-) -> Result<Vec<f32>, TrainingError> {
-    prepare(picture, None, preprocessing)
         .map_err(|error| TrainingError::Image { image: example.image, error })
 }
 

@@ -54,7 +54,7 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
         job.classes(),
         job.backbone.name
     ))?;
-    let glimpses = Glimpses::default();
+    let glimpses = Glimpses::new(job.backbone.preprocessing.size);
     let done = match job.spec.method {
         Method::Probe => probes(job, (&test, &glimpses), host, &reporter)?,
         Method::Last | Method::Full | Method::Lora => {

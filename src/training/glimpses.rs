@@ -9,9 +9,7 @@ use super::features::decoded;
 use super::host::Host;
 use super::job::Example;
 use crate::config::Limits;
-use crate::domain::Preprocessing;
-use crate::domain::backbone::ChannelOrder;
-use crate::imaging::{Picture, prepare};
+use crate::imaging::{resize, square};
 
 /// Side of the pictures, in pixels.
 pub(super) const SIDE: u32 = 32;
@@ -19,20 +17,30 @@ pub(super) const SIDE: u32 = 32;
 /// Pictures that are kept at most, 256 MB of them; others are decoded again when they are asked for.
 const MOST: usize = 65_536;
 
-/// A grey picture of each image that was met, brightness in `[0, 1]`, `SIDE * SIDE`.
-#[derive(Default)]
-pub(super) struct Glimpses(Mutex<HashMap<Key, Vec<f32>>>);
+/// A grey picture of each image that was met, brightness in `[0, 1]`, `SIDE * SIDE`: of what the network
+/// sees, not of the original, which is large and would have to be filtered once more.
+pub(super) struct Glimpses {
+    /// Side of what the network sees, in pixels.
+    size: u32,
+    seen: Mutex<HashMap<Key, Vec<f32>>>,
+}
 
 impl Glimpses {
-    /// Keeps a small picture of an image, while there is room.
-    pub(super) fn keep(&self, example: &Example, picture: &Picture) -> Result<(), TrainingError> {
+    /// None yet, of pictures for a network whose input has this side.
+    pub(super) fn new(size: u32) -> Self {
+        Self { size, seen: Mutex::default() }
+    }
+
+    /// Keeps a small picture of an image, while there is room. `planes` are those of [`square`] at the
+    /// network's size.
+    pub(super) fn keep(&self, example: &Example, planes: &[Vec<f32>]) -> Result<(), TrainingError> {
         let key = (example.blob, example.frame);
         let is_kept =
             |known: &HashMap<Key, Vec<f32>>| known.len() >= MOST || known.contains_key(&key);
         if is_kept(&self.lock()) {
             return Ok(());
         }
-        let small = grey(example, picture)?;
+        let small = self.grey(example, planes)?;
         self.lock().insert(key, small);
         Ok(())
     }
@@ -45,27 +53,28 @@ impl Glimpses {
         limits: &Limits,
     ) -> Result<Vec<f32>, TrainingError> {
         let known = self.lock().get(&(example.blob, example.frame)).cloned();
-        known.map_or_else(|| grey(example, &decoded(example, host, limits)?), Ok)
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let picture = decoded(example, host, limits)?;
+        let planes = square(&picture, None, self.size)
+            .map_err(|error| TrainingError::Image { image: example.image, error })?;
+        self.grey(example, &planes)
+    }
+
+    /// The mean of the planes, small.
+    fn grey(&self, example: &Example, planes: &[Vec<f32>]) -> Result<Vec<f32>, TrainingError> {
+        let mut mean = vec![0.0; planes.first().map_or(0, Vec::len)];
+        for plane in planes {
+            let share = 1.0 / planes.len() as f32;
+            mean.iter_mut().zip(plane).for_each(|(sum, value)| *sum += share * value);
+        }
+        resize(mean, self.size, self.size, SIDE, SIDE)
+            .map_err(|error| TrainingError::Image { image: example.image, error })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<f32>>> {
         // What is there was put there whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The mean of red, green and blue.
-fn grey(example: &Example, picture: &Picture) -> Result<Vec<f32>, TrainingError> {
-    let preprocessing = Preprocessing {
-        size: SIDE,
-        channel_order: ChannelOrder::Rgb,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
-    let planes = prepare(picture, None, &preprocessing)
-        .map_err(|error| TrainingError::Image { image: example.image, error })?;
-    let (red, rest) = planes.split_at(planes.len() / 3);
-    let (green, blue) = rest.split_at(rest.len() / 2);
-    let mean = |((red, green), blue): ((&f32, &f32), &f32)| (red + green + blue) / 3.0;
-    Ok(red.iter().zip(green).zip(blue).map(mean).collect())
 }

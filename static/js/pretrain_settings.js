@@ -56,18 +56,15 @@ const fresh = (settings) => Object.fromEntries(settings.map(({ path, value, chec
 
 export const EMPTY_PRETRAIN = fresh([...MAIN, ...LEARNING, ...VIEWS, ...GATE]);
 
-/** What our studies found: messages harmed, and features of a random network are too much alike for noise. */
-const FOUND = {
-  true: { matching: { "objective.message_layers": "0", "objective.noise.scale": "0.05" } },
-  false: { matching: { "objective.message_layers": "0" } },
-};
+/** What our studies found: messages and loud noise harmed, whatever the start. */
+const FOUND = { matching: { "objective.message_layers": "0", "objective.noise.scale": "0.05" } };
 /** What our study of random networks learnt with; a learnt one gets the paper's. */
 const RATES = {
   true: { "learning.optimiser": "adamw", "learning.learning_rate": "0.001", "learning.weight_decay": "0.01", "learning.schedule": "cosine" },
   false: { "learning.optimiser": "adam", "learning.learning_rate": "0.002", "learning.weight_decay": "0", "learning.schedule": "halving" },
 };
 
-export const objectiveDefaults = (kind, isRandom) => ({ ...fresh(OBJECTIVES[kind].settings), ...FOUND[isRandom][kind], ...RATES[isRandom] });
+export const objectiveDefaults = (kind, isRandom) => ({ ...fresh(OBJECTIVES[kind].settings), ...FOUND[kind], ...RATES[isRandom] });
 
 /** The batch when none is given: 64, or the largest of 32, 16, 8, 4, 2 that the version fills. */
 export function fittingBatch(images) {

@@ -69,7 +69,7 @@ pub enum Local {
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
     /// Scale of Gumbel(0, scale); the paper has 1, the authors' later code 0.05. 0 is no noise.
-    #[schema(minimum = 0.0, maximum = 100.0)]
+    #[schema(minimum = 0.0, maximum = 100.0, default = 0.05)]
     pub scale: f64,
 }
 
@@ -106,9 +106,9 @@ pub enum MatchingPreset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matching {
-    /// `paper`: settings that a request leaves out are the paper's, two `message_layers` among them. When
-    /// it is absent there are none, which our studies found to harm; and from random weights `noise.scale`
-    /// is 0.05.
+    /// `paper`: settings that a request leaves out are the paper's, two `message_layers` and
+    /// noise of scale 1 among them. When it is absent there are no message layers, which our studies found
+    /// to harm, and `noise.scale` is 0.05.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<MatchingPreset>,
     /// Images in a graph; what remains of a batch after whole graphs makes no graph.
@@ -138,6 +138,7 @@ pub struct Matching {
     /// Which assignments are allowed.
     pub mode: Mode,
     /// Noise on the affinities.
+    #[schema(default = json!({"scale": 0.05}))]
     pub noise: Noise,
     /// Step of the black-box gradient (Eq. 6).
     #[schema(minimum = 1e-6, maximum = 1_000_000.0)]
