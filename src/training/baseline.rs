@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::error::TrainingError;
 use super::evaluate::evaluate;
 use super::features::of_network;
-use super::finetune::judged;
+use super::finetune::{RESAMPLES, judged};
 use super::glimpses::{Glimpses, SIDE};
 use super::head::{Sample, fit};
 use super::host::Host;
@@ -23,9 +23,6 @@ use crate::domain::evaluation::{Baseline, Evaluation};
 use crate::domain::run::Method;
 use crate::nn::weights::random;
 use crate::onnx::{Export, export};
-
-/// Bootstrap resamples behind the intervals of a baseline.
-const RESAMPLES: u32 = 1000;
 
 /// The images that the model learnt from and those that it is judged by.
 #[derive(Clone, Copy)]

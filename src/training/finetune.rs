@@ -23,7 +23,7 @@ use crate::nn::Tensors;
 use crate::onnx::{Export, Head, export};
 
 /// Bootstrap resamples behind every interval.
-const RESAMPLES: u32 = 1000;
+pub(super) const RESAMPLES: u32 = 1000;
 
 /// How much higher than expected a log loss begins that says of the test patients that they differ, in
 /// nats.
