@@ -139,3 +139,24 @@ fn notices(job: &Job, made: &Made) -> Vec<String> {
     }
     notices
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Position, learnt_nothing};
+
+    #[test]
+    fn matching_that_does_not_rise_is_told_unless_it_was_good_from_the_start() {
+        let of = |first: f64, last: f64| {
+            let mut position = Position::default();
+            position.first.insert("matching_accuracy".to_owned(), first);
+            position.latest.insert("matching_accuracy".to_owned(), last);
+            learnt_nothing(&position)
+        };
+
+        let told = of(0.08, 0.1).expect("told");
+        assert!(told.contains("0.08") && told.contains("0.10"), "{told}");
+        assert_eq!(of(0.08, 0.3), None);
+        assert_eq!(of(0.9, 0.9), None);
+        assert_eq!(learnt_nothing(&Position::default()), None);
+    }
+}
