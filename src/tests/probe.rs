@@ -342,6 +342,18 @@ fn equal_seeds_fit_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
+fn how_well_held_out_images_are_ranked_is_told_and_is_chance_where_labels_are() {
+    let of = |distance, seed| {
+        let probe = fitted_by(Some(HeadRule::Auto), &images(60, 30, distance, seed), 1);
+        probe.expect("a probe").facts.auroc.expect("held out")
+    };
+
+    assert!(of(8.0, 11) > 0.99);
+    let nothing: f64 = (0..10).map(|seed| of(0.0, seed)).sum::<f64>() / 10.0;
+    assert!((nothing - 0.5).abs() < 0.05, "{nothing}");
+}
+
+#[test]
 fn every_step_is_told_and_any_may_cancel() {
     let train = images(12, 10, 1.0, 6);
     let mut told = Vec::new();

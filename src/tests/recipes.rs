@@ -101,6 +101,32 @@ async fn a_run_is_foretold_in_time_and_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_that_cannot_move_the_weights_is_told_and_repeats_that_cannot_differ_are_refused()
+{
+    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let full = json!({"method": "full", "shots": 5, "training": {"epochs": 1}});
+    let probe = json!({"method": "probe", "shots": 5});
+
+    let (_, few) = server.estimate(&with(&spec, &full)).await;
+    let (_, none) = server.estimate(&with(&spec, &probe)).await;
+
+    let advice = few["advice"].as_str().expect("advice");
+    assert!(advice.contains("hardly moves the weights") && advice.contains("probe"), "{advice}");
+    assert_eq!(none["advice"], Value::Null, "{none:#}");
+    // A probe learns from all images that it is not judged by.
+    let version = spec["dataset_version"].as_str().expect("an id");
+    let version = server.get(&format!("/api/v1/versions/{version}")).await;
+    let tested = version["splits"]["test"]["classes"]["left"].as_u64().expect("a number");
+    let same = with(&spec, &json!({"method": "probe", "shots": 12 - tested, "repeats": 3}));
+    for path in ["/api/v1/runs", "/api/v1/runs/estimate"] {
+        let request = server.request(Method::POST, path).json(&same);
+        let problem = server.refused(request, INVALID, &["every repeat would be the same"]).await;
+        assert_eq!(problem["errors"][0]["pointer"], "/repeats", "{problem:#}");
+    }
+    server.queue(&with(&spec, &json!({"method": "probe", "shots": 5, "repeats": 3}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
     let variables = [("LVMED_WORKERS", "0"), ("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "60000000")];
     let (server, spec) = ready(&variables, 12).await;

@@ -7,7 +7,7 @@ use lvmed::domain::augmentation::{Augment, Preset};
 use lvmed::domain::run::Method;
 use lvmed::domain::training::{Optimiser, Schedule, Selection, Training};
 use lvmed::domain::{Architecture, HeadRule, Split};
-use lvmed::training::{TrainingError, replay, run};
+use lvmed::training::{Stop, TrainingError, replay, run};
 
 use world::{World, file};
 
@@ -175,6 +175,54 @@ fn an_evaluation_says_what_pixels_and_a_random_network_reach_on_the_same_images(
     assert_eq!(again, first, "features that are cached leave pictures to be decoded for pixels");
     world.job.spec.random_baseline = false;
     assert_eq!(world.run().expect("it ends").evaluation.baselines, first.baselines[..1]);
+}
+
+#[test]
+fn a_random_network_is_a_floor_of_every_method_and_may_be_stopped() {
+    for method in [Method::Probe, Method::Full] {
+        let mut world = World::of(8);
+        world.method(method, Training { epochs: 1, ..quick() });
+        (world.job.spec.head, world.job.spec.random_baseline) = (Some(HeadRule::Auto), true);
+        world.host.stop_in("judging a random network");
+
+        let stopped = world.run();
+        assert!(matches!(stopped, Err(TrainingError::Stopped(Stop::HandedBack))), "{stopped:?}");
+        world.host.go_on();
+        let resumed = world.run().expect("it ends");
+        world.host.forget();
+        let whole = world.run().expect("it ends");
+
+        let names: Vec<&str> =
+            whole.evaluation.baselines.iter().map(|floor| floor.name.as_str()).collect();
+        assert_eq!(names, ["pixels", "random"], "{method:?}");
+        assert_eq!(whole.evaluation, resumed.evaluation, "{method:?}");
+    }
+}
+
+#[test]
+fn the_card_and_the_configuration_say_how_a_head_was_fitted() {
+    let mut world = World::of(12);
+    world.method(Method::Probe, Training::default());
+    world.job.spec.head = Some(HeadRule::Auto);
+
+    let outcome = world.run().expect("it ends");
+
+    let config: serde_json::Value =
+        serde_json::from_slice(&file(&outcome, "config.json")).expect("JSON");
+    let head = &config["training"]["head"];
+    let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
+    assert_eq!(head["rule"], "auto", "{config:#}");
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let mean = format!("temperature of {:.3}:", number(&head["temperature"]));
+    assert!(card.contains(&mean), "{mean} is not in {card}");
+    let parts = head["parts"].as_array().expect("a list");
+    assert_eq!(parts.len(), 3);
+    for part in parts {
+        let (regularisation, own) = (&part["regularisation"], number(&part["temperature"]));
+        let told = format!("{:.3e}, temperature {own:.3})", number(regularisation));
+        assert!(card.contains(&told), "{told} is not in {card}");
+    }
+    assert!(card.contains("fold cross-validation"), "{card}");
 }
 
 #[test]

@@ -136,3 +136,66 @@ impl Recipe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Network, Normalised, Recipe};
+    use crate::domain::HeadRule;
+    use crate::domain::run::Method;
+    use crate::training::checkpoint::Ended;
+    use crate::training::head::HeadFacts;
+
+    fn head(auroc: Option<f64>) -> HeadFacts {
+        HeadFacts {
+            rule: Some(HeadRule::Auto),
+            parts: Vec::new(),
+            temperature: 1.0,
+            folds: 5,
+            loss: None,
+            auroc,
+            notices: vec!["of the head".to_owned()],
+        }
+    }
+
+    fn network(epoch: u32, validation_images: usize, auroc: f64) -> Recipe {
+        Recipe::Network(Network {
+            method: Method::Last,
+            head: Some(head(Some(auroc))),
+            training_images: 10,
+            validation_images,
+            trained_parameters: 1,
+            epoch,
+            epochs: 3,
+            steps: 3,
+            ended: Ended::AllEpochs,
+            normalised: Normalised::Absent,
+            micro_batch: 2,
+        })
+    }
+
+    fn told(recipe: &Recipe, words: &str) -> bool {
+        let notices = recipe.notices();
+        assert!(notices.contains(&"of the head".to_owned()), "{notices:?}");
+        notices.iter().any(|notice| notice.contains(words))
+    }
+
+    #[test]
+    fn a_head_that_ranks_held_out_images_no_better_than_chance_is_told() {
+        let of = |auroc| Recipe::Probe { training_images: 10, head: head(auroc) };
+
+        assert!(told(&of(Some(0.5)), "(AUROC 0.50)"));
+        assert!(!told(&of(Some(0.51)), "guessing"));
+        assert!(!told(&of(None), "guessing"));
+        // A network that was trained is another than the head that it began with.
+        assert!(told(&network(0, 4, 0.4), "guessing") && !told(&network(1, 4, 0.4), "guessing"));
+    }
+
+    #[test]
+    fn training_that_kept_its_start_or_that_nothing_validated_is_told() {
+        let (kept, blind) = ("did not improve on its start", "No validation images");
+
+        assert!(told(&network(0, 4, 0.9), kept) && !told(&network(0, 4, 0.9), blind));
+        assert!(told(&network(2, 0, 0.9), blind) && !told(&network(2, 0, 0.9), kept));
+        assert_eq!(network(2, 4, 0.9).notices(), ["of the head"]);
+    }
+}

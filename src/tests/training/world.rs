@@ -211,6 +211,8 @@ struct Kept {
     share: f64,
     /// Metrics until it stops.
     left: Option<usize>,
+    /// The stage in which it stops.
+    stage: Option<&'static str>,
 }
 
 impl Memory {
@@ -223,8 +225,13 @@ impl Memory {
         self.kept(|kept| kept.left = Some(losses));
     }
 
+    /// Has the run handed back as soon as a stage tells of itself.
+    pub(super) fn stop_in(&self, stage: &'static str) {
+        self.kept(|kept| kept.stage = Some(stage));
+    }
+
     pub(super) fn go_on(&self) {
-        self.kept(|kept| kept.left = None);
+        self.kept(|kept| (kept.left, kept.stage) = (None, None));
     }
 
     /// Forgets every checkpoint and curve, as if nothing had been run.
@@ -316,7 +323,12 @@ impl Host for Memory {
         Ok(())
     }
 
-    fn progress(&self, _: &Progress) -> Result<(), HostError> {
+    fn progress(&self, progress: &Progress) -> Result<(), HostError> {
+        self.kept(|kept| {
+            if kept.stage.is_some_and(|stage| stage == progress.stage) {
+                kept.left = Some(0);
+            }
+        });
         Ok(())
     }
 

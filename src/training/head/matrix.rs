@@ -1,6 +1,8 @@
 //! Rows of numbers in double precision, and the two sums that a probe is fitted with.
 
-use rayon::prelude::*;
+use std::ops::Range;
+
+use crate::nn::gemm::{Into, Matrix, Target, Threads, multiply};
 
 /// A matrix, row by row. Either side may be empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,13 +43,48 @@ impl Rows {
         &self.values[at * self.columns..(at + 1) * self.columns]
     }
 
-    /// `scale · Xᵀ X` `[D][D]`. Each entry is one sum over the rows in their order, whatever the number of
+    /// The values of some rows, one row after the other.
+    pub(super) fn values(&self, rows: Range<usize>) -> &[f64] {
+        &self.values[rows.start * self.columns..rows.end * self.columns]
+    }
+
+    /// The products of `rows`, one after the other, with each of these: `R Xᵀ`.
+    pub(super) fn products(&self, rows: &[f64]) -> Vec<f64> {
+        let count = rows.len() / self.columns.max(1);
+        let mut found = vec![0.0; count * self.count];
+        let (left, right) = (Matrix::new(rows, count, self.columns), self.matrix().transposed());
+        multiply(
+            Target::new(&mut found, count, self.count),
+            left,
+            right,
+            Into::Replace,
+            Threads::One,
+        );
+        found
+    }
+
+    /// Takes so much of each of these as `factors` has away from `rows`: `R − F X`.
+    pub(super) fn take_away(&self, factors: &[f64], rows: &mut [f64]) {
+        let count = rows.len() / self.columns.max(1);
+        let negative: Vec<f64> = factors.iter().map(|factor| -factor).collect();
+        let left = Matrix::new(&negative, count, self.count);
+        let target = Target::new(rows, count, self.columns);
+        multiply(target, left, self.matrix(), Into::Add, Threads::One);
+    }
+
+    fn matrix(&self) -> Matrix<'_, f64> {
+        Matrix::new(&self.values, self.count, self.columns)
+    }
+
+    /// `scale · Xᵀ X` `[D][D]`. Each entry is one sum over the rows in one order, whatever the number of
     /// threads.
     pub(super) fn gram(&self, scale: f64) -> Vec<Vec<f64>> {
-        let column = |at: usize| self.values.iter().skip(at).step_by(self.columns).copied();
-        let columns: Vec<Vec<f64>> = (0..self.columns).map(|at| column(at).collect()).collect();
-        let of = |one: &Vec<f64>| columns.iter().map(|other| scale * dot(one, other)).collect();
-        columns.par_iter().map(of).collect()
+        let mut product = vec![0.0; self.columns * self.columns];
+        let rows = self.matrix();
+        let target = Target::new(&mut product, self.columns, self.columns);
+        multiply(target, rows.transposed(), rows, Into::Replace, Threads::Pool);
+        product.iter_mut().for_each(|value| *value *= scale);
+        product.chunks(self.columns.max(1)).map(<[f64]>::to_vec).collect()
     }
 
     /// Every row, in order.

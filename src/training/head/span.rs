@@ -10,6 +10,8 @@ use super::matrix::{Rows, add_scaled, dot};
 
 /// What is left of a row, relative to the row, below which it counts as spanned by the others.
 const NEGLIGIBLE: f64 = 1e-10;
+/// Rows that are freed of the directions so far at a time.
+const BLOCK: usize = 32;
 
 /// An orthonormal basis, one direction a row.
 #[derive(Debug, Clone)]
@@ -25,27 +27,45 @@ impl Span {
     }
 
     /// The span of `rows`, and the rows in its coordinates.
+    ///
+    /// Gram-Schmidt by blocks of rows: each is freed of the directions so far by two matrix products, and
+    /// then row by row of those of its own block. Gram-Schmidt loses orthogonality to rounding once, and
+    /// not when it is done twice.
     pub fn of(rows: &Rows) -> (Self, Rows) {
-        let mut basis = Rows::new(rows.columns());
+        let columns = rows.columns();
+        let mut basis = Rows::new(columns);
         let mut coordinates = Vec::with_capacity(rows.count());
-        for row in rows.iter() {
-            let mut left = row.to_vec();
-            let mut along = vec![0.0; basis.count()];
-            // Gram-Schmidt loses orthogonality to rounding once, and not when it is done twice.
+        for at in (0..rows.count()).step_by(BLOCK) {
+            let block = at..rows.count().min(at + BLOCK);
+            let before = basis.count();
+            let mut left = rows.values(block.clone()).to_vec();
+            let mut along = vec![0.0; block.len() * before];
             for _ in 0..2 {
-                for (total, direction) in along.iter_mut().zip(basis.iter()) {
-                    let part = dot(direction, &left);
-                    add_scaled(&mut left, -part, direction);
-                    *total += part;
+                let parts = basis.products(&left);
+                along.iter_mut().zip(&parts).for_each(|(total, part)| *total += part);
+                basis.take_away(&parts, &mut left);
+            }
+            for (number, of) in block.enumerate() {
+                let row = &mut left[number * columns..(number + 1) * columns];
+                let mut along = along[number * before..(number + 1) * before].to_vec();
+                along.resize(basis.count(), 0.0);
+                for _ in 0..2 {
+                    let own = basis.iter().zip(&mut along).skip(before);
+                    for (direction, total) in own {
+                        let part = dot(direction, row);
+                        add_scaled(row, -part, direction);
+                        *total += part;
+                    }
                 }
+                let length = dot(row, row).sqrt();
+                let whole = rows.row(of);
+                if length > NEGLIGIBLE * dot(whole, whole).sqrt() {
+                    row.iter_mut().for_each(|value| *value /= length);
+                    basis.push(row);
+                    along.push(length);
+                }
+                coordinates.push(along);
             }
-            let length = dot(&left, &left).sqrt();
-            if length > NEGLIGIBLE * dot(row, row).sqrt() {
-                left.iter_mut().for_each(|value| *value /= length);
-                basis.push(&left);
-                along.push(length);
-            }
-            coordinates.push(along);
         }
         let mut seen = Rows::new(basis.count());
         for mut row in coordinates {
@@ -58,10 +78,10 @@ impl Span {
     /// Other rows in the coordinates of the span; what lies outside of it is dropped.
     pub fn coordinates(&self, rows: &Rows) -> Rows {
         let mut seen = Rows::new(self.basis.count());
-        for row in rows.iter() {
-            let along: Vec<f64> = self.basis.iter().map(|direction| dot(direction, row)).collect();
-            seen.push(&along);
-        }
+        let along = self.basis.products(rows.values(0..rows.count()));
+        along.chunks(self.basis.count().max(1)).for_each(|row| seen.push(row));
+        // Without a direction nothing is left of any row.
+        (seen.count()..rows.count()).for_each(|_| seen.push(&[]));
         seen
     }
 
@@ -81,7 +101,7 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rows, Span, dot};
+    use super::{Rows, Span, add_scaled, dot};
     use crate::training::head::lbfgs::Stop;
     use crate::training::head::logistic::Problem;
 
@@ -110,6 +130,35 @@ mod tests {
                 let expected = dot(rows.row(one), rows.row(other));
                 assert!((dot(seen.row(one), seen.row(other)) - expected).abs() < 1e-9);
             }
+        }
+    }
+
+    /// More rows than a block has, some of them sums of others.
+    #[test]
+    fn directions_of_many_rows_are_orthonormal_and_as_many_as_there_are() {
+        let mut rows = Rows::new(200);
+        for at in 0..90_u8 {
+            let t = f64::from(at % 70);
+            let row: Vec<f64> =
+                (0..200_u8).map(|d| (t * t + 0.37 * f64::from(d) * t).sin()).collect();
+            rows.push(&row);
+        }
+
+        let (span, seen) = Span::of(&rows);
+
+        assert_eq!(seen.columns(), 69, "the first row is zero");
+        for (one, direction) in span.basis.iter().enumerate() {
+            for (other, against) in span.basis.iter().enumerate() {
+                let expected = if one == other { 1.0 } else { 0.0 };
+                assert!((dot(direction, against) - expected).abs() < 1e-13);
+            }
+        }
+        for at in 0..90 {
+            let mut left = rows.row(at).to_vec();
+            for (part, direction) in seen.row(at).iter().zip(span.basis.iter()) {
+                add_scaled(&mut left, -part, direction);
+            }
+            assert!(dot(&left, &left).sqrt() < 1e-9, "row {at}");
         }
     }
 

@@ -206,8 +206,6 @@ impl<'a> Gate<'a> {
         let (first, second) = (self.auroc(before)?, self.auroc(after)?);
         let repeats = self.asked.repeats as usize;
         let mut random = StdRng::seed_from_u64(self.job.spec.seed);
-        // Of several numbers of images one would look worse by chance more often than once in forty.
-        let tail = TAIL / self.counts.len().max(1) as f64;
         let mut is_harmed = false;
         let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
         for at in 0..RESAMPLES as usize {
@@ -233,7 +231,7 @@ impl<'a> Gate<'a> {
                     drawn.iter().filter_map(|means| means.get(count).copied()).collect();
                 let (before, after, difference) = estimates((mean(before), mean(after)), &drawn);
                 let differences = drawn.iter().map(|(before, after)| after - before).collect();
-                is_harmed |= upper(differences, tail).is_some_and(|high| high < 0.0);
+                is_harmed |= is_worse(differences, self.counts.len());
                 AtShots { shots: *shots, before, after, difference }
             })
             .collect();
@@ -271,12 +269,7 @@ impl<'a> Gate<'a> {
     /// What a reader of the comparison must know: what was said of the images when they were frozen holds
     /// for it as well.
     fn notices(&self, before: Estimate, after: Estimate) -> Vec<String> {
-        let is_chance = before.low <= 0.5 && after.low <= 0.5;
-        let told = is_chance.then(|| {
-            "Neither before nor after is the AUROC shown to be above 0.5, which guessing reaches: this check \
-             cannot tell the backbones apart. More labelled images could."
-                .to_owned()
-        });
+        let told = at_chance(before, after).map(str::to_owned);
         told.into_iter().chain(self.judge.version.notices.iter().cloned()).collect()
     }
 
@@ -296,6 +289,21 @@ impl<'a> Gate<'a> {
         let judged = judged(&self.test, probabilities);
         Ok(Scorer::new(&judged, self.judge.version.labels.len())?)
     }
+}
+
+/// Whether the differences of resamples after pretraining show harm at one of `numbers` numbers of
+/// images: of several, one would look worse by chance more often than once in forty.
+fn is_worse(differences: Vec<f64>, numbers: usize) -> bool {
+    let tail = TAIL / numbers.max(1) as f64;
+    upper(differences, tail).is_some_and(|high| high < 0.0)
+}
+
+/// What to say where neither side is shown to rank better than guessing.
+fn at_chance(before: Estimate, after: Estimate) -> Option<&'static str> {
+    (before.low <= 0.5 && after.low <= 0.5).then_some(
+        "Neither before nor after is the AUROC shown to be above 0.5, which guessing reaches: this check \
+         cannot tell the backbones apart. More labelled images could.",
+    )
 }
 
 /// Before, after and their difference, with intervals by what resamples gave.
@@ -318,4 +326,30 @@ fn seed_of(job: &Job, repeat: u32) -> u64 {
 
 fn key(example: &Example) -> (Sha256, u32) {
     (example.blob, example.frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Estimate, at_chance, is_worse};
+
+    #[test]
+    fn only_two_sides_at_chance_cannot_be_told_apart() {
+        let of = |low| Estimate { value: 0.6, low, high: 0.7 };
+
+        assert!(at_chance(of(0.5), of(0.45)).is_some_and(|told| told.contains("cannot tell")));
+        assert_eq!(at_chance(of(0.51), of(0.45)), None);
+        assert_eq!(at_chance(of(0.45), of(0.51)), None);
+    }
+
+    /// Of a hundred resamples two end above zero: at one number of images that is harm beyond chance
+    /// (2.5 %), at one of three it is not.
+    #[test]
+    fn several_numbers_of_images_need_more_to_count_as_harm() {
+        let differences: Vec<f64> = (0..100).map(|at| f64::from(at) - 97.5).collect();
+
+        assert!(is_worse(differences.clone(), 1));
+        assert!(!is_worse(differences, 3));
+        assert!(is_worse(vec![-0.1; 100], 3));
+        assert!(!is_worse(Vec::new(), 1));
+    }
 }
