@@ -43,6 +43,7 @@ mod privacy;
 mod probe;
 mod raw_dicom;
 mod recipes;
+mod recorded;
 mod server;
 mod skipped;
 mod split;

@@ -1,5 +1,6 @@
 //! Training on a small network: every method learns, repeats itself, resumes and says what it did.
 
+mod recorded;
 mod robust;
 mod world;
 

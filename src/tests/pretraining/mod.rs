@@ -3,6 +3,7 @@
 
 mod errors;
 mod judged;
+mod recorded;
 mod world;
 
 use std::collections::BTreeSet;
