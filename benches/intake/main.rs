@@ -108,9 +108,9 @@ fn predict(network: &mut Network, input: &[f32]) -> Result<Vec<f32>, Failed> {
 }
 
 fn resnet50() -> Result<Network, Failed> {
-    let tensors = weights::random(Architecture::Resnet50, 1)?;
+    let tensors = weights::random(Architecture::RESNET50, 1)?;
     let bytes = export(&Export {
-        architecture: Architecture::Resnet50,
+        architecture: Architecture::RESNET50,
         tensors: &tensors,
         size: 224,
         head: None,

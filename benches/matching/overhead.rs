@@ -31,11 +31,11 @@ pub(crate) fn measure() -> Result<Vec<String>, Failure> {
 
 fn compare(images: usize, threads: usize) -> Result<String, Failure> {
     let mut objective = objective(&Asked::default(), images);
-    let mut tensors = random(Architecture::Resnet50, 0)?;
-    let channels = (Architecture::Resnet50.embedding_size(), Architecture::Resnet50.map_channels());
+    let mut tensors = random(Architecture::RESNET50, 0)?;
+    let channels = (Architecture::RESNET50.embedding_size(), Architecture::RESNET50.map_channels());
     tensors.extend(objective.initial(0, channels.0, channels.1)?);
     let params = Params::new(&tensors, DType::F32, &Device::Cpu)?;
-    let network = Encoder::new(Architecture::Resnet50, &params)?;
+    let network = Encoder::new(Architecture::RESNET50, &params)?;
     let mut random = StdRng::seed_from_u64(0);
     let values = (0..2 * images * 3 * SIDE * SIDE).map(|_| random.random_range(-2.0_f32..2.0));
     let pictures =

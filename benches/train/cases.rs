@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
-use lvmed::nn::engine::measure::Measured;
+use lvmed::nn::backbone::resnet::engine::measure::Measured;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
 use lvmed::nn::optim::{Groups, Optimiser, Settings};
@@ -80,18 +80,18 @@ const CONV_IMAGES: usize = 16;
 /// Every case: steps, then the distinct convolutions of ResNet-50 at 224 pixels.
 pub(crate) const CASES: &[Case] = &[
     // 4.09 GMAC forward an image at 224 pixels; a step is three times that.
-    step("resnet50-step", Architecture::Resnet50, 16, 224, 16.0 * 3.0 * 2.0 * 4.089),
+    step("resnet50-step", Architecture::RESNET50, 16, 224, 16.0 * 3.0 * 2.0 * 4.089),
     // 1.81 GMAC at 224 pixels, scaled to 96.
     step(
         "resnet18-step",
-        Architecture::Resnet18,
+        Architecture::RESNET18,
         64,
         96,
         64.0 * 3.0 * 2.0 * 1.814 * 96.0 * 96.0 / (224.0 * 224.0),
     ),
     // 85.7 M weights in blocks and patches for each of 196 tokens, and 12 * 2 * 196 * 196 * 768 in
     // attention: 17.1 GMAC forward.
-    step("vit-b-step", Architecture::SamVitB, 4, 224, 4.0 * 3.0 * 2.0 * 17.1),
+    step("vit-b-step", Architecture::SAM_VIT_B, 4, 224, 4.0 * 3.0 * 2.0 * 17.1),
     conv("conv/3-64-k7-s2-224", 224, (3, 64), 7, 2),
     conv("conv/64-64-k1-s1-56", 56, (64, 64), 1, 1),
     conv("conv/64-64-k3-s1-56", 56, (64, 64), 3, 1),

@@ -1,154 +1,48 @@
 //! Backbones: pretrained feature extractors with everything needed to use them rightly.
 
-use std::fmt;
 use std::str::FromStr;
 
+use clap::builder::PossibleValue;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use super::ids::{BackboneId, RunId};
 use super::model::Artifact;
 use super::pretrain::Comparison;
 use super::run::UnknownWord;
 use super::{Sha256, name::Name};
-
-/// The architectures that can be imported.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// ResNet-18.
-    #[value(name = "resnet18")]
-    Resnet18,
-    /// ResNet-34.
-    #[value(name = "resnet34")]
-    Resnet34,
-    /// ResNet-50, the architecture of `lvmmed_resnet.torch`.
-    #[value(name = "resnet50")]
-    Resnet50,
-    /// ResNet-101.
-    #[value(name = "resnet101")]
-    Resnet101,
-    /// ResNet-152.
-    #[value(name = "resnet152")]
-    Resnet152,
-    /// SAM's ViT-B image encoder, the architecture of `lvmmed_vit.pth`.
-    #[value(name = "sam_vit_b")]
-    #[serde(rename = "sam_vit_b")]
-    SamVitB,
-}
-
-impl Architecture {
-    /// Every architecture, smallest first.
-    pub const ALL: [Self; 6] = [
-        Self::Resnet18,
-        Self::Resnet34,
-        Self::Resnet50,
-        Self::Resnet101,
-        Self::Resnet152,
-        Self::SamVitB,
-    ];
-
-    /// The word used in JSON, SQL and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resnet18 => "resnet18",
-            Self::Resnet34 => "resnet34",
-            Self::Resnet50 => "resnet50",
-            Self::Resnet101 => "resnet101",
-            Self::Resnet152 => "resnet152",
-            Self::SamVitB => "sam_vit_b",
-        }
-    }
-
-    /// Stages that a network can be cut between (blocks of a transformer): those that can be
-    /// trained apart from the rest.
-    pub fn stages(self) -> usize {
-        match self {
-            Self::Resnet18
-            | Self::Resnet34
-            | Self::Resnet50
-            | Self::Resnet101
-            | Self::Resnet152 => 4,
-            Self::SamVitB => 12,
-        }
-    }
-
-    /// Whether a tensor of this name belongs to the last `stages` stages.
-    pub fn is_in_tail(self, name: &str, stages: usize) -> bool {
-        let first = self.stages().saturating_sub(stages);
-        match self {
-            Self::Resnet18
-            | Self::Resnet34
-            | Self::Resnet50
-            | Self::Resnet101
-            | Self::Resnet152 => {
-                (first..4).any(|stage| name.starts_with(&format!("layer{}.", stage + 1)))
-            }
-            Self::SamVitB => (first..12).any(|block| name.starts_with(&format!("blocks.{block}."))),
-        }
-    }
-
-    /// Length of the embedding: the channels of the last stage, or those of a token.
-    pub fn embedding_size(self) -> usize {
-        match self {
-            Self::Resnet18 | Self::Resnet34 => 512,
-            Self::Resnet50 | Self::Resnet101 | Self::Resnet152 => 2048,
-            Self::SamVitB => 768,
-        }
-    }
-
-    /// Channels of the feature map.
-    pub fn map_channels(self) -> usize {
-        match self {
-            Self::Resnet18
-            | Self::Resnet34
-            | Self::Resnet50
-            | Self::Resnet101
-            | Self::Resnet152 => self.embedding_size(),
-            Self::SamVitB => 256,
-        }
-    }
-
-    /// Pixels of the input that a step on the feature map stands for.
-    pub fn map_stride(self) -> usize {
-        match self {
-            Self::Resnet18
-            | Self::Resnet34
-            | Self::Resnet50
-            | Self::Resnet101
-            | Self::Resnet152 => 32,
-            Self::SamVitB => 16,
-        }
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::nn::backbone::architecture::Architecture;
 
 impl FromStr for Architecture {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|architecture| architecture.as_str() == text)
-            .ok_or_else(|| UnknownWord::new("architecture", text))
+        Self::find(text).ok_or_else(|| UnknownWord::new("architecture", text))
+    }
+}
+
+impl utoipa::PartialSchema for Architecture {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::all().iter().map(|known| known.as_str());
+        let word = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(words))
+            .description(Some("The architectures that can be imported."));
+        word.into()
+    }
+}
+
+impl utoipa::ToSchema for Architecture {}
+
+impl clap::ValueEnum for Architecture {
+    fn value_variants<'a>() -> &'a [Self] {
+        Self::all()
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(self.family().facts().title))
     }
 }
 
@@ -191,9 +85,14 @@ pub struct Preprocessing {
 /// Why a preprocessing cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPreprocessing {
-    /// Size outside 32..=2048 or not a multiple of 32.
-    #[error("input size {0} is not a multiple of 32 between 32 and 2048")]
-    Size(u32),
+    /// Size outside 32..=2048 or not a multiple of what the architecture needs.
+    #[error("input size {size} is not a multiple of {step} between 32 and 2048")]
+    Size {
+        /// The size.
+        size: u32,
+        /// What it must be a multiple of.
+        step: u32,
+    },
     /// A standard deviation that is zero, negative or not finite, or a mean that is not finite.
     #[error("mean and std must be finite and std above zero")]
     Moments,
@@ -210,10 +109,19 @@ impl Preprocessing {
         }
     }
 
-    /// Checks the ranges.
-    pub fn validate(&self) -> Result<(), BadPreprocessing> {
-        if !(32..=2048).contains(&self.size) || !self.size.is_multiple_of(32) {
-            return Err(BadPreprocessing::Size(self.size));
+    /// Checks the ranges for an architecture; for any as long as it is not known.
+    pub fn validate(&self, architecture: Option<Architecture>) -> Result<(), BadPreprocessing> {
+        let size = self.size;
+        let step_of = |known: &Architecture| known.family().facts().size_step;
+        let step = match architecture {
+            Some(architecture) => step_of(&architecture),
+            None => {
+                let mut steps = Architecture::all().iter().map(step_of);
+                steps.find(|step| size.is_multiple_of(*step)).unwrap_or(32)
+            }
+        };
+        if !(32..=2048).contains(&size) || !size.is_multiple_of(step) {
+            return Err(BadPreprocessing::Size { size, step });
         }
         let finite = self.mean.iter().chain(&self.std).all(|value| value.is_finite());
         if !finite || self.std.iter().any(|std| *std <= 0.0) {

@@ -244,7 +244,7 @@ mod tests {
             );
             let recipe = serde_json::from_str(&recipe).expect("a recipe");
             let amounts = Amounts { training: 10, validation: 2, test: 5 };
-            let trial = Trial::of(&recipe, (Architecture::Resnet18, 64), 10, 2);
+            let trial = Trial::of(&recipe, (Architecture::RESNET18, 64), 10, 2);
             forecast(&recipe, &trial, &STEP, amounts, u64::MAX).expect("it fits").seconds
         };
 

@@ -22,7 +22,6 @@ pub mod role;
 pub mod run;
 pub mod size;
 pub mod split;
-pub mod trace;
 pub mod training;
 pub mod word;
 

@@ -97,7 +97,9 @@ pub async fn random(
     let name = Name::parse(&name)?;
     let mut preprocessing = Preprocessing::imagenet();
     preprocessing.size = size.unwrap_or(preprocessing.size);
-    preprocessing.validate().map_err(|error| Problem::wrong("/size", error.to_string()))?;
+    preprocessing
+        .validate(Some(architecture))
+        .map_err(|error| Problem::wrong("/size", error.to_string()))?;
     let uploads = Arc::clone(&app.gates.uploads);
     let _place = uploads.try_acquire_owned().map_err(|_| uploads::busy(&app))?;
     let wanted = RandomRequest { name, architecture, seed, preprocessing };

@@ -133,7 +133,7 @@ impl Fields {
 
     fn finish(self) -> Result<ImportRequest, Problem> {
         let Self { name, source_url, license, preprocessing, options, mut wrong } = self;
-        if let Err(error) = preprocessing.validate() {
+        if let Err(error) = preprocessing.validate(options.architecture) {
             wrong.push(Violation::new("/size", error.to_string()));
         }
         let mut need = |missing: bool, field: &str| {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::request_id;
-use crate::domain::trace::without_trace;
+use crate::nn::trace::without_trace;
 
 /// Things that are told in the one sentence of a problem; `errors` lists the others.
 const TOLD: usize = 3;

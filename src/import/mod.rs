@@ -125,10 +125,11 @@ impl Importer {
         file: &Path,
         request: ImportRequest,
     ) -> Result<(Backbone, bool), ImportError> {
-        request.preprocessing.validate()?;
+        request.preprocessing.validate(request.options.architecture)?;
         check_text("source_url", &request.source_url)?;
         check_text("license", &request.license)?;
         let made = self.make(file, &request).await?;
+        request.preprocessing.validate(Some(made.architecture))?;
         let blobs = &self.store.blobs;
         let name = request.name.as_str();
         let pool = &self.store.pool;
@@ -174,7 +175,7 @@ impl Importer {
         wanted: RandomRequest,
     ) -> Result<(Backbone, bool), ImportError> {
         let RandomRequest { name, architecture, seed, preprocessing } = wanted;
-        preprocessing.validate()?;
+        preprocessing.validate(Some(architecture))?;
         // Made by another process: the memory that takes is not the server's.
         let file = tempfile::NamedTempFile::new_in(&self.scratch).map_err(StoreError::from)?;
         let made = tokio::process::Command::new(self.decoder.program())

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::{InferenceError, Runtime};
 use crate::domain::Architecture;
 use crate::domain::backbone::Parity;
-use crate::domain::trace::without_trace;
+use crate::nn::trace::without_trace;
 use crate::nn::{Encoder, Params, Tensors};
 
 /// The largest relative difference that is accepted.

@@ -3,46 +3,27 @@
 //! candle's own layers lose gradients in places and draw from a generator that cannot be seeded;
 //! what is trained here goes through the operators of this module. Results are the same for every
 //! number of threads: sums run in a fixed order, and threads only share out the outputs.
+//!
+//! Nothing here knows files of the product, a database, HTTP or recipes.
 
-pub mod attention;
-pub mod batch_norm;
-mod columns;
-pub mod conv;
-pub mod conv_norm;
-pub mod dropout;
-mod encoder;
-pub mod engine;
-pub mod gelu;
-pub mod gemm;
-mod gradients;
-mod lanes;
-pub mod layer_norm;
-pub mod lora;
-pub mod loss;
-pub mod ops;
-pub mod optim;
-pub mod params;
-pub mod pool;
-mod real;
-pub mod resnet;
-mod sink;
-pub mod upsample;
-mod views;
-pub mod vit;
+pub mod backbone;
+pub mod kernel;
+pub mod layer;
+pub mod learn;
+pub mod tape;
+pub mod trace;
 pub mod weights;
 
-use std::collections::BTreeMap;
-
-use candle_core::Tensor;
-
-pub use encoder::{Encoder, Features, Mode};
-pub use gradients::Gradients;
-pub use params::Params;
-pub use resnet::ResNet;
-pub use vit::Vit;
-
-/// Tensors by name, in the order of their names.
-pub type Tensors = BTreeMap<String, Tensor>;
+pub use backbone::architecture::Architecture;
+pub use backbone::encoder::Encoder;
+pub use kernel::{gemm, ops};
+pub use layer::{
+    attention, batch_norm, conv, conv_norm, dropout, gelu, layer_norm, lora, pool, upsample,
+};
+pub use learn::{loss, optim};
+pub use tape::gradients::Gradients;
+pub use tape::params::{Params, Tensors};
+pub use tape::pass::{Features, Mode};
 
 /// Runs `work` with the operators of this module on `threads` threads of their own.
 pub fn with_threads<T: Send>(

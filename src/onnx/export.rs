@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::graph::Graph;
+use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
 use super::{OnnxError, PROBABILITIES};
-use crate::domain::Architecture;
-use crate::nn::{Tensors, resnet, vit};
+use crate::nn::Architecture;
+use crate::nn::Tensors;
+use crate::nn::backbone::each_family;
 
 /// The one input: prepared pictures `[batch, 3, size, size]`.
 pub const INPUT: &str = "images";
@@ -27,7 +28,7 @@ pub struct Head<'a> {
 pub struct Export<'a> {
     /// The architecture.
     pub architecture: Architecture,
-    /// Its tensors, by the names of [`crate::nn::weights::expected`].
+    /// Its tensors, by the names of [`Architecture::tensors`].
     pub tensors: &'a Tensors,
     /// Side of the square input in pixels.
     pub size: u32,
@@ -40,22 +41,23 @@ pub struct Export<'a> {
 /// Writes a network as an ONNX file. Its outputs are [`EMBEDDING`](super::EMBEDDING), [`FEATURE_MAP`](super::FEATURE_MAP) and, with a
 /// head, [`PROBABILITIES`]: the softmax of `W embedding + b`.
 pub fn export(what: &Export<'_>) -> Result<Vec<u8>, OnnxError> {
-    if let Some(layout) = vit::Layout::of(what.architecture) {
-        return export_transformer(&layout, what);
-    }
     let mut graph = Graph::new(what.architecture.as_str());
-    let Some(layout) = resnet::Layout::of(what.architecture) else {
-        return Err(OnnxError::NoLayout(what.architecture));
-    };
-    let embedding = super::resnet::write(&mut graph, &layout, what)?;
+    let embedding = network(&mut graph, what)?;
     finish(graph, &embedding, what)
 }
 
-/// Writes a vision transformer of any layout, as [`export`] does the known ones.
-pub fn export_transformer(layout: &vit::Layout, what: &Export<'_>) -> Result<Vec<u8>, OnnxError> {
-    let mut graph = Graph::new(what.architecture.as_str());
-    let embedding = super::vit::write(&mut graph, layout, what)?;
-    finish(graph, &embedding, what)
+/// Writes the nodes of a network by the file of its family; its embedding.
+fn network(graph: &mut Graph, what: &Export<'_>) -> Result<Value, OnnxError> {
+    let layout = what.architecture.family().as_any();
+    macro_rules! written_by {
+        ($($family:ident),*) => {
+            $(if let Some(layout) = layout.downcast_ref::<crate::nn::backbone::$family::Layout>() {
+                return crate::onnx::$family::write(graph, layout, what);
+            })*
+        };
+    }
+    each_family!(written_by);
+    Err(OnnxError::UnknownFamily(what.architecture))
 }
 
 /// Adds the head, if there is one.

@@ -4,11 +4,11 @@ mod export;
 mod graph;
 mod proto;
 mod resnet;
-mod vit;
+mod sam_vit;
 
 use crate::domain::Architecture;
-use crate::domain::trace::without_trace;
-pub use export::{Export, Head, INPUT, export, export_transformer};
+use crate::nn::trace::without_trace;
+pub use export::{Export, Head, INPUT, export};
 
 /// Outputs of an exported file: the embedding `[batch, D]`.
 pub const EMBEDDING: &str = "embedding";
@@ -21,9 +21,9 @@ pub const PROBABILITIES: &str = "probabilities";
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    /// Nothing here knows how the architecture is built.
-    #[error("there is no layout of {0}")]
-    NoLayout(Architecture),
+    /// Nothing here knows how networks of the family are written.
+    #[error("there is no way to write {0} as ONNX")]
+    UnknownFamily(Architecture),
     /// The weights lack a tensor of the architecture.
     #[error("the weights have no tensor {0}")]
     MissingTensor(String),

@@ -4,8 +4,8 @@ use super::export::{Export, INPUT};
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
 use super::{EMBEDDING, FEATURE_MAP, OnnxError};
+use crate::nn::backbone::resnet::layout::{BlockLayout, Layout};
 use crate::nn::batch_norm::EPSILON;
-use crate::nn::resnet::{BlockLayout, Layout};
 
 /// Writes the nodes of a residual network; its embedding.
 pub(super) fn write(

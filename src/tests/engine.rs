@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
+use lvmed::nn::backbone::resnet::Layout;
+use lvmed::nn::backbone::resnet::network::ResNet;
 use lvmed::nn::weights::random;
-use lvmed::nn::{Encoder, Gradients, Mode, Params, ResNet, Tensors};
+use lvmed::nn::{Encoder, Gradients, Mode, Params, Tensors};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -30,6 +32,10 @@ fn weights(architecture: Architecture) -> Tensors {
             (name, Tensor::from_vec(values, tensor.shape(), &Device::Cpu).expect("a tensor"))
         })
         .collect()
+}
+
+fn layout(architecture: Architecture) -> &'static Layout {
+    architecture.family().as_any().downcast_ref().expect("a residual network")
 }
 
 fn pictures(shape: (usize, usize, usize, usize)) -> Tensor {
@@ -64,14 +70,14 @@ fn assert_close(one: &Tensor, other: &Tensor, what: &str) {
 #[test]
 fn the_engine_is_the_composed_network_forward_backward_and_in_its_statistics() {
     for (architecture, shape) in
-        [(Architecture::Resnet18, (3, 3, 50, 38)), (Architecture::Resnet50, (2, 3, 64, 64))]
+        [(Architecture::RESNET18, (3, 3, 50, 38)), (Architecture::RESNET50, (2, 3, 64, 64))]
     {
         for mode in [Mode::Train, Mode::Frozen] {
             let start = weights(architecture);
             let made = || Params::new(&start, DType::F64, &Device::Cpu).expect("parameters");
             let (params, apart) = (made(), made());
             let engine = Encoder::new(architecture, &params).expect("a network");
-            let composed = ResNet::new(architecture, &apart).expect("a network");
+            let composed = ResNet::new(layout(architecture), &apart).expect("a network");
 
             let found = engine.forward(&pictures(shape), mode).expect("features");
             let expected = composed.composed(&pictures(shape), mode).expect("features");
@@ -98,7 +104,7 @@ fn the_engine_is_the_composed_network_forward_backward_and_in_its_statistics() {
 
 #[test]
 fn a_network_cut_in_two_is_the_network_and_only_its_tail_is_trained() {
-    let architecture = Architecture::Resnet18;
+    let architecture = Architecture::RESNET18;
     let start = weights(architecture);
     for stages in 0..=4 {
         let mut params = Params::new(&start, DType::F64, &Device::Cpu).expect("parameters");

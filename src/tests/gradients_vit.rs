@@ -2,10 +2,12 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use lvmed::nn::attention::attention;
+use lvmed::nn::backbone::family::Family;
+use lvmed::nn::backbone::sam_vit::Layout;
 use lvmed::nn::gelu::gelu;
+use lvmed::nn::kernel::draw::normal;
 use lvmed::nn::layer_norm::layer_norm;
-use lvmed::nn::weights::normal;
-use lvmed::nn::{Encoder, Mode, Params, Tensors, Vit, lora, vit};
+use lvmed::nn::{Encoder, Mode, Params, Tensors, lora};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -112,21 +114,22 @@ fn gelu_and_its_gradient() {
     }
 }
 
-fn small(window: usize, grid: usize) -> vit::Layout {
-    vit::Layout {
+fn small(window: usize, grid: usize) -> Layout {
+    Layout {
         patch: 4,
         channels: 6,
         depth: 2,
         heads: 2,
         hidden: 10,
         window,
-        global: vec![1],
+        global: &[1],
         grid,
         neck: 4,
+        ..Layout::BASE
     }
 }
 
-fn weights(layout: &vit::Layout, rank: Option<usize>) -> Tensors {
+fn weights(layout: &Layout, rank: Option<usize>) -> Tensors {
     let mut random = StdRng::seed_from_u64(3);
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = normal(&mut random, shape.iter().product(), 0.5);
@@ -148,8 +151,7 @@ fn check_network(window: usize, grid: usize, (height, width): (usize, usize), st
     let layout = small(window, grid);
     let tensors = weights(&layout, Some(2));
     let params = Params::new(&tensors, DType::F64, &Device::Cpu).expect("parameters");
-    let network = Vit::new(&layout, &params).and_then(|vit| vit.with_alpha(3.0)).expect("it fits");
-    let network = Encoder::Vit(network);
+    let network = Encoder::from(layout.build(&params, Some(3.0)).expect("it fits"));
     let images = tensor(&[2, 3, height, width], 5);
     let loss = || {
         let tokens = network.trunk(&images, stages, Mode::Train).expect("tokens");

@@ -7,9 +7,8 @@ use candle_core::{DType, Device, Tensor};
 use lvmed::config::Compute;
 use lvmed::domain::Architecture;
 use lvmed::inference::{Network, Runtime};
-use lvmed::nn::weights::{
-    Imported, ReadOptions, WeightsError, expected, normal, random, read, write,
-};
+use lvmed::nn::kernel::draw::normal;
+use lvmed::nn::weights::{Imported, ReadOptions, WeightsError, random, read, write};
 use lvmed::nn::{Encoder, Mode, Params, Tensors};
 use lvmed::onnx::{Export, Head, export};
 use rand::rngs::StdRng;
@@ -55,7 +54,7 @@ impl Files {
 }
 
 fn resnet18() -> Tensors {
-    random(Architecture::Resnet18, 1).expect("random weights")
+    random(Architecture::RESNET18, 1).expect("random weights")
 }
 
 fn filled(shape: &[usize], value: f32) -> Tensor {
@@ -97,7 +96,7 @@ fn wrappers_of_names_are_stripped_and_classifier_and_counters_dropped_with_a_not
 
         let imported = files.read(&renamed(&given, prefix)).expect("it fits");
 
-        assert_eq!(imported.architecture, Architecture::Resnet18);
+        assert_eq!(imported.architecture, Architecture::RESNET18);
         assert_equal(&imported.tensors, &plain);
         let told = imported.notices.join("\n");
         assert!(notices.iter().all(|notice| told.contains(notice)), "{prefix}: {told}");
@@ -109,10 +108,11 @@ fn wrappers_of_names_are_stripped_and_classifier_and_counters_dropped_with_a_not
 fn every_architecture_is_recognised_by_its_tensors_in_half_precision() {
     let files = Files::new();
     for (architecture, dtype) in
-        Architecture::ALL.into_iter().zip([DType::F16, DType::BF16].into_iter().cycle())
+        Architecture::all().iter().copied().zip([DType::F16, DType::BF16].into_iter().cycle())
     {
         let half = |shape: &Vec<usize>| filled(shape, 0.1).to_dtype(dtype).expect("half");
-        let given: Tensors = expected(architecture)
+        let given: Tensors = architecture
+            .tensors()
             .iter()
             .map(|(name, shape)| (name.clone(), half(shape)))
             .collect();
@@ -129,7 +129,8 @@ fn every_architecture_is_recognised_by_its_tensors_in_half_precision() {
 #[test]
 fn of_a_whole_sam_checkpoint_the_image_encoder_is_taken_without_its_absolute_positions() {
     let files = Files::new();
-    let plain: Tensors = expected(Architecture::SamVitB)
+    let plain: Tensors = Architecture::SAM_VIT_B
+        .tensors()
         .into_iter()
         .map(|(name, shape)| (name, filled(&shape, 0.1)))
         .collect();
@@ -140,7 +141,7 @@ fn of_a_whole_sam_checkpoint_the_image_encoder_is_taken_without_its_absolute_pos
 
     let imported = files.read(&given).expect("it fits");
 
-    assert_eq!(imported.architecture, Architecture::SamVitB);
+    assert_eq!(imported.architecture, Architecture::SAM_VIT_B);
     assert_equal(&imported.tensors, &plain);
     let told = imported.notices.join("\n");
     for notice in ["`image_encoder.`", "(pos_embed)", "2 tensors of SAM's prompt encoder"] {
@@ -175,7 +176,7 @@ fn every_difference_to_the_architecture_is_listed() {
         assert!(differences.iter().any(|found| found == line), "{line}: {differences:?}");
     }
     assert_eq!(differences.len(), 4, "{differences:?}");
-    let asked = ReadOptions { architecture: Some(Architecture::Resnet34), ..Default::default() };
+    let asked = ReadOptions { architecture: Some(Architecture::RESNET34), ..Default::default() };
     let other = read(&files.safetensors(&resnet18()), asked).expect_err("it is another one");
     assert!(other.differences().contains(&"missing: layer3.5.conv2.weight".to_owned()));
     assert_eq!(other.to_string().lines().count(), 1, "{other}");
@@ -256,7 +257,7 @@ fn a_torch_checkpoint_gives_its_tensors_bit_for_bit_plain_or_under_a_key() {
         let path = files.write(&torch_zip(&given, key));
         let imported = read(&path, ReadOptions::default()).expect("it fits");
 
-        assert_eq!(imported.architecture, Architecture::Resnet18);
+        assert_eq!(imported.architecture, Architecture::RESNET18);
         assert_equal(&imported.tensors, &plain);
     }
 }
@@ -357,17 +358,17 @@ fn exports_what_candle_computes(architecture: Architecture) {
 
 #[test]
 fn exported_resnet18_answers_as_candle_does() {
-    exports_what_candle_computes(Architecture::Resnet18);
+    exports_what_candle_computes(Architecture::RESNET18);
 }
 
 #[test]
 fn exported_resnet34_answers_as_candle_does() {
-    exports_what_candle_computes(Architecture::Resnet34);
+    exports_what_candle_computes(Architecture::RESNET34);
 }
 
 #[test]
 fn exported_resnet50_answers_as_candle_does() {
-    exports_what_candle_computes(Architecture::Resnet50);
+    exports_what_candle_computes(Architecture::RESNET50);
 }
 
 #[tokio::test(flavor = "multi_thread")]

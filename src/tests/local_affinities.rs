@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use lvmed::matching::affinity::local;
-use lvmed::nn::weights::normal;
+use lvmed::nn::kernel::draw::normal;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use lvmed::domain::pretrain::{Hamming, Local, Matching, Mode, Noise};
-use lvmed::nn::weights::normal;
+use lvmed::nn::kernel::draw::normal;
 use lvmed::nn::{Features, Params, with_threads};
 use lvmed::training::objective::{
     Crop, GraphMatching, MatchedPair, Moment, Objective, Shown, View,

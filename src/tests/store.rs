@@ -155,7 +155,7 @@ fn backbone(title: &str) -> Backbone {
     Backbone {
         id: BackboneId::new(),
         name: name(title),
-        architecture: Architecture::Resnet50,
+        architecture: Architecture::RESNET50,
         preprocessing: Preprocessing::imagenet(),
         embedding_size: 2048,
         parameters: 23_508_032,

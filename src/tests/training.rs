@@ -228,7 +228,7 @@ fn the_card_and_the_configuration_say_how_a_head_was_fitted() {
 
 #[test]
 fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
-    let mut world = World::on(Architecture::SamVitB, 4);
+    let mut world = World::on(Architecture::SAM_VIT_B, 4);
     world.judge_what_was_learnt();
     let training = Training { epochs: 20, rank: 2, learning_rate: Some(2e-3), ..quick() };
     world.method(Method::Lora, training);

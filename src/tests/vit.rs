@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
+use lvmed::nn::backbone::family::Family;
+use lvmed::nn::backbone::sam_vit::Layout;
+use lvmed::nn::kernel::draw::normal;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
-use lvmed::nn::weights::{expected, normal, random};
-use lvmed::nn::{Encoder, Gradients, Mode, Params, Tensors, Vit, lora, vit};
-use lvmed::onnx::{Export, Head, export, export_transformer};
+use lvmed::nn::weights::random;
+use lvmed::nn::{Encoder, Gradients, Mode, Params, Tensors, lora};
+use lvmed::onnx::{Export, Head, export};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -18,22 +21,23 @@ use crate::importing::{difference, open, softmax};
 const TOLERANCE: f32 = 1e-4;
 
 /// Windows that fit a side of 64 pixels, and such that do not.
-fn tiny() -> vit::Layout {
-    vit::Layout {
+fn tiny() -> Layout {
+    Layout {
         patch: 8,
         channels: 24,
         depth: 3,
         heads: 3,
         hidden: 40,
         window: 3,
-        global: vec![1],
+        global: &[1],
         grid: 6,
         neck: 16,
+        ..Layout::BASE
     }
 }
 
 /// Weights with nothing at a special value, and a head of three classes.
-fn weights(layout: &vit::Layout) -> Tensors {
+fn weights(layout: &Layout) -> Tensors {
     let mut draw = StdRng::seed_from_u64(3);
     let mut tensor = |shape: &[usize]| {
         let values = normal(&mut draw, shape.iter().product(), 0.2);
@@ -73,8 +77,8 @@ fn gradients(network: &Encoder, params: &Params) -> Gradients {
     network.backward(&loss, params).expect("gradients")
 }
 
-fn network(layout: &vit::Layout, params: &Params) -> Encoder {
-    Encoder::Vit(Vit::new(layout, params).expect("a network"))
+fn network(layout: &Layout, params: &Params) -> Encoder {
+    layout.build(params, None).expect("a network").into()
 }
 
 /// The parameters that have a gradient, all of them with something in it.
@@ -111,7 +115,7 @@ fn low_rank_training_moves_the_factors_and_the_head_and_merges_into_plain_weight
     lora::insert(&mut tensors, 2, 7).expect("factors");
     let mut params = parameters(&tensors);
     params.train_only(|name| lora::is_lora(name) || name.starts_with("fc."));
-    let encoder = network(&layout, &params).with_alpha(4.0).expect("it fits");
+    let encoder = Encoder::from(layout.build(&params, Some(4.0)).expect("it fits"));
 
     let before = encoder.forward(&batch(2, 64), Mode::Frozen).expect("features").embedding;
     let plain = network(&layout, &parameters(&weights(&layout)));
@@ -142,7 +146,7 @@ fn low_rank_training_moves_the_factors_and_the_head_and_merges_into_plain_weight
 
 #[test]
 fn factors_are_refused_where_there_is_no_attention_and_beyond_full_rank() {
-    let mut convolutions = random(Architecture::Resnet18, 1).expect("weights");
+    let mut convolutions = random(Architecture::RESNET18, 1).expect("weights");
     let mut small = weights(&tiny());
 
     assert!(lora::insert(&mut convolutions, 4, 1).is_err());
@@ -169,21 +173,16 @@ fn gradients_of_a_transformer_are_the_same_on_any_number_of_threads() {
 }
 
 /// Holds an exported transformer against candle.
-fn exports_what_candle_computes(
-    layout: &vit::Layout,
-    tensors: &Tensors,
-    (count, size): (usize, usize),
-    write: impl Fn(&Export<'_>) -> Vec<u8>,
-) {
+fn exports_what_candle_computes(layout: &Layout, tensors: &Tensors, (count, size): (usize, usize)) {
     let head = Head { weight: &tensors["fc.weight"], bias: &tensors["fc.bias"] };
     let what = Export {
-        architecture: Architecture::SamVitB,
+        architecture: Architecture::of(Box::leak(Box::new(layout.clone()))),
         tensors,
         size: size as u32,
         head: Some(head),
         metadata: &BTreeMap::new(),
     };
-    let mut onnx = open(&write(&what));
+    let mut onnx = open(&export(&what).expect("written"));
     let params = parameters(tensors);
     let candle = network(layout, &params).forward(&batch(count, size), Mode::Frozen);
     let candle = candle.expect("features");
@@ -206,19 +205,17 @@ fn exports_what_candle_computes(
 fn an_exported_small_transformer_answers_as_candle_does_at_any_size() {
     let layout = tiny();
     for size in [24, 64, 48] {
-        exports_what_candle_computes(&layout, &weights(&layout), (2, size), |what| {
-            export_transformer(&layout, what).expect("written")
-        });
+        exports_what_candle_computes(&layout, &weights(&layout), (2, size));
     }
 }
 
 /// Random weights of the real size, with a head.
-fn sam_vit_b() -> (vit::Layout, Tensors) {
-    let layout = vit::Layout::of(Architecture::SamVitB).expect("a transformer");
-    let mut tensors = random(Architecture::SamVitB, 2).expect("weights");
-    assert!(tensors.keys().eq(expected(Architecture::SamVitB).keys()));
+fn sam_vit_b() -> (Layout, Tensors) {
+    let layout = Layout::BASE;
+    let mut tensors = random(Architecture::SAM_VIT_B, 2).expect("weights");
+    assert!(tensors.keys().eq(Architecture::SAM_VIT_B.tensors().keys()));
     tensors.extend(
-        weights(&vit::Layout { depth: 0, channels: 768, ..tiny() })
+        weights(&Layout { depth: 0, channels: 768, ..tiny() })
             .into_iter()
             .filter(|(name, _)| name.starts_with("fc.")),
     );
@@ -228,16 +225,12 @@ fn sam_vit_b() -> (vit::Layout, Tensors) {
 #[test]
 fn exported_sam_vit_b_answers_as_candle_does() {
     let (layout, tensors) = sam_vit_b();
-    exports_what_candle_computes(&layout, &tensors, (1, 224), |what| {
-        export(what).expect("written")
-    });
+    exports_what_candle_computes(&layout, &tensors, (1, 224));
 }
 
 #[test]
 #[ignore = "takes some minutes and six gigabytes; windows are filled up at this size"]
 fn exported_sam_vit_b_answers_as_candle_does_at_1024_pixels() {
     let (layout, tensors) = sam_vit_b();
-    exports_what_candle_computes(&layout, &tensors, (1, 1024), |what| {
-        export(what).expect("written")
-    });
+    exports_what_candle_computes(&layout, &tensors, (1, 1024));
 }

@@ -6,9 +6,9 @@ use super::host::{HostError, Stop};
 use super::metrics::CannotJudge;
 use crate::domain::forecast::TooLarge;
 use crate::domain::pretrain::BatchTooLarge;
-use crate::domain::trace::without_trace;
 use crate::imaging::ImagingError;
 use crate::inference::{InferenceError, ParityError};
+use crate::nn::trace::without_trace;
 use crate::nn::weights::WeightsError;
 use crate::onnx::OnnxError;
 

@@ -8,9 +8,9 @@ use super::numbers::where_numbers_end;
 use crate::domain::Architecture;
 use crate::domain::run::Method;
 use crate::domain::training::Training;
+use crate::nn::kernel::draw::normal;
 use crate::nn::lora;
 use crate::nn::ops::linear;
-use crate::nn::weights::normal;
 use crate::nn::{Encoder, Gradients, Mode, Params, Tensors};
 
 /// Names of the classifier's tensors, torchvision's.
@@ -48,7 +48,7 @@ impl Part {
         let head = name == HEAD_WEIGHT || name == HEAD_BIAS;
         match self {
             // The neck of a transformer leads to its feature map, which no class is told from.
-            Self::Whole => !name.starts_with("neck."),
+            Self::Whole => !architecture.is_of_map(name),
             Self::Tail(stages) => head || architecture.is_in_tail(name, stages),
             Self::LowRank { .. } => head || lora::is_lora(name),
         }
@@ -85,10 +85,10 @@ impl Learner {
         }
         let mut params = Params::new(&start, DType::F32, &cpu)?;
         params.train_only(|name| part.holds(architecture, name));
-        let mut network = Encoder::new(architecture, &params)?;
-        if let Part::LowRank { alpha, .. } = part {
-            network = network.with_alpha(alpha)?;
-        }
+        let network = match part {
+            Part::LowRank { alpha, .. } => Encoder::with_alpha(architecture, &params, alpha)?,
+            Part::Whole | Part::Tail(_) => Encoder::new(architecture, &params)?,
+        };
         Ok(Self { architecture, part, params, network })
     }
 
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_step_moves_every_trained_parameter_and_no_frozen_one() {
         let cases = [(Method::Full, 1), (Method::Last, 1), (Method::Last, 3), (Method::Lora, 1)];
-        for architecture in Architecture::ALL {
+        for architecture in Architecture::all().iter().copied() {
             for (method, stages) in cases {
                 let training = Training { stages, rank: 2, ..Training::default() };
                 if !training.misfits(method, architecture).is_empty() {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn low_rank_factors_are_merged_into_a_network_of_the_same_shape() {
-        let architecture = Architecture::SamVitB;
+        let architecture = Architecture::SAM_VIT_B;
         let start = random(architecture, 3).expect("weights");
         let part = Part::LowRank { rank: 2, alpha: 4.0 };
         let learner = Learner::new(architecture, start.clone(), part, (2, 1)).expect("a learner");
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn statistics_follow_in_the_trained_part_alone() {
-        let architecture = Architecture::Resnet18;
+        let architecture = Architecture::RESNET18;
         let start = random(architecture, 3).expect("weights");
         let learner = Learner::new(architecture, start, Part::Tail(1), (2, 1)).expect("a learner");
 
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn numbers_end_where_they_end() {
-        let architecture = Architecture::Resnet18;
+        let architecture = Architecture::RESNET18;
         let mut start = random(architecture, 3).expect("weights");
         // So large that the output overflows, itself a number.
         let huge = (&start["layer2.0.bn1.weight"] * 3e38).expect("a product");

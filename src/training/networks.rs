@@ -16,7 +16,6 @@ use super::trainer::{Scene, Sets, Trainer};
 use crate::domain::Split;
 use crate::domain::forecast::TooLarge;
 use crate::domain::run::Method;
-use crate::domain::training::has_batch_norm;
 use crate::nn::weights::load;
 
 /// Share of a run that the heads take which training starts from.
@@ -130,7 +129,7 @@ fn settle(job: &Job, host: &dyn Host) -> Result<u32, TrainingError> {
 fn say(job: &Job, host: &dyn Host, micro_batch: u32) -> Result<(), TrainingError> {
     let settings = &job.spec.training;
     let images = job.shots(job.spec.seed)?.len();
-    if has_batch_norm(job.backbone.architecture) {
+    if job.backbone.architecture.has_batch_norm() {
         let is_train = settings.uses_batch_statistics(images as u64);
         if is_train && micro_batch < settings.batch_size.min(images as u32) {
             host.log(&format!(

@@ -22,7 +22,7 @@ use super::source::{Images, Stream, labels};
 use super::step::{Way, gradients};
 use crate::domain::imbalance::Imbalance;
 use crate::domain::run::LEAST_PATIENCE;
-use crate::domain::training::{Training, has_batch_norm};
+use crate::domain::training::Training;
 use crate::nn::optim::{Average, Optimiser};
 use crate::nn::{Mode, Tensors};
 
@@ -426,7 +426,7 @@ impl<'a> Trainer<'a> {
             epochs,
             steps: self.position.step,
             ended: self.position.ended.unwrap_or(Ended::AllEpochs),
-            normalised: match (has_batch_norm(architecture), self.way.mode) {
+            normalised: match (architecture.has_batch_norm(), self.way.mode) {
                 (false, _) => Normalised::Absent,
                 (true, Mode::Frozen) => Normalised::Frozen,
                 (true, Mode::Train) => Normalised::Batch,

@@ -4,7 +4,6 @@ use super::{Convolution, Objective, Pretrain};
 use crate::domain::Architecture;
 use crate::domain::forecast::{Calibration, Forecast, Trial};
 use crate::domain::run::Method;
-use crate::domain::training::has_batch_norm;
 
 /// Bytes of a parameter in training: itself, its gradient, and the two moments of its optimiser.
 const PARAMETER_BYTES: u64 = 16;
@@ -64,7 +63,7 @@ impl Trial {
             stages: 0,
             rank: 0,
             optimiser: recipe.learning.optimiser,
-            batch_statistics: has_batch_norm(architecture) && !recipe.learning.frozen_statistics,
+            batch_statistics: architecture.has_batch_norm() && !recipe.learning.frozen_statistics,
             averages: false,
             augments: false,
             threads,
@@ -214,7 +213,7 @@ mod tests {
         forward_seconds: 0.004,
         frozen_seconds: 0.0,
     };
-    const NETWORK: (Architecture, u32) = (Architecture::Resnet18, 64);
+    const NETWORK: (Architecture, u32) = (Architecture::RESNET18, 64);
 
     fn recipe(rest: &str) -> Pretrain {
         let text = format!(

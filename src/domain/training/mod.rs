@@ -257,7 +257,7 @@ impl Training {
     /// What `method` would need of a network of this architecture and does not find.
     pub fn misfits(&self, method: Method, architecture: Architecture) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if method == Method::Lora && !has_attention(architecture) {
+        if method == Method::Lora && !architecture.has_attention() {
             let detail = format!(
                 "the method lora adds matrices to the attention of a ViT; {architecture} has no \
                  attention. Choose probe, last or full"
@@ -273,30 +273,6 @@ impl Training {
             found.push(BadSetting::DoesNotFit { pointer: "/training/stages".to_owned(), detail });
         }
         found
-    }
-}
-
-/// Whether a network has normalisation by statistics of its batches.
-pub fn has_batch_norm(architecture: Architecture) -> bool {
-    match architecture {
-        Architecture::Resnet18
-        | Architecture::Resnet34
-        | Architecture::Resnet50
-        | Architecture::Resnet101
-        | Architecture::Resnet152 => true,
-        Architecture::SamVitB => false,
-    }
-}
-
-/// Whether a network has attention layers, which `lora` adds its matrices to.
-fn has_attention(architecture: Architecture) -> bool {
-    match architecture {
-        Architecture::Resnet18
-        | Architecture::Resnet34
-        | Architecture::Resnet50
-        | Architecture::Resnet101
-        | Architecture::Resnet152 => false,
-        Architecture::SamVitB => true,
     }
 }
 
@@ -340,13 +316,13 @@ mod tests {
     fn methods_are_refused_where_they_do_not_fit() {
         let training = Training { stages: 5, ..Training::default() };
         let pointers = |method| {
-            let misfits = training.misfits(method, Architecture::Resnet18);
+            let misfits = training.misfits(method, Architecture::RESNET18);
             misfits.iter().map(|found| found.pointer().to_owned()).collect::<Vec<_>>()
         };
 
         assert_eq!(pointers(Method::Full), Vec::<String>::new());
         assert_eq!(pointers(Method::Last), ["/training/stages"]);
         assert_eq!(pointers(Method::Lora), ["/method"]);
-        assert_eq!(training.misfits(Method::Lora, Architecture::SamVitB), []);
+        assert_eq!(training.misfits(Method::Lora, Architecture::SAM_VIT_B), []);
     }
 }

@@ -1,17 +1,16 @@
 //! Weights in files: read from checkpoints of strangers, written as safetensors.
 
-mod names;
 mod random;
 mod read;
 mod safetensors;
 
 use std::path::PathBuf;
 
-use crate::domain::trace::without_trace;
+use crate::nn::backbone::architecture::Architecture;
+use crate::nn::trace::without_trace;
 use serde::{Deserialize, Serialize};
 
-pub use names::expected;
-pub use random::{normal, random};
+pub use random::random;
 pub use read::{Imported, ReadOptions, read};
 pub use safetensors::{load, load_bytes, metadata_of, to_bytes, write};
 
@@ -35,8 +34,8 @@ pub enum WeightsError {
     Unreadable(String),
     /// The tensors fit no known architecture.
     #[error(
-        "the checkpoint fits none of the known architectures (resnet18, resnet34, resnet50, \
-         resnet101, resnet152, sam_vit_b); it holds {count} tensors, such as {sample}"
+        "the checkpoint fits none of the known architectures ({}); it holds {count} tensors, such as {sample}",
+        Architecture::words()
     )]
     UnknownArchitecture {
         /// Tensors in the file.

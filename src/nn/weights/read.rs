@@ -8,19 +8,15 @@ use std::path::Path;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Tensor};
 
+use super::WeightsError;
 use super::safetensors::load;
-use super::{WeightsError, expected};
-use crate::domain::Architecture;
-use crate::domain::trace::brief;
-use crate::nn::Tensors;
+use crate::nn::backbone::architecture::Architecture;
+use crate::nn::tape::params::Tensors;
+use crate::nn::trace::brief;
 
 /// Wrappers that training scripts put in front of names.
 const PREFIXES: [&str; 7] =
     ["module.", "backbone.", "encoder.", "image_encoder.", "model.", "state_dict.", "resnet."];
-/// SAM's absolute positions, which LVM-Med's networks do without.
-const POSITIONS: &str = "pos_embed";
-/// The other networks of a whole SAM checkpoint.
-const SAM_PARTS: [&str; 2] = ["prompt_encoder.", "mask_decoder."];
 /// Keys under which checkpoints keep their weights.
 const KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "encoder"];
 /// Names shown of a file that fits nothing.
@@ -62,6 +58,8 @@ pub fn read(path: &Path, options: ReadOptions) -> Result<Imported, WeightsError>
         Some(architecture) => architecture,
         None => detect(&tensors)?,
     };
+    let (tensors, told) = architecture.family().adopt(tensors)?;
+    notices.extend(told);
     compare(architecture, &tensors)?;
     let mut exact = Tensors::new();
     for (name, tensor) in tensors {
@@ -171,22 +169,24 @@ fn strip_prefixes(mut tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
     }
 }
 
-fn is_ignored(name: &str) -> bool {
-    let bare = PREFIXES.iter().fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name));
-    bare.starts_with("fc.")
-        || bare.ends_with("num_batches_tracked")
-        || bare == POSITIONS
-        || is_of_sam(bare)
+/// The name without the wrappers that come first.
+fn bare(name: &str) -> &str {
+    PREFIXES.iter().fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name))
 }
 
-/// Whether a tensor belongs to one of the networks that a SAM checkpoint holds beside its encoder.
-fn is_of_sam(bare: &str) -> bool {
-    SAM_PARTS.iter().any(|part| bare.starts_with(part))
+/// Whether no network has a tensor of this name: a classifier's, or a counter.
+fn is_dropped(bare: &str) -> bool {
+    bare.starts_with("fc.") || bare.ends_with("num_batches_tracked")
+}
+
+fn is_ignored(name: &str) -> bool {
+    let bare = bare(name);
+    is_dropped(bare) || Architecture::all().iter().any(|known| known.family().ignores(bare))
 }
 
 fn drop_ignored(tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
     let (dropped, kept): (Tensors, Tensors) =
-        tensors.into_iter().partition(|(name, _)| is_ignored(name));
+        tensors.into_iter().partition(|(name, _)| is_dropped(bare(name)));
     let classifier: Vec<&str> =
         dropped.keys().filter(|name| name.contains("fc.")).map(String::as_str).collect();
     if !classifier.is_empty() {
@@ -195,16 +195,6 @@ fn drop_ignored(tensors: Tensors, notices: &mut Vec<String>) -> Tensors {
     let counters = dropped.keys().filter(|name| name.ends_with("num_batches_tracked")).count();
     if counters > 0 {
         notices.push(format!("dropped {counters} batch counters (num_batches_tracked)"));
-    }
-    let parts = dropped.keys().filter(|name| is_of_sam(name)).count();
-    if parts > 0 {
-        notices.push(format!("dropped {parts} tensors of SAM's prompt encoder and mask decoder"));
-    }
-    if dropped.contains_key(POSITIONS) {
-        notices.push(format!(
-            "dropped the absolute positions ({POSITIONS}): like LVM-Med's, the network has relative \
-             ones only; weights trained with both answer otherwise than where they come from"
-        ));
     }
     kept
 }
@@ -225,20 +215,13 @@ fn collapse_depth(tensors: Tensors, notices: &mut Vec<String>) -> Result<Tensors
 
 /// The architecture whose names these are.
 fn detect(tensors: &Tensors) -> Result<Architecture, WeightsError> {
-    let found: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
-    let overlap = |architecture: Architecture| {
-        let shapes = expected(architecture);
-        let shared = shapes.iter().filter(|(name, shape)| {
-            tensors.get(*name).is_some_and(|tensor| tensor.dims() == shape.as_slice())
-        });
-        let shared = shared.count();
-        // Shared over all: a larger network contains a smaller one's names.
-        shared as f64 / (shapes.len() + found.len() - shared) as f64
-    };
-    let best = Architecture::ALL
-        .into_iter()
-        .map(|architecture| (overlap(architecture), architecture))
-        .max_by(|one, other| one.0.total_cmp(&other.0));
+    let mut best: Option<(f64, Architecture)> = None;
+    for architecture in Architecture::all().iter().copied() {
+        let overlap = overlap(architecture, tensors)?;
+        if best.is_none_or(|(most, _)| overlap >= most) {
+            best = Some((overlap, architecture));
+        }
+    }
     match best {
         Some((overlap, architecture)) if overlap > 0.5 => Ok(architecture),
         _ => Err(WeightsError::UnknownArchitecture {
@@ -248,8 +231,20 @@ fn detect(tensors: &Tensors) -> Result<Architecture, WeightsError> {
     }
 }
 
+/// The tensors that an architecture and a checkpoint share, over all that either has: a larger network
+/// contains a smaller one's names.
+fn overlap(architecture: Architecture, tensors: &Tensors) -> Result<f64, WeightsError> {
+    let (found, _) = architecture.family().adopt(tensors.clone())?;
+    let shapes = architecture.tensors();
+    let shared = shapes.iter().filter(|(name, shape)| {
+        found.get(*name).is_some_and(|tensor| tensor.dims() == shape.as_slice())
+    });
+    let shared = shared.count();
+    Ok(shared as f64 / (shapes.len() + found.len() - shared) as f64)
+}
+
 fn compare(architecture: Architecture, tensors: &Tensors) -> Result<(), WeightsError> {
-    let shapes: BTreeMap<String, Vec<usize>> = expected(architecture);
+    let shapes: BTreeMap<String, Vec<usize>> = architecture.tensors();
     let missing: Vec<String> =
         shapes.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
     let unexpected: Vec<String> =

@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::WeightsError;
-use crate::domain::trace::brief;
-use crate::nn::Tensors;
+use crate::nn::tape::params::Tensors;
+use crate::nn::trace::brief;
 
 /// The one key of our metadata.
 const METADATA_KEY: &str = "lvmed";

@@ -15,7 +15,7 @@ async fn weights_for_volumes_are_flattened_at_a_click_and_random_ones_made_at_an
     let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
     let files = tempfile::tempdir().expect("a temporary folder");
     let file = files.path().join("deep.safetensors");
-    let mut deep = random(Architecture::Resnet18, 1).expect("random weights");
+    let mut deep = random(Architecture::RESNET18, 1).expect("random weights");
     for tensor in deep.values_mut().filter(|tensor| tensor.rank() == 4) {
         *tensor = Tensor::stack(&[&*tensor, &*tensor], 2).expect("two halves");
     }

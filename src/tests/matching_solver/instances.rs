@@ -2,7 +2,7 @@
 
 use lvmed::domain::pretrain::Mode;
 use lvmed::matching::{ALONE, Problem};
-use lvmed::nn::weights::normal;
+use lvmed::nn::kernel::draw::normal;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

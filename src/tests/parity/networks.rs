@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
+use lvmed::nn::backbone::family::Family;
+use lvmed::nn::backbone::sam_vit::Layout;
 use lvmed::nn::loss::cross_entropy;
 use lvmed::nn::ops::linear;
 use lvmed::nn::optim::{Group, Groups, Kind, Optimiser, Settings};
-use lvmed::nn::weights::expected;
-use lvmed::nn::{Encoder, Gradients, Mode, Params, Vit, vit};
+use lvmed::nn::{Encoder, Gradients, Mode, Params};
 
 use super::draw::{draw, weights};
 use super::fixture::{Network, Pictures, read};
@@ -29,25 +30,26 @@ struct Subject {
 
 impl Subject {
     fn of(architecture: Architecture, mode: Mode, wanted: &Network, dtype: DType) -> Self {
-        let params = parameters(expected(architecture), architecture.embedding_size(), dtype);
+        let params = parameters(architecture.tensors(), architecture.embedding_size(), dtype);
         let network = Encoder::new(architecture, &params).expect("a network");
         Self { params, network, images: wanted.pictures.draw(dtype), mode }
     }
 
     fn small_vit(wanted: &Network, dtype: DType) -> Self {
-        let layout = vit::Layout {
+        let layout = Layout {
             patch: 8,
             channels: 24,
             depth: 3,
             heads: 3,
             hidden: 40,
             window: 3,
-            global: vec![1],
+            global: &[1],
             grid: 6,
             neck: 16,
+            ..Layout::BASE
         };
         let params = parameters(layout.tensors(), layout.channels, dtype);
-        let network = Encoder::Vit(Vit::new(&layout, &params).expect("a network"));
+        let network = layout.build(&params, None).expect("a network").into();
         Self { params, network, images: wanted.pictures.draw(dtype), mode: Mode::Train }
     }
 
@@ -147,7 +149,7 @@ fn resnet18_computes_what_pytorch_does_on_either_statistics() {
     for (name, mode) in [("resnet18_train", Mode::Train), ("resnet18_frozen", Mode::Frozen)] {
         let wanted: Network = read(name);
 
-        let subject = Subject::of(Architecture::Resnet18, mode, &wanted, DType::F32);
+        let subject = Subject::of(Architecture::RESNET18, mode, &wanted, DType::F32);
         subject.assert_is(&wanted, SINGLE);
         for optimiser in wanted.steps.keys() {
             subject.assert_steps(&wanted, optimiser, SINGLE);
@@ -158,7 +160,7 @@ fn resnet18_computes_what_pytorch_does_on_either_statistics() {
 #[test]
 fn resnet50_computes_what_pytorch_does() {
     let wanted: Network = read("resnet50");
-    let subject = Subject::of(Architecture::Resnet50, Mode::Frozen, &wanted, DType::F32);
+    let subject = Subject::of(Architecture::RESNET50, Mode::Frozen, &wanted, DType::F32);
 
     subject.assert_is(&wanted, SINGLE);
 }
@@ -166,7 +168,7 @@ fn resnet50_computes_what_pytorch_does() {
 #[test]
 fn sam_vit_b_computes_what_pytorch_does() {
     let wanted: Network = read("sam_vit_b");
-    let subject = Subject::of(Architecture::SamVitB, Mode::Frozen, &wanted, DType::F32);
+    let subject = Subject::of(Architecture::SAM_VIT_B, Mode::Frozen, &wanted, DType::F32);
 
     subject.assert_is(&wanted, SINGLE);
 }

@@ -68,7 +68,7 @@ fn what_is_published_has_the_released_names_and_its_parents_licence() {
     let made = world.run(Tiny::new(true)).expect("it ends");
 
     let tensors = weights::load_bytes(&file(&made, "model.safetensors")).expect("weights");
-    let expected = weights::expected(world.job.architecture);
+    let expected = world.job.architecture.tensors();
     let names: BTreeSet<&String> = tensors.keys().collect();
     assert_eq!(names, expected.keys().collect());
     assert!(expected.iter().all(|(name, shape)| tensors[name].dims() == shape));
@@ -163,7 +163,7 @@ fn the_newest_matched_pair_is_shown_with_its_views() {
 
 #[test]
 fn every_kind_of_network_learns_and_is_published() {
-    for architecture in [Architecture::Resnet34, Architecture::Resnet50, Architecture::SamVitB] {
+    for architecture in [Architecture::RESNET34, Architecture::RESNET50, Architecture::SAM_VIT_B] {
         let mut world = World::with(architecture, 4);
         world.learning().epochs = 1;
         let text = r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "noise": {"scale": 3}}"#;
@@ -174,7 +174,7 @@ fn every_kind_of_network_learns_and_is_published() {
         let Start::Backbone { weights: before, .. } = &world.job.start else { panic!("a parent") };
         let still = unmoved(before, &made.tensors);
         assert!(still.is_empty(), "{architecture}: {still:?} stayed as they were");
-        let names = weights::expected(architecture);
+        let names = architecture.tensors();
         assert!(made.tensors.keys().eq(names.keys()), "{architecture}");
         assert!(made.parity.max_relative_difference <= made.parity.bound, "{architecture}");
     }

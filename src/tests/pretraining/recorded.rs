@@ -7,7 +7,7 @@ use crate::recorded::hold;
 
 const OBJECTIVES: [&str; 7] = [
     r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16}"#,
-    r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16, "local_weight": 0}"#,
+    r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16, "message_layers": 2}"#,
     r#"{"kind": "simclr", "hidden": 32, "output": 16}"#,
     r#"{"kind": "barlow_twins", "hidden": 32, "output": 16}"#,
     r#"{"kind": "vicregl", "hidden": 32, "output": 16, "gamma": 1}"#,
@@ -20,7 +20,7 @@ const OBJECTIVES: [&str; 7] = [
 #[ignore = "compares with a recording of this machine: LVMED_RECORDED names its folder"]
 fn every_objective_computes_what_was_recorded() {
     for (number, objective) in OBJECTIVES.iter().enumerate() {
-        for (architecture, epochs) in [(Architecture::Resnet18, 10), (Architecture::SamVitB, 1)] {
+        for (architecture, epochs) in [(Architecture::RESNET18, 10), (Architecture::SAM_VIT_B, 1)] {
             let mut world = World::with(architecture, 8);
             world.job.spec.objective = serde_json::from_str(objective).expect("an objective");
             world.learning().epochs = epochs;

@@ -26,7 +26,7 @@ use crate::pictures::png;
 
 /// Side of the pictures and of the views.
 const SIDE: u32 = 32;
-const ARCHITECTURE: Architecture = Architecture::Resnet18;
+const ARCHITECTURE: Architecture = Architecture::RESNET18;
 
 pub(super) struct World {
     pub(super) job: Job,

@@ -13,12 +13,12 @@ use crate::recorded::hold;
 #[ignore = "compares with a recording of this machine: LVMED_RECORDED names its folder"]
 fn every_method_computes_what_was_recorded() {
     let cases = [
-        (Architecture::Resnet18, Method::Probe),
-        (Architecture::Resnet18, Method::Last),
-        (Architecture::Resnet18, Method::Full),
-        (Architecture::Resnet50, Method::Full),
-        (Architecture::SamVitB, Method::Lora),
-        (Architecture::SamVitB, Method::Last),
+        (Architecture::RESNET18, Method::Probe),
+        (Architecture::RESNET18, Method::Last),
+        (Architecture::RESNET18, Method::Full),
+        (Architecture::RESNET50, Method::Full),
+        (Architecture::SAM_VIT_B, Method::Lora),
+        (Architecture::SAM_VIT_B, Method::Last),
     ];
     for (architecture, method) in cases {
         for head in [None, Some(HeadRule::Auto)] {

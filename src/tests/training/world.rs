@@ -39,7 +39,7 @@ pub(super) struct World {
 impl World {
     /// A job on `training` pictures of two classes, four for validation and six for the test.
     pub(super) fn of(training: usize) -> Self {
-        Self::on(Architecture::Resnet18, training)
+        Self::on(Architecture::RESNET18, training)
     }
 
     /// The same on another network.

@@ -10,7 +10,7 @@ use crate::matching::hamming::hamming;
 use crate::matching::message::{Layer, pass, propagation};
 use crate::matching::noise::{Noise, Place, Scales};
 use crate::matching::{Graphs, Outcome, Solver, cut};
-use crate::nn::weights::normal;
+use crate::nn::kernel::draw::normal;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
 use crate::training::error::TrainingError;

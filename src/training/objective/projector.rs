@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 
 use crate::nn::batch_norm::by_batch;
 use crate::nn::gelu::gelu;
+use crate::nn::kernel::draw::normal;
 use crate::nn::ops::relu;
-use crate::nn::weights::normal;
 use crate::nn::{Params, Tensors};
 
 /// Deviation of the random weights of a head with GELU (DINO, appendix C: as in transformers).

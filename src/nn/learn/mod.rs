@@ -1,0 +1,4 @@
+//! What moves parameters: losses, and optimisers with their schedules.
+
+pub mod loss;
+pub mod optim;
