@@ -1,7 +1,7 @@
 //! What is solved: two noisy views of the same features, affinities without structure, and products
 //! of weights, the only form that SciPy's solvers take.
 
-use lvmed::domain::pretrain::Mode;
+use lvmed::matching::Mode;
 use lvmed::matching::Problem;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -12,7 +12,7 @@ use super::noise::Noise;
 use super::outcome::{Backward, Outcome};
 
 use super::{ALONE, Problem, Solution, Solver};
-use crate::domain::pretrain::Mode;
+use crate::matching::setting::Mode;
 use crate::nn::ops::{Borrowed, with_values};
 
 /// The edges of a problem's two graphs.

@@ -9,7 +9,7 @@
 use super::assignment::{Assignment, Rows};
 use super::solver::{Solver, Workspace};
 use super::{ALONE, Problem, Solution};
-use crate::domain::pretrain::Mode;
+use crate::matching::setting::Mode;
 
 /// An objective this near to the bound counts as proven.
 const EXACT: f64 = 1e-9;

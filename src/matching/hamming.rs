@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::domain::pretrain::Hamming;
+use crate::matching::setting::Hamming;
 
 /// `L = Σ v·(1 − v*) + v*·(1 − v)` with `v*` the identity, of assignments `v` `[Q, N, N]`, summed
 /// over all Q of them and divided as `hamming` says; `graphs` are those of the batch. Its derivative
@@ -27,7 +27,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::hamming;
-    use crate::domain::pretrain::Hamming;
+    use crate::matching::setting::Hamming;
 
     fn assignment(partners: &[usize]) -> Tensor {
         let nodes = partners.len();

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Graphs;
-use crate::domain::pretrain::{Convolution, DegreeNorm};
+use crate::matching::setting::{Convolution, DegreeNorm};
 use crate::nn::ops::relu;
 
 /// Weights of a layer of message passing, each `[F, F']`.
@@ -91,7 +91,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::{Layer, pass, propagation};
-    use crate::domain::pretrain::{Convolution, DegreeNorm};
+    use crate::matching::setting::{Convolution, DegreeNorm};
     use crate::matching::Graphs;
 
     fn weight(value: f64) -> Tensor {

@@ -11,11 +11,13 @@ pub mod message;
 pub mod noise;
 mod outcome;
 mod problem;
+mod setting;
 mod solver;
 
 pub use assignment::{Assignment, Rows};
 pub use exact::exact;
 pub use graph::{Graphs, cut};
 pub use outcome::{Backward, Outcome};
+pub use setting::{Convolution, DegreeNorm, Hamming, Local, Mode};
 pub use problem::{ALONE, Problem, Solution};
 pub use solver::{Solver, Workspace};

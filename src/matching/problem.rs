@@ -1,6 +1,6 @@
 //! The quadratic assignment problem between two graphs, in affinities (larger is better).
 
-use crate::domain::pretrain::Mode;
+use crate::matching::setting::Mode;
 
 /// A problem over borrowed affinities: maximise
 /// `Σ c[i,a] v[i,a] + Σ e[x,y] v[i,a] v[j,b]`, the second sum over directed edges `x = (i, j)` of the

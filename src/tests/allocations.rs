@@ -3,7 +3,7 @@
 
 use allocation_counter::measure;
 use lvmed::config::Limits;
-use lvmed::domain::pretrain::Mode;
+use lvmed::matching::Mode;
 use lvmed::matching::{Problem, Solution, Solver, Workspace};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

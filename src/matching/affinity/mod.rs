@@ -7,7 +7,7 @@ mod picks;
 use candle_core::{D, Result, Tensor};
 
 use super::Graphs;
-use crate::domain::pretrain::Local;
+use crate::matching::setting::Local;
 
 pub use local::local;
 pub use picks::Place;
@@ -64,7 +64,7 @@ pub fn mix(
             let both = (global + ((one_way(0)? + one_way(1)?)? * (1.0 - alpha))?)?;
             Ok([both.clone(), turned(&both)?])
         }
-        Local::Pseudo { .. } => {
+        Local::Pseudo => {
             let half = 0.5 * (1.0 - alpha);
             let there = (&global + (one_way(0)? * half)?)?;
             let back = (&global + (one_way(1)? * half)?)?;
@@ -78,7 +78,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::{cosines, differences, local, mix};
-    use crate::domain::pretrain::Local;
+    use crate::matching::setting::Local;
     use crate::matching::Graphs;
 
     fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
@@ -124,9 +124,9 @@ mod tests {
         };
 
         assert_close(&mixed(None, Local::Eq3), &[0.928, 0.928], 1e-12);
-        let all = mixed(None, Local::Pseudo { gamma: 20 });
+        let all = mixed(None, Local::Pseudo);
         assert_close(&all, &[0.528, 0.4 + 0.1 * 1.36], 1e-12);
-        let nearest = mixed(Some(1), Local::Pseudo { gamma: 1 });
+        let nearest = mixed(Some(1), Local::Pseudo);
         assert_close(&nearest[..1], &[0.496], 1e-12);
     }
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use proptest::prelude::*;
 
 use super::{BlackBox, Links, Noise, shifted};
-use crate::domain::pretrain::{Hamming, Mode};
+use crate::matching::setting::{Hamming, Mode};
 use crate::matching::hamming::hamming;
 use crate::matching::{Outcome, Problem, Solver, exact};
 

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::assignment::{Assignment, Rows};
 use super::{ALONE, Problem, Solution};
-use crate::domain::pretrain::Mode;
+use crate::matching::setting::Mode;
 use dual::Dual;
 use search::Search;
 use terms::Terms;

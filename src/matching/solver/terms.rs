@@ -5,7 +5,7 @@
 //! holds `θ[a, b]` for the slots only: everywhere else it is 0, and so is the table's last place.
 
 use super::super::Problem;
-use crate::domain::pretrain::Mode;
+use crate::matching::setting::Mode;
 
 const NONE: u32 = u32::MAX;
 

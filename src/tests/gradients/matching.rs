@@ -1,7 +1,7 @@
 //! The differentiable parts of graph matching: message passing and all affinities.
 
 use candle_core::Var;
-use lvmed::domain::pretrain::{Convolution, DegreeNorm, Local};
+use lvmed::matching::{Convolution, DegreeNorm, Local};
 use lvmed::matching::Graphs;
 use lvmed::matching::affinity::{cosines, differences, local, mix};
 use lvmed::matching::message::{Layer, pass, propagation};
@@ -83,7 +83,7 @@ fn local_affinities() {
 fn mixtures_of_both_readings() {
     let (global, apart) = (variable(&[2, 3, 3], 8), variable(&[2, 2, 3, 3], 9));
 
-    for reading in [Local::Eq3, Local::Pseudo { gamma: 4 }] {
+    for reading in [Local::Eq3, Local::Pseudo] {
         for way in 0..2 {
             check(&[&global, &apart], || {
                 mix(&global, Some(&apart), 0.7, reading).expect("mixed")[way].clone()

@@ -1,6 +1,6 @@
 //! Worked examples with known optima, in costs where their sources count in costs.
 
-use lvmed::domain::pretrain::Mode;
+use lvmed::matching::Mode;
 use lvmed::matching::{ALONE, Solution, Solver, Workspace, exact};
 
 use super::instances::Instance;

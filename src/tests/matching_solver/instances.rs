@@ -1,6 +1,6 @@
 //! Small problems that own their affinities, and all assignments of a problem.
 
-use lvmed::domain::pretrain::Mode;
+use lvmed::matching::Mode;
 use lvmed::matching::{ALONE, Problem};
 use lvmed::nn::kernel::draw::normal;
 use rand::rngs::StdRng;

@@ -1,6 +1,6 @@
 //! What holds for every problem, and for the odd ones.
 
-use lvmed::domain::pretrain::Mode;
+use lvmed::matching::Mode;
 use lvmed::matching::{ALONE, Assignment, Problem, Rows, Solution, Solver, Workspace, exact};
 use proptest::prelude::*;
 

@@ -96,7 +96,7 @@ impl GraphMatching {
             })
             .collect();
         let Matching { convolution, degree_norm, .. } = self.settings;
-        let links = propagation(&graphs, convolution, degree_norm, &projected)?;
+        let links = propagation(&graphs, convolution.into(), degree_norm.into(), &projected)?;
         let nodes = pass(&projected, &links, &layers?)?;
         let spans = self.has_edges().then(|| differences(&nodes, &graphs)).transpose()?;
         let map = self.has_local().then(|| view.features.feature_map.to_device(&Device::Cpu));
@@ -120,7 +120,7 @@ impl GraphMatching {
             _ => None,
         };
         let together = cosines(&one.nodes, &two.nodes)?;
-        let [there, back] = mix(&together, apart.as_ref(), alpha, self.settings.local)?;
+        let [there, back] = mix(&together, apart.as_ref(), alpha, self.settings.local.into())?;
         let edges = match (&one.spans, &two.spans) {
             (Some(spans), Some(others)) => Some((cosines(spans, others)? * edge_weight)?),
             _ => None,
@@ -154,7 +154,7 @@ impl GraphMatching {
     fn black_box(&self, directions: usize) -> BlackBox {
         BlackBox {
             solver: if self.has_edges() { Solver::default() } else { Solver::first_order() },
-            mode: self.settings.mode,
+            mode: self.settings.mode.into(),
             lambda: self.settings.lambda,
             share: 1.0 / directions as f64,
             implicit: self.settings.implicit,
@@ -216,7 +216,7 @@ impl Objective for GraphMatching {
         let noise = self.noise(moment, ways.len(), graphs);
         let black_box = self.black_box(ways.len());
         let (v, outcome) = black_box.assign(&nodes, edges.as_ref(), links.collect(), noise)?;
-        let loss = hamming(&v, self.settings.hamming, graphs.count())?;
+        let loss = hamming(&v, self.settings.hamming.into(), graphs.count())?;
         let loss = (loss / ways.len() as f64)?;
 
         let mut series = vec![("matching_accuracy", outcome.accuracy())];

@@ -1,6 +1,7 @@
 //! What pretraining learns from the views of a batch, as one trait with a method for each paper.
 
 mod barlow;
+mod choices;
 mod contrast;
 mod correlation;
 mod dino;
