@@ -14,12 +14,12 @@ use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Preprocessing};
-use crate::import::{ImportError, ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
+use crate::service::import::{ImportError, ImportRequest, Importer, transcribe};
 use crate::store::database::{Absent, insist_on_folder, whole};
 use crate::store::{self, Blobs, Database, Store};
-use crate::{decode, http, import, serve, telemetry, training, worker};
+use crate::{decode, http, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
 #[derive(Parser)]
@@ -245,7 +245,7 @@ fn write_random(random: &Random) -> anyhow::Result<()> {
 
 fn transcribed(asked: &str) -> anyhow::Result<()> {
     let asked = serde_json::from_str(asked).context("what is asked cannot be read")?;
-    print(&serde_json::to_string(&import::transcribe(&asked)?)?)
+    print(&serde_json::to_string(&transcribe(&asked)?)?)
 }
 
 fn calibrate(trial: &str) -> anyhow::Result<()> {

@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Limits;
 use crate::decode::Pool;
 use crate::domain::RunId;
-use crate::estimate::Estimator;
 use crate::http::wire::body::bounds::Most;
 use crate::http::wire::standing::Standing;
 use crate::http::wire::underway::Underway;
 use crate::imaging::PatientHasher;
-use crate::import::Importer;
-use crate::inference::Registry;
+use crate::service::freeze::Freezer;
+use crate::service::import::Importer;
+use crate::service::intake::Intake;
+use crate::service::predict::Predictor;
+use crate::service::submit::Submitter;
 use crate::store::Store;
 
 /// What every handler may use.
@@ -24,20 +26,22 @@ use crate::store::Store;
 pub struct App {
     /// Rows and blobs.
     pub store: Store,
-    /// Loaded networks.
-    pub registry: Registry,
     /// Reads what strangers send.
     pub decoder: Pool,
     /// Imports backbones.
     pub importer: Importer,
-    /// Makes patient keys.
+    /// Takes uploads into datasets.
+    pub intake: Intake,
+    /// Freezes datasets.
+    pub freezer: Freezer,
+    /// Queues runs and estimates them.
+    pub submitter: Submitter,
+    /// Answers for pictures.
+    pub predictor: Predictor,
+    /// Makes the keys that uploaded files are found by.
     pub hasher: PatientHasher,
     /// Every external size.
     pub limits: Arc<Limits>,
-    /// What training steps cost here.
-    pub estimator: Estimator,
-    /// Compute threads of a worker.
-    pub threads: usize,
     /// Tells which runs change.
     pub changes: broadcast::Sender<RunId>,
     /// Renders the metrics.
@@ -78,8 +82,6 @@ pub struct Gates {
     pub event_streams: Arc<Semaphore>,
     /// Previews being rendered; further ones wait.
     pub previews: Arc<Semaphore>,
-    /// Requests whose pictures are being decoded; further ones wait.
-    pub decoding: Arc<Semaphore>,
 }
 
 impl Gates {
@@ -90,7 +92,6 @@ impl Gates {
             uploads: Arc::new(Semaphore::new(limits.uploads)),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
             previews: Arc::new(Semaphore::new(cores)),
-            decoding: Arc::new(Semaphore::new(cores)),
         }
     }
 }

@@ -67,11 +67,7 @@ pub async fn of_backbone(
 }
 
 /// The file that has this name.
-pub(super) fn named<'a>(
-    files: &'a [Artifact],
-    of: &str,
-    name: &str,
-) -> Result<&'a Artifact, Problem> {
+fn named<'a>(files: &'a [Artifact], of: &str, name: &str) -> Result<&'a Artifact, Problem> {
     let found = files.iter().find(|artifact| artifact.name == name);
     found.ok_or_else(|| Problem::missing(&format!("file of this {of} named"), name))
 }

@@ -20,7 +20,7 @@ use crate::http::wire::documented::{
 };
 use crate::http::wire::extract::{Id, JsonBody};
 use crate::http::wire::problem::Problem;
-use crate::import::RandomRequest;
+use crate::service::import::RandomRequest;
 use crate::store::{backbones, deletion};
 
 /// All backbones, oldest first.

@@ -75,7 +75,7 @@ pub async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
         Err(late) => return Err(Problem::unavailable("the database", late)),
     }
     let database = if app.built_in_database { "built-in" } else { "external" };
-    Ok(Json(Ready { status: "ready", database, inference: app.registry.device() }))
+    Ok(Json(Ready { status: "ready", database, inference: app.predictor.device() }))
 }
 
 /// Fails when the disk has no room for an upload.

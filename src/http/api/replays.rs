@@ -3,17 +3,15 @@
 use axum::extract::State;
 use serde::Deserialize;
 
-use super::recipes;
-use super::runs::{accepted, existing, room_in_queue};
+use super::runs::{accepted, existing};
 use crate::domain::RunId;
-use crate::domain::run::{Replay, Run, Spec, Status};
+use crate::domain::run::Run;
 use crate::http::app::App;
 use crate::http::wire::answer::shape::Accepted;
 use crate::http::wire::caller::AsTrainer;
 use crate::http::wire::documented::{BadJson, Busy, Conflict, Guarded, Missing};
 use crate::http::wire::extract::{Checks, Id, JsonBody};
-use crate::http::wire::problem::{Code, Problem};
-use crate::store::runs::{self, NewRun};
+use crate::http::wire::problem::Problem;
 
 /// How far a run is replayed.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -46,20 +44,5 @@ pub async fn create(
 ) -> Result<Accepted<Run>, Problem> {
     Checks::default().within("/steps", Some(wanted.steps), 1, 100_000).done()?;
     let run = existing(&app, id).await?;
-    let (Spec::Finetune(recipe), Status::Succeeded) = (run.spec, run.status) else {
-        let detail = "only a fine-tuning run that has succeeded can be replayed";
-        return Err(Problem::new(Code::Conflict, detail));
-    };
-    let asked = recipes::check(&app, &recipe).await?;
-    room_in_queue(&app).await?;
-    let (dataset_version, backbone) = (recipe.dataset_version, Some(recipe.backbone));
-    let spec = Spec::Replay(Replay { run: id, steps: wanted.steps, recipe });
-    let run = NewRun {
-        spec: &spec,
-        provenance: &asked.provenance(),
-        dataset_version,
-        backbone,
-        once: None,
-    };
-    runs::insert(&app.store.pool, &run).await.map(accepted).map_err(Problem::from)
+    Ok(accepted(app.submitter.replay(run, wanted.steps).await?))
 }

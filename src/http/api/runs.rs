@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use super::{estimates, pretraining, recipes};
+use super::form::recipe::RecipeBody;
 use crate::domain::run::{Run, Spec, Status};
 use crate::domain::{Role, RunId};
-use crate::http::api::form::recipe::RecipeBody;
 use crate::http::app::App;
 use crate::http::wire::answer::shape::{Accepted, Items, Json, Page};
 use crate::http::wire::caller::{AsTrainer, Caller};
@@ -17,7 +16,7 @@ use crate::http::wire::extract::{Id, IdempotencyKey, Query, page_size};
 use crate::http::wire::problem::{Code, Problem};
 use crate::store::events;
 use crate::store::predictions::{self, TestPrediction};
-use crate::store::runs::{self, NewRun, Once};
+use crate::store::runs::{self, Once};
 
 /// Which runs to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -55,49 +54,8 @@ pub async fn create(
     IdempotencyKey(key): IdempotencyKey,
     RecipeBody(spec, body): RecipeBody,
 ) -> Result<Accepted<Run>, Problem> {
-    let spec = whole(spec)?;
     let once = key.map(|key| Once { caller: caller.key, key, body });
-    // Before the queue is looked at: a run that was queued is answered with however full it is now.
-    if let Some(once) = &once
-        && let Some(before) = runs::asked_before(&app.store.pool, once).await?
-    {
-        return Ok(accepted(before));
-    }
-    let (provenance, dataset_version, backbone) = match &spec {
-        Spec::Finetune(wanted) => {
-            let asked = recipes::check(&app, wanted).await?;
-            room_in_queue(&app).await?;
-            estimates::fits(&app, wanted, &asked).await?;
-            (asked.provenance(), wanted.dataset_version, Some(wanted.backbone))
-        }
-        Spec::Pretrain(wanted) => {
-            let asked = pretraining::check(&app, wanted).await?;
-            room_in_queue(&app).await?;
-            estimates::pretraining_fits(&app, wanted, &asked).await?;
-            (asked.provenance(), wanted.dataset_version, wanted.backbone)
-        }
-        Spec::Replay(_) => return Err(recipes::replay()),
-    };
-    let once = once.as_ref();
-    let run = NewRun { spec: &spec, provenance: &provenance, dataset_version, backbone, once };
-    Ok(accepted(runs::insert(&app.store.pool, &run).await?))
-}
-
-/// What is asked with its defaults filled in.
-fn whole(spec: Spec) -> Result<Spec, Problem> {
-    match spec {
-        Spec::Pretrain(_) => Ok(spec),
-        Spec::Finetune(_) | Spec::Replay(_) => recipes::finetune(spec).map(Spec::Finetune),
-    }
-}
-
-pub(super) async fn room_in_queue(app: &App) -> Result<(), Problem> {
-    let (queued, max) = (runs::queued(&app.store.pool).await?, app.limits.queued_runs);
-    if queued < max {
-        return Ok(());
-    }
-    let detail = format!("{queued} runs are queued; the limit is {max} (LVMED_LIMIT_QUEUED_RUNS)");
-    Err(Problem::new(Code::Busy, detail))
+    Ok(accepted(app.submitter.queue(spec, once).await?))
 }
 
 /// Runs, newest first.
@@ -158,7 +116,7 @@ pub async fn retry(
 ) -> Result<Accepted<Run>, Problem> {
     caller.must(Role::Trainer)?;
     let before = existing(&app, id).await?;
-    room_in_queue(&app).await?;
+    app.submitter.room().await?;
     if !runs::retry(&app.store.pool, id).await? {
         let status = before.status;
         let detail = format!("the run is {status}; only failed and cancelled runs are retried");

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use serde::Deserialize;
 
-use super::{datasets, intake};
+use super::datasets;
 use crate::domain::dataset::UploadReport;
 use crate::domain::{DatasetId, Role, Split, UploadId, line};
 use crate::http::app::App;
@@ -18,6 +18,7 @@ use crate::http::wire::documented::{BadUpload, Bytes, Guarded, Missing};
 use crate::http::wire::extract::{Checks, Id, Query};
 use crate::http::wire::problem::{Code, Problem};
 use crate::http::wire::underway::{Owner, UploadState};
+use crate::service::intake::Upload;
 
 /// What applies to the uploaded files that do not say it themselves.
 #[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
@@ -70,8 +71,16 @@ pub async fn create(
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let file = spool::take(&app, request.into_body(), declared).await?;
     watched.received();
-    let upload = intake::Upload { dataset: id, file, query, place, watched };
-    Ok(Json(intake::take_in(&app, upload).await?))
+    let UploadQuery { file: name, label, patient, split, progress: _ } = query;
+    let progress = watched.progress();
+    let upload = Upload { dataset: id, file, name, label, patient, split, progress };
+    // Once begun it goes to the end, with or without its caller, and keeps its place until then.
+    let work = tokio::task::spawn_blocking(move || {
+        let report = app.intake.take_in(upload);
+        drop((place, watched));
+        report
+    });
+    Ok(Json(work.await??))
 }
 
 /// How far an upload is that the caller sends, by the id that it was sent with (`progress=…`).

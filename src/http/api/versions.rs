@@ -4,7 +4,6 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::datasets;
-use super::snapshot::{Draw, draft};
 use crate::domain::dataset::Version;
 use crate::domain::split::Shares;
 use crate::domain::{DatasetId, Role, Split, VersionId};
@@ -14,7 +13,7 @@ use crate::http::wire::caller::{AsTrainer, Caller};
 use crate::http::wire::documented::{BadJson, Guarded, Invalid, Missing};
 use crate::http::wire::extract::{Id, JsonBody, Query};
 use crate::http::wire::problem::Problem;
-use crate::store::images;
+use crate::service::freeze::Draw;
 use crate::store::versions::{self, VersionImage};
 
 /// How a version is to be drawn.
@@ -68,19 +67,13 @@ pub async fn create(
     JsonBody(wanted): JsonBody<NewVersion>,
 ) -> Result<Created<Version>, Problem> {
     datasets::existing(&app, id).await?;
-    let images = images::for_snapshot(&app.store.pool, id, wanted.include_unlabelled).await?;
     let draw = Draw {
         dataset: id,
         seed: wanted.seed,
         shares: Shares { validation: wanted.validation, test: wanted.test },
-        max_classes: app.limits.classes,
+        include_unlabelled: wanted.include_unlabelled,
     };
-    let hasher = app.hasher.clone();
-    let drafted = tokio::task::spawn_blocking(move || {
-        draft(&draw, images, |image| image.patient_key == hasher.lone(&image.blob))
-    })
-    .await??;
-    let version = versions::freeze(&app.store.pool, &drafted.version, &drafted.images).await?;
+    let version = app.freezer.freeze(draw).await?;
     Ok(Created::at(format!("/api/v1/versions/{}", version.id), version))
 }
 

@@ -3,17 +3,20 @@
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 
-use super::problem::{Code, Problem, Violation};
+use super::problem::{Code, Problem};
 use crate::decode::DecodeError;
 use crate::domain::forecast::TooLarge;
 use crate::domain::name::BadName;
 use crate::domain::pretrain::BatchTooLarge;
-use crate::domain::split::SplitError;
-use crate::domain::training::BadSetting;
 use crate::http::wire::body::bounds::cut_off;
-use crate::import::ImportError;
 use crate::inference::{InferenceError, ParityError};
 use crate::nn::weights::WeightsError;
+use crate::service::freeze::FreezeError;
+use crate::service::import::ImportError;
+use crate::service::intake::{IntakeError, kept_so_far};
+use crate::service::predict::PredictError;
+use crate::service::submit::SubmitError;
+use crate::service::violation::Violation;
 use crate::store::StoreError;
 
 /// Postgres's `disk_full`.
@@ -59,23 +62,9 @@ fn sql_state(error: &sqlx::Error) -> String {
     code.unwrap_or_default().into_owned()
 }
 
-impl From<SplitError> for Problem {
-    fn from(error: SplitError) -> Self {
-        Self::new(Code::Invalid, error.to_string())
-    }
-}
-
 impl From<BadName> for Problem {
     fn from(error: BadName) -> Self {
         Self::wrong("/name", error.to_string())
-    }
-}
-
-impl From<Vec<BadSetting>> for Problem {
-    fn from(errors: Vec<BadSetting>) -> Self {
-        Self::invalid(
-            errors.iter().map(|error| Violation::new(error.pointer(), error.to_string())).collect(),
-        )
     }
 }
 
@@ -114,6 +103,70 @@ impl From<DecodeError> for Problem {
             }
             DecodeError::Stopped => Self::internal(error),
             DecodeError::Io(error) => StoreError::from(error).into(),
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Refused(_) | IntakeError::Breach(_) => {
+                Self::new(Code::Invalid, error.to_string())
+            }
+            IntakeError::Decode(error) => error.into(),
+            IntakeError::Store(error) => error.into(),
+            IntakeError::BrokenOff { cause, images } => {
+                Self::from(*cause).adding(kept_so_far(images))
+            }
+        }
+    }
+}
+
+impl From<FreezeError> for Problem {
+    fn from(error: FreezeError) -> Self {
+        match error {
+            FreezeError::TooManyClasses { .. }
+            | FreezeError::PatientLeak { .. }
+            | FreezeError::ClassWithoutTraining { .. }
+            | FreezeError::TooFew(_) => Self::new(Code::Invalid, error.to_string()),
+            FreezeError::BadShares(error) => {
+                let at = |pointer| Violation::new(pointer, error.to_string());
+                Self::invalid(vec![at("/validation"), at("/test")])
+            }
+            FreezeError::Store(error) => error.into(),
+            FreezeError::Broken(error) => error.into(),
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Recipe(errors) => Self::invalid(errors),
+            SubmitError::TooLarge(error) => error.into(),
+            SubmitError::BatchTooLarge(error) => error.into(),
+            SubmitError::Unmeasured(error) => Self::unavailable("the estimate", error),
+            SubmitError::IsReplay => {
+                Self::wrong("/kind", "a run is replayed by POST /api/v1/runs/{id}/replay")
+            }
+            SubmitError::NotReplayable => Self::new(Code::Conflict, error.to_string()),
+            SubmitError::QueueFull { .. } => Self::new(Code::Busy, error.to_string()),
+            SubmitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PredictError> for Problem {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::Unreadable(errors) => Self::invalid(errors),
+            PredictError::Decode(error) => error.into(),
+            PredictError::NoNetwork(_) => Self::new(Code::NotFound, error.to_string()),
+            PredictError::Inference(error) => error.into(),
+            PredictError::NotANumber { .. } => Self::new(Code::Damaged, error.to_string()),
+            PredictError::Store(error) => error.into(),
+            PredictError::OtherClasses { .. } | PredictError::Closed(_) => Self::internal(error),
+            PredictError::Broken(error) => error.into(),
         }
     }
 }
@@ -217,7 +270,7 @@ impl From<tokio::task::JoinError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::misfit;
-    use crate::http::wire::problem::Violation;
+    use crate::service::violation::Violation;
 
     #[test]
     fn json_that_does_not_fit_is_pointed_at() {

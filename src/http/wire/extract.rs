@@ -10,8 +10,9 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::body::bounds::{Most, collect};
-use super::problem::{Code, Problem, Violation};
+use super::problem::{Code, Problem};
 use crate::http::app::App;
+use crate::service::violation::Violation;
 
 /// The longest text taken from a query or a form field, in characters.
 pub const MAX_TEXT_CHARS: usize = 1000;

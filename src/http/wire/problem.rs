@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::request_id;
 use crate::domain::trace::without_trace;
+use crate::service::violation::Violation;
 
 /// Things that are told in the one sentence of a problem; `errors` lists the others.
 const TOLD: usize = 3;
@@ -94,22 +95,6 @@ impl Code {
             Self::Damaged => "What is stored is damaged",
             Self::Internal => "The server failed",
         }
-    }
-}
-
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Violation {
-    /// Where: a JSON pointer into the body, or the name of a query parameter or header.
-    pub pointer: String,
-    /// What is wrong, for people to read.
-    pub detail: String,
-}
-
-impl Violation {
-    /// What is wrong at `pointer`.
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: told(detail) }
     }
 }
 
@@ -315,7 +300,8 @@ mod tests {
     use axum::http::StatusCode;
     use axum::response::IntoResponse;
 
-    use super::{Code, Problem, Violation};
+    use super::{Code, Problem};
+    use crate::service::violation::Violation;
     use crate::store::StoreError;
 
     async fn sent(problem: Problem) -> (StatusCode, serde_json::Value) {

@@ -15,9 +15,10 @@ use crate::http::wire::body::bounds::Most;
 use crate::http::wire::body::spool;
 use crate::http::wire::documented::Bytes;
 use crate::http::wire::extract::Checks;
-use crate::http::wire::problem::{Problem, Violation};
-use crate::import::{ImportRequest, TEXT_MAX};
+use crate::http::wire::problem::Problem;
 use crate::nn::weights::ReadOptions;
+use crate::service::import::{ImportRequest, TEXT_MAX};
+use crate::service::violation::Violation;
 
 /// A backbone to be imported; `file` comes last.
 #[derive(Debug, utoipa::ToSchema)]

@@ -14,7 +14,8 @@ use crate::domain::pretrain::{Barlow, Dino, Matching, Moco, Pretrain, SimClr, Vi
 use crate::domain::run::{Finetune, Replay, Spec};
 use crate::http::app::App;
 use crate::http::wire::extract::{JsonBody, json_body};
-use crate::http::wire::problem::{Problem, Violation};
+use crate::http::wire::problem::Problem;
+use crate::service::violation::Violation;
 
 /// What the kind of pictures decides of views.
 const DECIDED: [&str; 5] = ["flip", "jitter", "jitter_strength", "grey", "blur"];

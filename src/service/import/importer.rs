@@ -1,6 +1,4 @@
-//! Importing a backbone: a stranger's checkpoint becomes stored weights, an ONNX file and a row.
-
-mod transcribe;
+//! The importer: reads a checkpoint in a child, has it transcribed, and records the backbone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,18 +6,16 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256 as Hasher};
 use tempfile::TempDir;
 
+use super::error::ImportError;
+use super::transcribe::{Transcribed, Transcription};
 use crate::config::Compute;
-use crate::decode::{Breach, DecodeError, Pool};
-use crate::domain::backbone::{BadPreprocessing, Origin, Parity};
+use crate::decode::{DecodeError, Pool};
+use crate::domain::backbone::{Origin, Parity};
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Sha256};
 use crate::inference::ParityError;
-use crate::nn::weights::{ReadOptions, WeightsError};
-use crate::onnx::OnnxError;
+use crate::nn::weights::ReadOptions;
 use crate::store::{Content, Store, StoreError, backbones, settle};
-
-pub(crate) use transcribe::trained;
-pub use transcribe::{Transcribed, Transcription, transcribe};
 
 /// Longest source and licence text, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
@@ -50,42 +46,6 @@ pub struct RandomRequest {
     pub seed: u64,
     /// How pictures are prepared.
     pub preprocessing: Preprocessing,
-}
-
-/// Why a backbone was not imported. Nothing is stored then.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The checkpoint cannot be used.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The preprocessing cannot be used.
-    #[error(transparent)]
-    Preprocessing(#[from] BadPreprocessing),
-    /// A text is missing or too long.
-    #[error("`{field}` must have 1 to {max} bytes; it has {found}")]
-    Text {
-        /// The field.
-        field: &'static str,
-        /// Bytes found.
-        found: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// candle and ONNX Runtime disagree on these weights, or could not be compared.
-    #[error(transparent)]
-    Parity(#[from] ParityError),
-    /// The graph could not be written.
-    #[error(transparent)]
-    Onnx(#[from] OnnxError),
-    /// It could not be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The checkpoint broke the process that read it.
-    #[error("the checkpoint {0}")]
-    Breach(#[from] Breach),
-    /// The work itself broke.
-    #[error("the import failed: {0}")]
-    Failed(String),
 }
 
 /// Imports backbones.

@@ -1,14 +1,13 @@
 //! Pretraining as it is asked for: everything that would let a run fail later and can be known now.
 
-use super::recipes::{enough_images, has_labels, living};
-use super::snapshot::pool;
+use super::error::SubmitError;
+use super::version::{enough_images, has_labels, living, pool};
 use crate::domain::dataset::Version;
 use crate::domain::pretrain::{Gate, Network, Pretrain, Sights};
 use crate::domain::run::Provenance;
 use crate::domain::{Backbone, Split, VersionId};
-use crate::http::app::App;
-use crate::http::wire::problem::{Problem, Violation};
-use crate::store::backbones;
+use crate::service::violation::Violation;
+use crate::store::{Store, backbones};
 
 /// What a recipe names, all of it there.
 pub(super) struct Asked {
@@ -22,19 +21,19 @@ pub(super) struct Asked {
 }
 
 /// Looks up what a recipe names and checks that it can be followed.
-pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem> {
+pub(super) async fn check(store: &Store, wanted: &Pretrain) -> Result<Asked, SubmitError> {
     let wrong = wanted.validate();
     if !wrong.is_empty() {
         return Err(wrong.into());
     }
-    let version = living(app, wanted.dataset_version).await?;
+    let version = living(store, wanted.dataset_version).await?;
     let backbone = match wanted.backbone {
-        Some(id) => backbones::one(&app.store.pool, id).await?,
+        Some(id) => backbones::one(&store.pool, id).await?,
         None => None,
     };
     let gate = wanted.gate.as_ref();
     let judged = match gate {
-        Some(gate) => living(app, gate.dataset_version).await?,
+        Some(gate) => living(store, gate.dataset_version).await?,
         None => None,
     };
     let mut unknown = Vec::new();
@@ -52,7 +51,7 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
         missing("/gate/dataset_version", version_named(gate.dataset_version));
     }
     let Some(version) = version.filter(|_| unknown.is_empty()) else {
-        return Err(Problem::invalid(unknown));
+        return Err(SubmitError::Recipe(unknown));
     };
     let shown = fill_a_batch(&version, wanted)?;
     if let Some(judged) = &judged {
@@ -64,13 +63,14 @@ pub(super) async fn check(app: &App, wanted: &Pretrain) -> Result<Asked, Problem
     }
     let network = wanted.network(backbone.as_ref());
     let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));
-    let network = network.ok_or_else(|| Problem::wrong("/architecture", "there is no network"))?;
+    let network =
+        network.ok_or_else(|| SubmitError::wrong("/architecture", "there is no network"))?;
     let judged = judged.as_ref().zip(gate).map_or(0, |(judged, gate)| judged_images(judged, gate));
     Ok(Asked { version, backbone, network, sights: Sights { shown, judged } })
 }
 
 /// A gate compares by test images of at least two classes.
-fn can_judge(version: &Version) -> Result<(), Problem> {
+fn can_judge(version: &Version) -> Result<(), SubmitError> {
     let classes = version.splits.get(&Split::Test).map_or(0, |counts| counts.classes.len());
     if classes >= 2 {
         return Ok(());
@@ -79,7 +79,7 @@ fn can_judge(version: &Version) -> Result<(), Problem> {
         "the test images of this version are of {classes} class(es); a backbone is judged by those of \
          two or more. Freeze a version whose test split has them"
     );
-    Err(Problem::wrong("/gate/dataset_version", detail))
+    Err(SubmitError::wrong("/gate/dataset_version", detail))
 }
 
 /// Images that a gate's probe learns from in any of its repeats, or is judged by.
@@ -99,7 +99,7 @@ fn judged_images(version: &Version, gate: &Gate) -> u64 {
 }
 
 /// A batch needs as many images as it has places; how many there are. Test images are not shown.
-fn fill_a_batch(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
+fn fill_a_batch(version: &Version, wanted: &Pretrain) -> Result<u64, SubmitError> {
     let shown = version.splits.iter().filter(|(split, _)| **split != Split::Test);
     let images: u64 = shown.map(|(_, counts)| counts.images).sum();
     let batch = wanted.learning.batch_size;
@@ -110,7 +110,7 @@ fn fill_a_batch(version: &Version, wanted: &Pretrain) -> Result<u64, Problem> {
         "the version has {images} image(s) outside its test split, fewer than the {batch} of a batch; \
          lower the batch size or add images and freeze again"
     );
-    Err(Problem::wrong("/learning/batch_size", detail))
+    Err(SubmitError::wrong("/learning/batch_size", detail))
 }
 
 impl Asked {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::ImportError;
+use super::error::ImportError;
 use crate::config::Compute;
 use crate::domain::Architecture;
 use crate::domain::backbone::Parity;

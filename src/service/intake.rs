@@ -1,4 +1,4 @@
-//! From a spooled upload to blobs and rows, on a thread that may wait for the decoder.
+//! From an upload that has come in to blobs and rows, on a thread that may wait for the decoder.
 
 use std::fs::File;
 use std::io::Seek;
@@ -6,78 +6,120 @@ use std::ops::ControlFlow;
 
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::uploads::UploadQuery;
-use crate::decode::{DecodeError, Stored, UploadAsk};
+use crate::config::Limits;
+use crate::decode::{Breach, DecodeError, Pool, Stored, UploadAsk};
 use crate::domain::counted::counted;
 use crate::domain::dataset::UploadReport;
 use crate::domain::image::{Image, shown};
 use crate::domain::receipt::{Capped, Received, Refused, notices, remarks};
-use crate::domain::{DatasetId, ImageId, Sha256};
-use crate::http::app::App;
-use crate::http::wire::problem::{Code, Problem};
-use crate::http::wire::underway::Watched;
-use crate::imaging::{Found, FrameFacts, KeptFile, RejectedEntry, UploadProgress};
-use crate::store::{Blob, Content, StoreError, datasets, images};
+use crate::domain::{DatasetId, ImageId, Sha256, Split};
+use crate::imaging::{Found, FrameFacts, KeptFile, PatientHasher, RejectedEntry, UploadProgress};
+use crate::store::{Blob, Content, Store, StoreError, datasets, images};
 
-/// An upload that has come in whole.
+/// An upload that has come in whole: an archive, or one file.
 #[derive(Debug)]
 pub struct Upload {
     /// Where its files belong.
     pub dataset: DatasetId,
     /// Its bytes.
     pub file: File,
-    /// What applies to files that do not say it themselves.
-    pub query: UploadQuery,
-    /// Its place among the uploads that go on at the same time.
-    pub place: OwnedSemaphorePermit,
+    /// What its sender calls it.
+    pub name: Option<String>,
+    /// Class of files that neither a row of `labels.csv` nor a folder gives one.
+    pub label: Option<String>,
+    /// Patient of files that do not say.
+    pub patient: Option<String>,
+    /// Split of files that neither a row nor a folder gives one.
+    pub split: Option<Split>,
     /// Shows how far it is, for as long as it goes on.
-    pub watched: Watched,
+    pub progress: UploadProgress,
 }
 
-/// Keeps what can be read of an upload. Once begun it goes to the end, with or without its caller.
-pub async fn take_in(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let app = app.clone();
-    tokio::task::spawn_blocking(move || read(&app, upload)).await?
+/// Why an upload was not taken in to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// It is nothing that could be read.
+    #[error("{0}")]
+    Refused(String),
+    /// The archive itself broke the process that read it.
+    #[error("the upload {0}")]
+    Breach(Breach),
+    /// The process that reads it could not be asked, or was stopped.
+    #[error(transparent)]
+    Decode(DecodeError),
+    /// Something could not be stored, or its dataset is gone.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It broke off when some of it was kept already, which stays.
+    #[error("{cause}. {}", kept_so_far(*.images))]
+    BrokenOff {
+        /// Why.
+        cause: Box<IntakeError>,
+        /// Images that were kept.
+        images: u64,
+    },
 }
 
-fn read(app: &App, upload: Upload) -> Result<UploadReport, Problem> {
-    let Upload { dataset, mut file, query, place, watched } = upload;
-    file.rewind().map_err(StoreError::from)?;
-    let digest = Sha256::of_reader(&mut file).map_err(StoreError::from)?;
-    let known_by = app.hasher.upload(&digest);
-    let ask = UploadAsk {
-        name: query.file.unwrap_or_else(|| "upload".to_owned()),
-        label: query.label,
-        patient: query.patient.filter(|text| !text.trim().is_empty()),
-        split: query.split,
-        first_entry: 0,
-    };
-    let handle = Handle::current();
-    let mut keeping = Keeping::new(app, dataset, watched.progress());
-    let begun = handle.block_on(datasets::begin_upload(&app.store.pool, dataset, &known_by))?;
-    let mut listener = |found, stored| match handle.block_on(keeping.take(found, stored)) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            keeping.failure = Some(error);
-            ControlFlow::Break(())
-        }
-    };
-    let read = app.decoder.upload(&file, ask, &mut listener);
-    handle.block_on(datasets::end_upload(&app.store.pool, begun))?;
-    if let Err(error) = read {
-        return Err(keeping.broken_off(error));
+/// Tells how much was kept of an upload that broke off: its sender must know.
+pub fn kept_so_far(images: u64) -> String {
+    let images = counted(images, "image of this upload was", "images of this upload were");
+    format!("{images} kept")
+}
+
+/// Takes uploads into datasets.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    store: Store,
+    decoder: Pool,
+    hasher: PatientHasher,
+    listed_files: u64,
+}
+
+impl Intake {
+    /// An intake whose reports list as many files as the limits say.
+    pub fn new(store: Store, decoder: Pool, hasher: PatientHasher, limits: &Limits) -> Self {
+        Self { store, decoder, hasher, listed_files: limits.listed_files }
     }
-    let rejected = datasets::reject(&app.store.pool, dataset, &known_by, &keeping.rejected);
-    handle.block_on(rejected)?;
-    drop((place, watched));
-    tracing::info!(
-        dataset.id = %dataset, files = keeping.files, images = keeping.images,
-        duplicates = keeping.duplicates, rejected = keeping.rejected.total(),
-        "an upload was taken in"
-    );
-    Ok(keeping.report())
+
+    /// Keeps what can be read of an upload. To be called on a thread that may wait.
+    pub fn take_in(&self, upload: Upload) -> Result<UploadReport, IntakeError> {
+        let Upload { dataset, mut file, name, label, patient, split, progress } = upload;
+        file.rewind().map_err(StoreError::from)?;
+        let digest = Sha256::of_reader(&mut file).map_err(StoreError::from)?;
+        let known_by = self.hasher.upload(&digest);
+        let ask = UploadAsk {
+            name: name.unwrap_or_else(|| "upload".to_owned()),
+            label,
+            patient: patient.filter(|text| !text.trim().is_empty()),
+            split,
+            first_entry: 0,
+        };
+        let handle = Handle::current();
+        let pool = &self.store.pool;
+        let mut keeping = Keeping::new(self, dataset, progress);
+        let begun = handle.block_on(datasets::begin_upload(pool, dataset, &known_by))?;
+        let mut listener = |found, stored| match handle.block_on(keeping.take(found, stored)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                keeping.failure = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let read = self.decoder.upload(&file, ask, &mut listener);
+        handle.block_on(datasets::end_upload(pool, begun))?;
+        if let Err(error) = read {
+            return Err(keeping.broken_off(error));
+        }
+        let rejected = datasets::reject(pool, dataset, &known_by, &keeping.rejected);
+        handle.block_on(rejected)?;
+        tracing::info!(
+            dataset.id = %dataset, files = keeping.files, images = keeping.images,
+            duplicates = keeping.duplicates, rejected = keeping.rejected.total(),
+            "an upload was taken in"
+        );
+        Ok(keeping.report())
+    }
 }
 
 /// Files named in a notice at most.
@@ -85,7 +127,7 @@ const CONFLICTS_SHOWN: u64 = 20;
 
 /// What was found of an upload and kept of it so far.
 struct Keeping<'a> {
-    app: &'a App,
+    intake: &'a Intake,
     dataset: DatasetId,
     /// Tells the sender how far it is.
     progress: UploadProgress,
@@ -105,10 +147,10 @@ struct Keeping<'a> {
 }
 
 impl<'a> Keeping<'a> {
-    fn new(app: &'a App, dataset: DatasetId, progress: UploadProgress) -> Self {
-        let listed = app.limits.listed_files;
+    fn new(intake: &'a Intake, dataset: DatasetId, progress: UploadProgress) -> Self {
+        let listed = intake.listed_files;
         Self {
-            app,
+            intake,
             dataset,
             progress,
             files: 0,
@@ -141,7 +183,7 @@ impl<'a> Keeping<'a> {
 
     /// The blob comes first: a row must never name a blob that is not there.
     async fn keep(&mut self, mut kept: KeptFile, stored: Stored) -> Result<(), StoreError> {
-        let store = &self.app.store;
+        let store = &self.intake.store;
         let (content, _spooled) = match stored {
             // Every kept file comes with its bytes.
             Stored::Nothing => return Ok(()),
@@ -150,7 +192,7 @@ impl<'a> Keeping<'a> {
         };
         let blob = store.blobs.put(&content).await?;
         let patient = kept.patient.take();
-        let hasher = &self.app.hasher;
+        let hasher = &self.intake.hasher;
         let patient_key =
             patient.as_deref().map_or_else(|| hasher.lone(&blob.sha256), |named| hasher.key(named));
         let made = |(frame, facts): (u32, &FrameFacts)| {
@@ -243,30 +285,19 @@ impl<'a> Keeping<'a> {
         })
     }
 
-    /// The problem of an upload that was not read to its end.
-    fn broken_off(mut self, error: DecodeError) -> Problem {
-        let problem = match (error, self.failure.take()) {
+    /// Why the upload was not read to its end, and what was kept of it before.
+    fn broken_off(self, error: DecodeError) -> IntakeError {
+        let cause = match (error, self.failure) {
             // Of a dataset that is gone nothing is kept.
             (DecodeError::Stopped, Some(failure @ StoreError::Gone(_))) => return failure.into(),
             (DecodeError::Stopped, Some(failure)) => failure.into(),
-            (DecodeError::Refused(reason), _) => Problem::new(Code::Invalid, reason),
-            (DecodeError::Breach(breach), _) => {
-                Problem::new(Code::Invalid, format!("the upload {breach}"))
-            }
-            (error @ (DecodeError::Stopped | DecodeError::Io(_)), _) => error.into(),
+            (DecodeError::Refused(reason), _) => IntakeError::Refused(reason),
+            (DecodeError::Breach(breach), _) => IntakeError::Breach(breach),
+            (error @ (DecodeError::Stopped | DecodeError::Io(_)), _) => IntakeError::Decode(error),
         };
-        self.told(problem)
-    }
-
-    /// What was kept before the upload broke off stays: the caller must know.
-    fn told(&self, problem: Problem) -> Problem {
         match self.images {
-            0 => problem,
-            kept => {
-                let images =
-                    counted(kept, "image of this upload was", "images of this upload were");
-                problem.adding(format!("{images} kept"))
-            }
+            0 => cause,
+            images => IntakeError::BrokenOff { cause: Box::new(cause), images },
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Recipes as they are asked for: everything that would let a run fail later and can be known now.
+//! Fine-tuning as it is asked for: everything that would let a run fail later and can be known now.
 
 use std::collections::BTreeMap;
 
-use super::snapshot::pool;
+use super::error::SubmitError;
+use super::version::{enough_images, has_labels, living, pool};
 use crate::domain::dataset::Version;
 use crate::domain::forecast::{Amounts, Trial};
-use crate::domain::run::{Finetune, Provenance, Spec};
-use crate::domain::{Backbone, Split, VersionId};
-use crate::http::app::App;
-use crate::http::wire::problem::{Problem, Violation};
-use crate::store::{backbones, datasets, versions};
+use crate::domain::run::{Finetune, Provenance};
+use crate::domain::{Backbone, Split};
+use crate::service::violation::Violation;
+use crate::store::{Store, backbones};
 
 /// What a recipe names, all of it there.
 pub(super) struct Asked {
@@ -17,39 +17,14 @@ pub(super) struct Asked {
     pub(super) backbone: Backbone,
 }
 
-/// The recipe that is asked for, whole.
-pub(super) fn finetune(spec: Spec) -> Result<Finetune, Problem> {
-    match spec {
-        Spec::Finetune(mut wanted) => {
-            wanted.fill_in();
-            Ok(wanted)
-        }
-        Spec::Pretrain(_) => Err(Problem::wrong("/kind", "this is no fine-tuning run")),
-        Spec::Replay(_) => Err(replay()),
-    }
-}
-
-/// Why a replay is not queued like other runs.
-pub(super) fn replay() -> Problem {
-    Problem::wrong("/kind", "a run is replayed by POST /api/v1/runs/{id}/replay")
-}
-
-/// A version whose dataset is still there. What was learnt from a deleted one stays on record;
-/// nothing more is learnt from it.
-pub(super) async fn living(app: &App, id: VersionId) -> Result<Option<Version>, Problem> {
-    let Some(version) = versions::one(&app.store.pool, id).await? else { return Ok(None) };
-    let dataset = datasets::one(&app.store.pool, version.dataset).await?;
-    Ok(dataset.map(|_| version))
-}
-
 /// Looks up what a recipe names and checks that it can be followed.
-pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem> {
+pub(super) async fn check(store: &Store, wanted: &Finetune) -> Result<Asked, SubmitError> {
     let wrong = wanted.validate();
     if !wrong.is_empty() {
         return Err(wrong.into());
     }
-    let version = living(app, wanted.dataset_version).await?;
-    let backbone = backbones::one(&app.store.pool, wanted.backbone).await?;
+    let version = living(store, wanted.dataset_version).await?;
+    let backbone = backbones::one(&store.pool, wanted.backbone).await?;
     let unknown = [
         (
             version.is_none(),
@@ -61,7 +36,7 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
     let (Some(version), Some(backbone)) = (version, backbone) else {
         let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
         let told = |(_, at, name)| Violation::new(at, format!("there is no {name}"));
-        return Err(Problem::invalid(unknown.map(told).collect()));
+        return Err(SubmitError::Recipe(unknown.map(told).collect()));
     };
     let misfits = wanted.training.misfits(wanted.method, backbone.architecture);
     if !misfits.is_empty() {
@@ -74,40 +49,9 @@ pub(super) async fn check(app: &App, wanted: &Finetune) -> Result<Asked, Problem
     Ok(Asked { version, backbone })
 }
 
-/// Only pretraining can do without labels.
-pub(super) fn has_labels(version: &Version, pointer: &str) -> Result<(), Problem> {
-    if !version.labels.is_empty() {
-        return Ok(());
-    }
-    let detail = "no image of this dataset version has a label; only pretraining learns from it. Add \
-                  labels and freeze again";
-    Err(Problem::wrong(pointer, detail))
-}
-
-/// Every class needs as many training images as shots are asked for.
-pub(super) fn enough_images(
-    pool: &BTreeMap<&str, u64>,
-    shots: Option<u32>,
-    pointer: &str,
-) -> Result<(), Problem> {
-    let Some(shots) = shots else { return Ok(()) };
-    let short: Vec<Violation> = pool
-        .iter()
-        .filter(|(_, found)| **found < u64::from(shots))
-        .map(|(label, found)| {
-            let detail = format!(
-                "class {label:?} has {found} training images, fewer than the {shots} shots asked \
-                 for; lower `shots` to {found} or add images of that class and freeze again"
-            );
-            Violation::new(pointer, detail)
-        })
-        .collect();
-    if short.is_empty() { Ok(()) } else { Err(Problem::invalid(short)) }
-}
-
 /// Repeats of a probe differ by the images that they draw: where the shots leave no choice, they are all
 /// the same, and their agreement would say nothing.
-fn repeats_differ(pool: &BTreeMap<&str, u64>, wanted: &Finetune) -> Result<(), Problem> {
+fn repeats_differ(pool: &BTreeMap<&str, u64>, wanted: &Finetune) -> Result<(), SubmitError> {
     let Some(shots) = wanted.shots else { return Ok(()) };
     let is_all = pool.values().all(|found| *found <= u64::from(shots));
     // A recipe without a head is one of before, which is asked for again to be replayed.
@@ -118,7 +62,7 @@ fn repeats_differ(pool: &BTreeMap<&str, u64>, wanted: &Finetune) -> Result<(), P
         "{shots} shots are all images of every class, so that every repeat would be the same; lower \
          `shots` or ask for one repeat"
     );
-    Err(Problem::wrong("/repeats", detail))
+    Err(SubmitError::wrong("/repeats", detail))
 }
 
 impl Asked {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
+use super::error::FreezeError;
 use crate::domain::dataset::{SplitCounts, Version};
 use crate::domain::image::Image;
 use crate::domain::patients::by_first_image;
 use crate::domain::split::{Item, Shares, SplitError, assign};
 use crate::domain::{DatasetId, Sha256, Split, VersionId};
-use crate::http::wire::problem::{Code, Problem, Violation};
 use crate::store::versions::VersionImage;
 
 /// Patients in several splits that are told by their files; the rest is counted.
@@ -27,37 +27,35 @@ pub struct Draw {
     pub seed: u64,
     /// How much goes into validation and test.
     pub shares: Shares,
-    /// The most classes allowed.
-    pub max_classes: u64,
+    /// Whether images without a label belong to it as well.
+    pub include_unlabelled: bool,
 }
 
 /// A version that is not frozen yet.
 #[derive(Debug)]
-pub struct Draft {
+pub(super) struct Draft {
     /// What is recorded of it.
-    pub version: Version,
+    pub(super) version: Version,
     /// What it holds.
-    pub images: Vec<VersionImage>,
+    pub(super) images: Vec<VersionImage>,
 }
 
 /// Draws the splits of the images that have a label; the others are for training, unless their
 /// patient is in another split. Where none has a label, all are for training.
 ///
 /// `is_lone` tells of an image that names no patient.
-pub fn draft(
+pub(super) fn draft(
     draw: &Draw,
     images: Vec<Image>,
+    max_classes: u64,
     is_lone: impl Fn(&Image) -> bool,
-) -> Result<Draft, Problem> {
+) -> Result<Draft, FreezeError> {
     let (images, unlabelled): (Vec<Image>, Vec<Image>) =
         images.into_iter().partition(|image| image.label.is_some());
     let labels: BTreeSet<&str> = images.iter().filter_map(|image| image.label.as_deref()).collect();
     let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
-    if labels.len() as u64 > draw.max_classes {
-        let (found, max) = (labels.len(), draw.max_classes);
-        let detail =
-            format!("the dataset has {found} classes; the limit is {max} (LVMED_LIMIT_CLASSES)");
-        return Err(Problem::new(Code::Invalid, detail));
+    if labels.len() as u64 > max_classes {
+        return Err(FreezeError::TooManyClasses { found: labels.len(), max: max_classes });
     }
     let lone = images.iter().chain(&unlabelled).filter(|image| is_lone(image)).count();
     let all = images.len() + unlabelled.len();
@@ -89,7 +87,7 @@ fn assigned(
     draw: &Draw,
     mut images: Vec<Image>,
     labels: &[String],
-) -> Result<(Vec<VersionImage>, Vec<String>), Problem> {
+) -> Result<(Vec<VersionImage>, Vec<String>), FreezeError> {
     // The same images are drawn alike on every server: keys of patients depend on its secret.
     images.sort_by_key(|image| (image.blob, image.frame));
     let named = by_first_image(images.iter().map(|image| image.patient_key.as_str()));
@@ -160,33 +158,20 @@ fn item<'a>(image: &Image, patient: &'a str, labels: &[String]) -> Option<Item<'
 }
 
 /// Classes and files are told by name where the split knows only numbers and keys.
-fn refused(error: SplitError, labels: &[String], images: &[Image]) -> Problem {
+fn refused(error: SplitError, labels: &[String], images: &[Image]) -> FreezeError {
     match error {
         SplitError::PatientLeak { .. } => {
-            let problem = Problem::from(error);
-            match leaks(images) {
-                leaks if leaks.is_empty() => problem,
-                leaks => problem.adding(leaks.join("; ")),
-            }
+            FreezeError::PatientLeak { split: error, images: leaks(images) }
         }
         SplitError::ClassWithoutTraining { label } => {
-            let class = labels.get(label).map_or("", String::as_str);
-            Problem::new(
-                Code::Invalid,
-                format!(
-                    "class {class:?} has no training image: all of its patients are marked for \
-                     validation or test; add patients or change the marks"
-                ),
-            )
+            let class = labels.get(label).cloned().unwrap_or_default();
+            FreezeError::ClassWithoutTraining { class }
         }
-        SplitError::BadShares { .. } => {
-            let at = |pointer| Violation::new(pointer, error.to_string());
-            Problem::invalid(vec![at("/validation"), at("/test")])
-        }
+        SplitError::BadShares { .. } => FreezeError::BadShares(error),
         SplitError::NoLabels
         | SplitError::OneClass
         | SplitError::OnePatient
-        | SplitError::EmptyTest { .. } => error.into(),
+        | SplitError::EmptyTest { .. } => FreezeError::TooFew(error),
     }
 }
 
@@ -236,19 +221,11 @@ fn digest(images: &[VersionImage]) -> Sha256 {
     Sha256::of(lines.join("\n").as_bytes())
 }
 
-/// Labelled images of each class in the splits that are learnt from.
-pub fn pool(version: &Version, learns: impl Fn(Split) -> bool) -> BTreeMap<&str, u64> {
-    let counts = Split::ALL.into_iter().filter(|split| learns(*split));
-    let counts: Vec<_> = counts.filter_map(|split| version.splits.get(&split)).collect();
-    let of = |label: &str| counts.iter().filter_map(|counts| counts.classes.get(label)).sum();
-    version.labels.iter().map(|label| (label.as_str(), of(label))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Draw, VersionImage, draft, pool};
+    use super::{Draw, VersionImage, draft};
     use crate::domain::image::{Format, Image};
     use crate::domain::split::Shares;
     use crate::domain::{DatasetId, ImageId, Sha256, Split};
@@ -276,7 +253,7 @@ mod tests {
 
     fn draw() -> Draw {
         let shares = Shares { validation: 0.15, test: 0.25 };
-        Draw { dataset: DatasetId::new(), seed: 0, shares, max_classes: 10 }
+        Draw { dataset: DatasetId::new(), seed: 0, shares, include_unlabelled: true }
     }
 
     #[test]
@@ -284,9 +261,9 @@ mod tests {
         let mut other = images();
         other[3].label = Some("left".to_owned());
 
-        let one = draft(&draw(), images(), |_| false).expect("a draft").version;
-        let same = draft(&draw(), images(), |_| false).expect("a draft").version;
-        let changed = draft(&draw(), other, |_| false).expect("a draft").version;
+        let one = draft(&draw(), images(), 10, |_| false).expect("a draft").version;
+        let same = draft(&draw(), images(), 10, |_| false).expect("a draft").version;
+        let changed = draft(&draw(), other, 10, |_| false).expect("a draft").version;
 
         assert_eq!(one.digest, same.digest);
         assert_ne!(one.digest, changed.digest);
@@ -302,7 +279,7 @@ mod tests {
             if backwards {
                 images.reverse();
             }
-            let found = draft(&draw(), images, |_| false).expect("a draft").images;
+            let found = draft(&draw(), images, 10, |_| false).expect("a draft").images;
             let test = found.into_iter().filter(|entry| entry.split == Split::Test);
             test.map(|entry| entry.image.number).collect::<std::collections::BTreeSet<u64>>()
         };
@@ -318,7 +295,7 @@ mod tests {
         for image in &mut images[30..] {
             image.label = None;
         }
-        let with_labels = draft(&draw(), images.clone(), |_| false).expect("a draft");
+        let with_labels = draft(&draw(), images.clone(), 10, |_| false).expect("a draft");
         let split = |patient: &str| {
             let of = |entry: &&VersionImage| entry.image.patient_key == patient;
             let found = with_labels.images.iter().filter(of).map(|entry| entry.split);
@@ -332,19 +309,18 @@ mod tests {
         assert_eq!(train.images, train.classes.values().sum::<u64>() + 10);
 
         images.iter_mut().for_each(|image| image.label = None);
-        let without = draft(&draw(), images, |_| false).expect("a draft").version;
+        let without = draft(&draw(), images, 10, |_| false).expect("a draft").version;
         assert_eq!((without.labels.len(), without.splits[&Split::Train].images), (0, 40));
         assert!(without.notices.iter().any(|notice| notice.starts_with("40 of 40 images")));
-        assert!(draft(&draw(), Vec::new(), |_| false).is_err());
+        assert!(draft(&draw(), Vec::new(), 10, |_| false).is_err());
     }
 
     #[test]
     fn counts_cover_every_split_and_every_image() {
-        let version = draft(&draw(), images(), |_| false).expect("a draft").version;
+        let version = draft(&draw(), images(), 10, |_| false).expect("a draft").version;
 
         let counted: u64 = Split::ALL.iter().map(|split| version.splits[split].images).sum();
         assert_eq!(counted, 40);
         assert_eq!(version.labels, ["left", "right"]);
-        assert!(pool(&version, |split| split == Split::Train).values().all(|found| *found > 0));
     }
 }
