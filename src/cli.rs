@@ -1,7 +1,10 @@
 //! The command line: parses the command and calls what does it.
 
 mod check;
+mod datasets;
+mod folder;
 mod keys;
+mod predict;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +41,11 @@ enum Command {
     /// Imports and makes backbones.
     #[command(subcommand)]
     Backbone(BackboneCommand),
+    /// Makes datasets.
+    #[command(subcommand)]
+    Dataset(datasets::DatasetCommand),
+    /// Asks a model for the classes of pictures. A server may run meanwhile.
+    Predict(Box<predict::Predict>),
     /// Manages API keys.
     #[command(subcommand)]
     Key(keys::KeyCommand),
@@ -168,6 +176,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(import_file(*import))
         }
         Command::Backbone(BackboneCommand::Random(random)) => write_random(&random),
+        Command::Dataset(command) => runtime.block_on(datasets::run(command)),
+        Command::Predict(wanted) => runtime.block_on(predict::run(*wanted)),
         Command::Key(command) => runtime.block_on(keys::run(command)),
         Command::Migrate(migrate) => runtime.block_on(bring_up_to_date(&migrate)),
         Command::Check(check) => return runtime.block_on(check::run(check)),
