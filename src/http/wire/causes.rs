@@ -270,6 +270,10 @@ impl From<tokio::task::JoinError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::misfit;
+    use crate::domain::split::SplitError;
+    use crate::http::wire::problem::{Code, Problem};
+    use crate::service::freeze::FreezeError;
+    use crate::service::intake::IntakeError;
     use crate::service::violation::Violation;
 
     #[test]
@@ -288,5 +292,27 @@ mod tests {
             misfit(&format!("{start}full: unknown field `epohcs`, expected one of `epochs`"));
         assert_eq!(deep.errors()[0].pointer, "/full/epohcs");
         assert_eq!(misfit(&format!("{start}invalid type: null")).errors()[0].pointer, "");
+    }
+
+    #[test]
+    fn an_upload_that_broke_off_tells_why_and_what_was_kept() {
+        let cause = Box::new(IntakeError::Refused("the archive was cut short".to_owned()));
+
+        let problem = Problem::from(IntakeError::BrokenOff { cause, images: 3 });
+
+        assert_eq!(problem.code(), Code::Invalid);
+        let kept = "the archive was cut short. 3 images of this upload were kept";
+        assert_eq!(problem.detail(), kept);
+    }
+
+    #[test]
+    fn shares_that_are_not_possible_are_pointed_at_both() {
+        let shares = SplitError::BadShares { validation: 0.6, test: 0.6 };
+
+        let problem = Problem::from(FreezeError::BadShares(shares));
+
+        let pointers: Vec<&str> =
+            problem.errors().iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/validation", "/test"]);
     }
 }

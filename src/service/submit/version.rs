@@ -103,7 +103,7 @@ mod tests {
 
         let short = enough_images(&train, Some(4), "/shots").expect_err("`right` has three");
 
-        let SubmitError::Recipe(told) = short else { panic!("the recipe is at fault: {short}") };
+        let SubmitError::Recipe(told) = short else { panic!("the recipe is at fault") };
         assert_eq!((told.len(), told[0].pointer.as_str()), (1, "/shots"));
         assert!(told[0].detail.contains("\"right\" has 3 training images"), "{}", told[0].detail);
         assert!(enough_images(&train, Some(3), "/shots").is_ok());
