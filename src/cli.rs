@@ -1,7 +1,10 @@
 //! The command line: parses the command and calls what does it.
 
 mod check;
+mod datasets;
+mod folder;
 mod keys;
+mod predict;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,12 +17,12 @@ use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
 use crate::domain::{Architecture, Preprocessing};
-use crate::import::{ImportError, ImportRequest, Importer};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
+use crate::service::import::{ImportError, ImportRequest, Importer, transcribe};
 use crate::store::database::{Absent, insist_on_folder, whole};
 use crate::store::{self, Blobs, Database, Store};
-use crate::{decode, http, import, serve, telemetry, training, worker};
+use crate::{decode, http, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
 #[derive(Parser)]
@@ -38,6 +41,11 @@ enum Command {
     /// Imports and makes backbones.
     #[command(subcommand)]
     Backbone(BackboneCommand),
+    /// Makes datasets.
+    #[command(subcommand)]
+    Dataset(datasets::DatasetCommand),
+    /// Asks a model for the classes of pictures. A server may run meanwhile.
+    Predict(Box<predict::Predict>),
     /// Manages API keys.
     #[command(subcommand)]
     Key(keys::KeyCommand),
@@ -168,6 +176,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(import_file(*import))
         }
         Command::Backbone(BackboneCommand::Random(random)) => write_random(&random),
+        Command::Dataset(command) => runtime.block_on(datasets::run(command)),
+        Command::Predict(wanted) => runtime.block_on(predict::run(*wanted)),
         Command::Key(command) => runtime.block_on(keys::run(command)),
         Command::Migrate(migrate) => runtime.block_on(bring_up_to_date(&migrate)),
         Command::Check(check) => return runtime.block_on(check::run(check)),
@@ -245,7 +255,7 @@ fn write_random(random: &Random) -> anyhow::Result<()> {
 
 fn transcribed(asked: &str) -> anyhow::Result<()> {
     let asked = serde_json::from_str(asked).context("what is asked cannot be read")?;
-    print(&serde_json::to_string(&import::transcribe(&asked)?)?)
+    print(&serde_json::to_string(&transcribe(&asked)?)?)
 }
 
 fn calibrate(trial: &str) -> anyhow::Result<()> {

@@ -3,7 +3,8 @@
 //! The modules form layers, and dependencies run one way only (`src/tests/layering.rs` holds the
 //! table): `domain` is the vocabulary, `imaging` turns bytes into pictures, `nn` trains, `onnx`
 //! writes graphs, `inference` runs them, `training` fine-tunes and evaluates, `store` keeps rows
-//! and blobs, `http` answers. `training` and `http` meet only in the database and the blob store.
+//! and blobs, `service` is what the product does, `http` puts it into a protocol. `training` and
+//! `service` meet only in the database and the blob store.
 
 pub mod cli;
 pub mod config;
@@ -12,12 +13,12 @@ pub mod domain;
 pub mod estimate;
 pub mod http;
 pub mod imaging;
-pub mod import;
 pub mod inference;
 pub mod matching;
 pub mod nn;
 pub mod onnx;
 pub mod serve;
+pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod training;

@@ -16,13 +16,17 @@ use crate::config::Config;
 use crate::decode::Pool;
 use crate::domain::WorkerId;
 use crate::estimate::Estimator;
-use crate::http::listen::{self, Purpose};
-use crate::http::standing::Standing;
-use crate::http::underway::Underway;
+use crate::http::wire::listen::{self, Purpose};
+use crate::http::wire::standing::Standing;
+use crate::http::wire::underway::Underway;
 use crate::http::{App, Gates, router};
 use crate::imaging::PatientHasher;
-use crate::import::Importer;
 use crate::inference::{Registry, Runtime};
+use crate::service::freeze::Freezer;
+use crate::service::import::Importer;
+use crate::service::intake::Intake;
+use crate::service::predict::Predictor;
+use crate::service::submit::{Machine, Submitter};
 use crate::store::{self, Blobs, Database, Store, database, events, keys, queue, secret, sweep};
 use crate::{telemetry, worker};
 
@@ -162,24 +166,32 @@ async fn app(
     make_private(&scratch)?;
     let secret = secret::load(&pool, &storage.secret()).await?;
     let store = Store { pool: pool.clone(), blobs };
-    let threads = config.compute.threads();
     let decoder = Pool::start(std::env::current_exe()?, &config.limits, scratch.clone())
         .context("the processes that read files cannot be started")?;
     tell_confinement(decoder.clone()).await?;
+    let limits = &config.limits;
+    let hasher = PatientHasher::new(secret);
+    let registry = Registry::new(runtime, &config.compute, limits);
+    let machine = Machine {
+        estimator: Estimator::new(pool.clone(), storage.measuring(), stopping.clone()),
+        threads: config.compute.threads(),
+        memory_bytes: limits.training_memory_bytes,
+    };
     Ok(App {
-        registry: Registry::new(runtime, &config.compute, &config.limits),
         importer: Importer::new(
             store.clone(),
             config.compute.clone(),
             scratch.clone(),
             decoder.clone(),
         ),
+        intake: Intake::new(store.clone(), decoder.clone(), hasher.clone(), limits),
+        freezer: Freezer::new(store.clone(), hasher.clone(), limits),
+        submitter: Submitter::new(store.clone(), machine, limits.queued_runs),
+        predictor: Predictor::new(store.clone(), registry, decoder.clone(), &scratch),
         decoder,
         store,
-        hasher: PatientHasher::new(secret),
-        limits: Arc::new(config.limits.clone()),
-        estimator: Estimator::new(pool.clone(), storage.measuring(), stopping.clone()),
-        threads,
+        hasher,
+        limits: Arc::new(limits.clone()),
         changes: events::listen(pool.clone()),
         metrics: telemetry::start_metrics().context("metrics cannot be recorded")?,
         spool: scratch,
@@ -187,7 +199,7 @@ async fn app(
         loopback: config.listen.ip().is_loopback(),
         standing: Standing::start(pool, stopping.clone()),
         stopping: stopping.clone(),
-        gates: Gates::new(&config.limits),
+        gates: Gates::new(limits),
         underway: Underway::default(),
     })
 }

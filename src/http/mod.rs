@@ -1,153 +1,25 @@
-//! The HTTP API and the web page: routes, layers, and what they share.
+//! The HTTP API and the web page: adapters over `service`, which does what is asked.
 //!
-//! Each file of a resource holds its handlers. Errors become HTTP in `problem` only.
+//! `api` has a file for each resource, `wire` what they share, `page` what people look at. Errors
+//! become HTTP in `wire` only: `problem` decides statuses, `causes` says which problem each failure is.
 
-pub mod answer;
-pub mod artifacts;
-pub mod backbones;
-pub mod body;
-pub mod caller;
-pub mod causes;
-pub mod datasets;
-pub mod disposition;
-pub mod docs;
-pub mod documented;
-pub mod drain;
-pub mod estimates;
-pub mod etag;
-pub mod events;
-pub mod extract;
-pub mod health;
-pub mod images;
-pub mod import_form;
-pub mod intake;
-pub mod keys;
-pub mod layers;
-pub mod listen;
-pub mod matched_pairs;
-pub mod models;
-pub mod observe;
-pub mod openapi;
+pub mod api;
+pub mod app;
 pub mod page;
-pub mod pictures;
-pub mod predict;
-pub mod pretraining;
-pub mod problem;
-pub mod recipe_body;
-pub mod recipes;
-pub mod replays;
-pub mod request_id;
-pub mod runs;
-pub mod snapshot;
-pub mod spool;
-pub mod standing;
-pub mod underway;
-pub mod uploads;
-pub mod versions;
+pub mod wire;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::{Semaphore, broadcast};
-use tokio_util::sync::CancellationToken;
-
-use crate::config::Limits;
-use crate::decode::Pool;
-use crate::domain::RunId;
-use crate::estimate::Estimator;
-use crate::imaging::PatientHasher;
-use crate::import::Importer;
-use crate::inference::Registry;
-use crate::store::Store;
-
-pub use openapi::{document, document_json};
-
-/// What every handler may use.
-#[derive(Clone)]
-pub struct App {
-    /// Rows and blobs.
-    pub store: Store,
-    /// Loaded networks.
-    pub registry: Registry,
-    /// Reads what strangers send.
-    pub decoder: Pool,
-    /// Imports backbones.
-    pub importer: Importer,
-    /// Makes patient keys.
-    pub hasher: PatientHasher,
-    /// Every external size.
-    pub limits: Arc<Limits>,
-    /// What training steps cost here.
-    pub estimator: Estimator,
-    /// Compute threads of a worker.
-    pub threads: usize,
-    /// Tells which runs change.
-    pub changes: broadcast::Sender<RunId>,
-    /// Renders the metrics.
-    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
-    /// Folder for uploads in flight, on the disk of the data folder.
-    pub spool: PathBuf,
-    /// Whether Postgres is the built-in cluster.
-    pub built_in_database: bool,
-    /// Whether the server listens on loopback only; then it serves without a key until one exists.
-    pub loopback: bool,
-    /// Cancelled when the server begins to stop: event streams end, readiness is over.
-    pub stopping: CancellationToken,
-    /// How much may go on at the same time.
-    pub gates: Gates,
-    /// Which keys have ended, for what is long under way.
-    pub standing: standing::Standing,
-    /// How far the uploads are that go on now.
-    pub underway: underway::Underway,
-}
-
-impl App {
-    /// The bounds of an upload.
-    pub(crate) fn upload_bounds(&self) -> body::Most {
-        body::Most {
-            bytes: self.limits.upload_bytes,
-            setting: "LVMED_LIMIT_UPLOAD_BYTES",
-            idle: Duration::from_secs(self.limits.upload_idle_seconds),
-        }
-    }
-}
-
-/// How much may go on at the same time.
-#[derive(Debug, Clone)]
-pub struct Gates {
-    /// Uploads being taken in.
-    pub uploads: Arc<Semaphore>,
-    /// Open event streams.
-    pub event_streams: Arc<Semaphore>,
-    /// Previews being rendered; further ones wait.
-    pub previews: Arc<Semaphore>,
-    /// Requests whose pictures are being decoded; further ones wait.
-    pub decoding: Arc<Semaphore>,
-}
-
-impl Gates {
-    /// Gates as wide as the limits say.
-    pub fn new(limits: &Limits) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self {
-            uploads: Arc::new(Semaphore::new(limits.uploads)),
-            event_streams: Arc::new(Semaphore::new(limits.event_streams)),
-            previews: Arc::new(Semaphore::new(cores)),
-            decoding: Arc::new(Semaphore::new(cores)),
-        }
-    }
-}
+pub use app::{App, Gates};
+pub use page::openapi::{document, document_json};
 
 /// Everything that is served: the API, its document and the page, with all layers applied.
 pub fn router(app: App) -> axum::Router {
-    let (api, document) = openapi::served();
+    let (api, document) = page::openapi::served();
     let standing = app.standing.clone();
     let routes = api
-        .merge(page::routes())
-        .merge(docs::routes(&document))
-        .fallback(problem::unknown_route)
-        .method_not_allowed_fallback(problem::unknown_method)
+        .merge(page::files::routes())
+        .merge(page::docs::routes(&document))
+        .fallback(wire::problem::unknown_route)
+        .method_not_allowed_fallback(wire::problem::unknown_method)
         .with_state(app);
-    layers::apply(routes, &standing)
+    wire::layers::apply(routes, &standing)
 }

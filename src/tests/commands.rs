@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::pictures::{png, two_classes, zip};
 use crate::server::Server;
 
 fn run(arguments: &[&str], data: &Path) -> (Output, String) {
@@ -21,8 +22,14 @@ fn run(arguments: &[&str], data: &Path) -> (Output, String) {
 }
 
 const CREATE: [&str; 6] = ["key", "create", "--name", "ward-3", "--role", "trainer"];
-const COMMANDS: [&[&str]; 5] =
-    [&CREATE, &["key", "list"], &["migrate"], &["check"], &["check", "--json"]];
+const COMMANDS: [&[&str]; 6] = [
+    &CREATE,
+    &["key", "list"],
+    &["migrate"],
+    &["check"],
+    &["check", "--json"],
+    &["dataset", "import", "src/tests/fixtures/pictures", "--name", "sides"],
+];
 
 #[test]
 fn no_command_makes_a_data_folder_or_a_database_that_no_server_knows() {
@@ -114,4 +121,135 @@ async fn keys_are_made_listed_and_revoked_on_the_running_server_and_without_it()
         line("head").contains("  revoked  ") && !line("visitor").contains("revoked"),
         "{listed}"
     );
+}
+
+/// What a command printed, and what it told beside that.
+fn said(ended: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&ended.stdout), text(&ended.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_and_its_archive_become_the_same_dataset_as_an_upload_does() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let folder = server.folder.path().join("pictures");
+    let mut entries = Vec::new();
+    for (class, label) in ["left", "right"].into_iter().enumerate() {
+        std::fs::create_dir_all(folder.join(label)).expect("made");
+        for number in 0..3 {
+            let name = format!("{label}/{number}.png");
+            let picture = png(class, number + 1000 * class as u32, 32);
+            std::fs::write(folder.join(&name), &picture).expect("written");
+            entries.push((name, picture));
+        }
+    }
+    std::fs::write(folder.join("left/broken.png"), "no picture").expect("written");
+    let archive = server.folder.path().join("pictures.zip");
+    std::fs::write(&archive, zip(&entries)).expect("written");
+    let import = |source: &Path, more: &[&str]| {
+        let source = source.to_str().expect("a path");
+        let arguments =
+            [["dataset", "import", source, "--name", "sides"].as_slice(), more].concat();
+        server.command(&arguments)
+    };
+
+    let made = import(&folder, &[]);
+
+    let (printed, told) = said(&made);
+    assert!(made.status.success(), "{told}");
+    assert!(printed.contains("6 files were taken, with 6 images that are new"), "{printed}");
+    assert!(printed.contains("1 file could not be taken"), "{printed}");
+    assert!(printed.contains("left/broken.png: "), "{printed}");
+    let datasets = server.get("/api/v1/datasets").await;
+    assert_eq!(datasets["items"][0]["name"], "sides", "{datasets:#}");
+    assert_eq!(datasets["items"][0]["classes"], json!({"left": 3, "right": 3}), "{datasets:#}");
+
+    let refused = import(&archive, &[]);
+    let (printed, told) = said(&refused);
+    assert!(!refused.status.success() && printed.is_empty(), "{printed}");
+    assert!(told.contains("\"sides\" is already taken") && told.contains("--add"), "{told}");
+
+    let added = import(&archive, &["--add", "--json"]);
+    let (printed, told) = said(&added);
+    assert!(added.status.success(), "{told}");
+    let report: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(report["dataset"]["id"], datasets["items"][0]["id"], "{report:#}");
+    assert_eq!(report["upload"]["duplicates"], 6, "{report:#}");
+    assert_eq!(report["dataset"]["images"], 6, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_keeps_nothing_leaves_no_dataset_and_says_what_to_do() {
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let folder = server.folder.path();
+    let broken = folder.join("broken.zip");
+    let archive = two_classes(1, 32);
+    std::fs::write(&broken, &archive[..archive.len() / 2]).expect("written");
+    std::fs::create_dir(folder.join("empty")).expect("made");
+    let import = |source: &str, more: &[&str]| {
+        let source = folder.join(source);
+        let source = source.to_str().expect("a path");
+        let ended = server
+            .command(&[["dataset", "import", source, "--name", "sides"].as_slice(), more].concat());
+        assert!(!ended.status.success() && ended.stdout.is_empty(), "{source}");
+        said(&ended).1
+    };
+
+    for (source, more, expected) in [
+        ("absent", &[] as &[&str], "absent cannot be read"),
+        ("empty", &[], "holds no files"),
+        ("broken.zip", &["--upload-bytes", "10"], "LVMED_LIMIT_UPLOAD_BYTES"),
+        ("broken.zip", &[], "ZIP"),
+    ] {
+        let told = import(source, more);
+        assert!(told.contains(expected), "{source}: {told}");
+    }
+    assert_eq!(server.get("/api/v1/datasets").await["items"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_answers_on_the_command_line_as_it_does_over_http() {
+    let server = Server::start();
+    let backbone = server.random_backbone("resnet18", 64).await;
+    let version = server.freeze(&server.dataset("sides", two_classes(12, 64)).await).await;
+    let spec = json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],
+                      "method": "probe"});
+    let run = server.succeed(&server.queue(&spec).await).await;
+    let model = run["model"].as_str().expect("a model");
+    let picture = server.folder.path().join("new.png");
+    std::fs::write(&picture, png(1, 77_000, 64)).expect("written");
+    let file = picture.to_str().expect("a path");
+    let request = server.request(Method::POST, &format!("/api/v1/models/{model}/predict"));
+    let answer = server.expect(request.body(png(1, 77_000, 64)), StatusCode::OK).await;
+
+    let whole = server.command(&["predict", "--model", model, file, "--json"]);
+    let short = server.command(&["predict", "--model", model, file]);
+
+    let (printed, told) = said(&whole);
+    assert!(whole.status.success(), "{told}");
+    let found: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(found["items"][0]["file"], file, "{found:#}");
+    assert_eq!(found["items"][0]["label"], answer["items"][0]["label"], "{found:#}");
+    let probability = |answer: &Value| {
+        answer["items"][0]["probabilities"][0]["probability"].as_f64().expect("a number")
+    };
+    assert!((probability(&found) - probability(&answer)).abs() < 1e-5, "{found:#}");
+    let (printed, _) = said(&short);
+    let label = answer["items"][0]["label"].as_str().expect("a label");
+    assert!(printed.starts_with(&format!("{file}: {label} ")), "{printed}");
+
+    let nobody = "01890000-0000-7000-8000-000000000000";
+    let weights = server.folder.path().join("resnet18.safetensors");
+    let weights = weights.to_str().expect("a path");
+    for (arguments, expected) in [
+        (["predict", "--model", nobody, file], model),
+        (["predict", "--model", model, "absent.png"], "absent.png cannot be read"),
+        (["predict", "--model", model, "src"], "src is not a file"),
+        (["predict", "--model", model, weights], "not a PNG, JPEG or DICOM file"),
+    ] {
+        let refused = server.command(&arguments);
+        let (printed, told) = said(&refused);
+        assert!(!refused.status.success() && printed.is_empty(), "{printed}");
+        assert!(told.contains(expected), "{told}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::domain::name::Name;
 use crate::domain::pretrain::Pretrain;
 use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing};
 use crate::estimate;
-use crate::import;
+use crate::service::import;
 use crate::store::queue::Claimed;
 use crate::store::{StoreError, backbones, versions};
 use crate::training::TrainingError;
