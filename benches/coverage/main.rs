@@ -7,7 +7,7 @@
 
 use lvmed::domain::evaluation::{Estimate, Evaluation};
 use lvmed::training::evaluate;
-use lvmed::training::metrics::Judged;
+use lvmed::training::judge::metrics::Judged;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::trace::without_trace;
+use crate::nn::trace::without_trace;
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]

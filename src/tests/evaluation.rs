@@ -2,7 +2,7 @@
 
 use lvmed::domain::evaluation::Estimate;
 use lvmed::training::evaluate;
-use lvmed::training::metrics::{CannotJudge, Judged, Scorer, Scores};
+use lvmed::training::judge::metrics::{CannotJudge, Judged, Scorer, Scores};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

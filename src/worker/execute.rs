@@ -8,27 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::host::{Control, StoreHost};
-use super::prepare::{PrepareError, Work};
-use crate::domain::model::Artifact;
-use crate::domain::run::{Replayed, Spec};
+use crate::domain::run::Spec;
 use crate::nn;
 use crate::store::features::Extractor;
-use crate::store::models::Publication;
 use crate::store::queue::{Beat, Claimed, Ending};
-use crate::store::{Content, StoreError, checkpoints, events, models, queue, settle};
-use crate::training::replay::Recorded;
-use crate::training::{self, Job, Outcome, Packed, Stop, TrainingError};
+use crate::store::{StoreError, checkpoints, queue};
+use crate::training::{Stop, TrainingError};
 
 /// The longest between two beats, so that a cancelled run ends soon.
 const BEAT: Duration = Duration::from_secs(1);
-
-/// What an attempt at fine-tuning ends in.
-enum Product {
-    /// A model.
-    Trained(Box<Outcome>),
-    /// A comparison.
-    Replayed(Replayed),
-}
 
 impl Worker {
     /// Executes a run and ends it, whatever happens.
@@ -49,29 +37,18 @@ impl Worker {
         }
     }
 
-    /// Trains and publishes; how to end the run when nothing was published.
+    /// Does what the kind of the run asks for; how to end the run when nothing was published.
     async fn attempt(&self, run: &Claimed, control: &Arc<Control>) -> Option<Ending> {
-        match self.prepare(run).await {
-            Ok(Work::Finetune(job)) => {
-                let job = Arc::new(*job);
-                let product = self.fine_tune(run, &job, control).await;
-                self.conclude(run, control, product, |made| self.finish(run, &job, made)).await
-            }
-            Ok(Work::Pretrain(job)) => {
-                let job = Arc::new(*job);
-                let backbone = self.pretrain(run, &job, control).await;
-                let publish = |made| self.publish_backbone(run, &job, made);
-                self.conclude(run, control, backbone, publish).await
-            }
-            Err(PrepareError::Store(error)) if !error.is_damage() => {
-                Some(Ending::Stumbled(error.to_string()))
-            }
-            Err(error) => Some(Ending::Failed(error.to_string())),
-        }
+        let ended = match &run.spec {
+            Spec::Finetune(recipe) => self.finetune(run, recipe, control).await,
+            Spec::Pretrain(recipe) => self.pretrain(run, recipe, control).await,
+            Spec::Replay(replay) => self.replay(run, replay, control).await,
+        };
+        ended.unwrap_or_else(|error| Some(error.ending()))
     }
 
     /// Finishes a run with what was made, by `finish`; how to end the run otherwise.
-    async fn conclude<T, F: Future<Output = Result<(), StoreError>>>(
+    pub(super) async fn conclude<T, F: Future<Output = Result<(), StoreError>>>(
         &self,
         run: &Claimed,
         control: &Control,
@@ -137,92 +114,6 @@ impl Worker {
             // A panic costs an attempt, not the worker.
             Err(error) => Err(std::io::Error::other(format!("training broke: {error}")).into()),
         }
-    }
-
-    async fn fine_tune(
-        &self,
-        run: &Claimed,
-        job: &Arc<Job>,
-        control: &Arc<Control>,
-    ) -> Result<Product, TrainingError> {
-        let recorded =
-            self.recorded(run).await.map_err(|error| TrainingError::Host(error.into()))?;
-        let extractor = Some(Extractor {
-            backbone: job.backbone.weights_sha256,
-            preprocessing: job.backbone.preprocessing.digest(),
-        });
-        let (job, spec) = (Arc::clone(job), run.spec.clone());
-        let work = move |host: &StoreHost<'_>| match (&spec, recorded) {
-            (Spec::Replay(replay), Some(recorded)) => {
-                training::replay(&job, host, &recorded, replay.steps).map(Product::Replayed)
-            }
-            _ => training::run(&job, host).map(|outcome| Product::Trained(Box::new(outcome))),
-        };
-        self.compute(run, extractor, control, work).await
-    }
-
-    /// The losses that a replay compares.
-    async fn recorded(&self, run: &Claimed) -> Result<Option<Recorded>, StoreError> {
-        let Spec::Replay(replay) = &run.spec else { return Ok(None) };
-        let mut curves = events::curves(&self.store.pool, replay.run).await?;
-        let points = curves.remove(training::replay::series(replay.recipe.method));
-        Ok(Some(points.unwrap_or_default().into_iter().collect()))
-    }
-
-    async fn finish(&self, run: &Claimed, job: &Job, product: Product) -> Result<(), StoreError> {
-        match product {
-            Product::Trained(outcome) => self.publish(run, job, *outcome).await,
-            Product::Replayed(found) => {
-                queue::replayed(&self.store.pool, run, &found).await?;
-                tracing::info!(run = %run.id, equal = found.equal, "replay finished");
-                Ok(())
-            }
-        }
-    }
-
-    /// Stores the files that a run gives.
-    pub(super) async fn keep(&self, files: &[Packed]) -> Result<Vec<Artifact>, StoreError> {
-        let mut artifacts = Vec::with_capacity(files.len());
-        for file in files {
-            let blob = self.store.blobs.put_bytes(file.bytes.clone()).await?;
-            artifacts.push(Artifact {
-                name: file.name.to_owned(),
-                media_type: file.media_type.to_owned(),
-                size_bytes: blob.size_bytes,
-                sha256: blob.sha256,
-            });
-        }
-        Ok(artifacts)
-    }
-
-    /// Makes sure of the files once rows name them.
-    pub(super) async fn settle(&self, run: &Claimed, artifacts: &[Artifact], files: Vec<Packed>) {
-        let named = artifacts.iter().zip(files);
-        let content = |file: Packed| Content::Bytes(file.bytes);
-        let files: Vec<_> =
-            named.map(|(artifact, file)| (artifact.sha256, content(file))).collect();
-        // The run has succeeded by now, whatever happens here.
-        if let Err(error) = settle(&self.store, &files).await {
-            tracing::error!(run = %run.id, %error, "the published files were not made sure of");
-        }
-    }
-
-    async fn publish(&self, run: &Claimed, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
-        let artifacts = self.keep(&outcome.files).await?;
-        let publication = Publication {
-            name: job.name.clone(),
-            backbone: job.backbone.id,
-            labels: job.version.labels.clone(),
-            preprocessing: job.backbone.preprocessing.clone(),
-            evaluation: outcome.evaluation,
-            license: job.backbone.license.clone(),
-            artifacts,
-            predictions: outcome.predictions,
-        };
-        let model = models::publish(&self.store.pool, run, &publication).await?;
-        self.settle(run, &publication.artifacts, outcome.files).await;
-        tracing::info!(run = %run.id, %model, "run succeeded");
-        Ok(())
     }
 
     /// Renews the lease until the attempt has ended, and passes on what it learns.

@@ -1,9 +1,12 @@
 //! The worker process: leases runs, executes them, and is replaceable at any moment.
 
 mod execute;
+mod files;
+mod finetune;
 mod host;
 mod prepare;
-mod pretraining;
+mod pretrain;
+mod replay;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;

@@ -100,8 +100,8 @@ const STEP: Calibration = Calibration {
 fn a_batch_that_does_not_fit_says_which_would() {
     let mut world = World::of(64);
     world.learning().batch_size = 64;
-    world.job.memory_bytes = 10_000_000_000;
-    world.job.calibration = Some(STEP);
+    world.job.ground.memory_bytes = 10_000_000_000;
+    world.job.ground.calibration = Some(STEP);
 
     let refused = refusal(&world);
 
@@ -113,11 +113,11 @@ fn a_batch_that_does_not_fit_says_which_would() {
 #[test]
 fn a_run_that_has_fitted_once_is_not_refused_for_memory_when_it_goes_on() {
     let mut world = World::of(8);
-    (world.job.calibration, world.job.memory_bytes) = (Some(STEP), 10_000_000_000);
+    (world.job.ground.calibration, world.job.ground.memory_bytes) = (Some(STEP), 10_000_000_000);
     world.host.stop_after(1, Stop::HandedBack);
     assert!(matches!(world.run(Tiny::new(false)), Err(TrainingError::Stopped(_))));
     world.host.go_on();
-    world.job.memory_bytes = 1_000_000;
+    world.job.ground.memory_bytes = 1_000_000;
 
     world.run(Tiny::new(false)).expect("it goes on from its checkpoint");
 

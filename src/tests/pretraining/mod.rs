@@ -30,14 +30,14 @@ fn an_interrupted_run_makes_the_weights_of_the_uninterrupted_one_on_any_threads(
     assert_eq!(losses.len(), 4);
 
     world.host.forget();
-    world.job.threads = 1;
+    world.job.ground.threads = 1;
     for stop in 1..3 {
         world.host.stop_after(stop, Stop::HandedBack);
         let stopped = world.run(Tiny::new(true));
         assert!(matches!(stopped, Err(TrainingError::Stopped(Stop::HandedBack))));
     }
     world.host.go_on();
-    world.job.threads = 3;
+    world.job.ground.threads = 3;
     let parts = world.run(Tiny::new(true)).expect("it ends");
 
     assert!(world.host.checkpoints().len() >= 2);

@@ -19,7 +19,7 @@ use lvmed::inference::Runtime;
 use lvmed::nn::{Params, Tensors, weights};
 use lvmed::training::objective::{MatchedPair, Moment, Objective, Scored, Shown};
 use lvmed::training::pretrain::{Job, Judge, Pretrained, Start, pretrain, with_objective};
-use lvmed::training::{CachedFeatures, Example, Host, HostError, Stop, TrainingError};
+use lvmed::training::{CachedFeatures, Example, Ground, Host, HostError, Stop, TrainingError};
 use time::OffsetDateTime;
 
 use crate::pictures::png;
@@ -58,9 +58,8 @@ impl World {
             .collect();
         let compute = Compute { onnx_runtime: None, device: On::Cpu, threads: 2 };
         let parent = Box::new(parent(architecture, preprocessing.clone()));
-        let job = Job {
+        let ground = Ground {
             run: RunId::new(),
-            spec: spec(),
             provenance: Provenance {
                 dataset_digest: Sha256::of(b"version"),
                 backbone_sha256: Some(parent.weights_sha256),
@@ -71,11 +70,6 @@ impl World {
             name: name("made"),
             dataset: name("sides"),
             version: version(),
-            pictures,
-            start: Start::Backbone { parent, weights: path },
-            preprocessing,
-            architecture,
-            gate: None,
             runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
             threads: 2,
             scratch: folder.path().to_owned(),
@@ -83,6 +77,9 @@ impl World {
             memory_bytes: u64::MAX,
             calibration: None,
         };
+        let start = Start::Backbone { parent, weights: path };
+        let spec = spec();
+        let job = Job { ground, spec, pictures, start, preprocessing, architecture, gate: None };
         Self { job, host, _folder: folder }
     }
 
@@ -112,7 +109,7 @@ impl World {
     /// Runs the job with the objective of its recipe.
     pub(super) fn pretrain(&self) -> Result<Pretrained, TrainingError> {
         let run = || pretrain(&self.job, &self.host);
-        lvmed::nn::with_threads(self.job.threads, run).expect("threads start")
+        lvmed::nn::with_threads(self.job.ground.threads, run).expect("threads start")
     }
 
     pub(super) fn run(
@@ -120,7 +117,7 @@ impl World {
         objective: impl Objective + 'static,
     ) -> Result<Pretrained, TrainingError> {
         let objective: Box<dyn Objective> = Box::new(objective);
-        let pool = lvmed::nn::with_threads(self.job.threads, || {
+        let pool = lvmed::nn::with_threads(self.job.ground.threads, || {
             with_objective(&self.job, objective, &self.host)
         });
         pool.expect("threads start")

@@ -63,8 +63,8 @@ fn parts_of_a_batch_add_up_to_the_whole_when_statistics_are_frozen() {
 fn a_batch_that_would_not_fit_is_halved_and_the_choice_is_on_record() {
     let mut world = World::of(8);
     world.method(Method::Full, Training { epochs: 1, batch_size: 8, ..quick() });
-    world.job.memory_bytes = 3_000_000_000;
-    world.job.calibration = Some(Calibration {
+    world.job.ground.memory_bytes = 3_000_000_000;
+    world.job.ground.calibration = Some(Calibration {
         base_bytes: 1_000_000_000,
         image_bytes: 500_000_000,
         checkpoint_bytes: 0,
@@ -82,7 +82,7 @@ fn a_batch_that_would_not_fit_is_halved_and_the_choice_is_on_record() {
     let card = String::from_utf8(file(&outcome, "card.md")).expect("text");
     assert!(card.contains("2 images at a time"), "{card}");
 
-    world.job.memory_bytes = 1_000_000_000;
+    world.job.ground.memory_bytes = 1_000_000_000;
     let refused = world.run().expect_err("not even one image fits");
     assert!(matches!(refused, TrainingError::TooLarge(_)), "{refused}");
     assert!(refused.to_string().contains("1000 MB"), "{refused}");

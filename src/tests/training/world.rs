@@ -18,7 +18,7 @@ use lvmed::inference::Runtime;
 use lvmed::nn::weights;
 use lvmed::onnx::{Export, export};
 use lvmed::training::{
-    self, CachedFeatures, Example, Host, HostError, Job, Outcome, Stop, TrainingError,
+    self, CachedFeatures, Example, Ground, Host, HostError, Job, Outcome, Stop, TrainingError,
 };
 use time::OffsetDateTime;
 
@@ -78,9 +78,8 @@ impl World {
             }
         }
         let compute = Compute { onnx_runtime: None, device: Device::Cpu, threads: 2 };
-        let job = Job {
+        let ground = Ground {
             run: RunId::new(),
-            spec: spec(),
             provenance: Provenance {
                 dataset_digest: Sha256::of(b"version"),
                 backbone_sha256: Some(Sha256::of(b"weights")),
@@ -91,10 +90,6 @@ impl World {
             name: name("small"),
             dataset: name("sides"),
             version: version(),
-            examples,
-            backbone: backbone(architecture, preprocessing),
-            weights,
-            onnx,
             runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
             threads: 2,
             scratch: folder.path().to_owned(),
@@ -102,6 +97,8 @@ impl World {
             memory_bytes: u64::MAX,
             calibration: None,
         };
+        let backbone = backbone(architecture, preprocessing);
+        let job = Job { ground, spec: spec(), examples, backbone, weights, onnx };
         Self { job, host: Memory { originals, ..Memory::default() }, _folder: folder }
     }
 

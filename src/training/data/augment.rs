@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::affine::{Affine, resample};
-use super::tones;
+use super::tones::{self, Square};
 use crate::domain::augmentation::{Augmentation, Border, Change};
 
 /// Everything that happens to one picture.
@@ -28,17 +28,6 @@ pub struct Drawn {
     pub cutout: Option<Square>,
     /// Where the noise is drawn from.
     random: StdRng,
-}
-
-/// A square within a picture, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Square {
-    /// Columns to the left of it.
-    pub left: usize,
-    /// Rows above it.
-    pub top: usize,
-    /// Its side.
-    pub side: usize,
 }
 
 impl Drawn {

@@ -5,25 +5,16 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::augment::Drawn;
-use super::loader::Making;
+use super::example::Example;
+use super::making::{Making, Place};
 use super::mixup::Mixing;
 use super::order::{Plan, generator};
 use super::pictures::Pictures;
 use crate::domain::augmentation::Augmentation;
 use crate::domain::imbalance::Mixup;
 use crate::imaging::normalise;
-use crate::training::error::TrainingError;
-use crate::training::host::Host;
-use crate::training::job::Example;
-
-/// A batch's place in a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Epoch, from 0.
-    pub epoch: u32,
-    /// Batch within the epoch, from 0.
-    pub batch: u64,
-}
+use crate::training::run::error::TrainingError;
+use crate::training::run::host::Host;
 
 /// A batch, ready to go through a network.
 #[derive(Debug, Clone)]

@@ -11,12 +11,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::Duration;
 
-use super::feed::{Feed, Place};
+use super::feed::Feed;
+use super::making::{Making, Place};
 use super::order::Plan;
-use crate::domain::ImageId;
 use crate::imaging::ImagingError;
-use crate::training::error::TrainingError;
-use crate::training::host::Host;
+use crate::training::run::error::TrainingError;
 
 /// How long a wait for a batch lasts before the run is asked whether it must stop.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -26,38 +25,6 @@ const AHEAD_BYTES: usize = 256 << 20;
 const MOST_AHEAD: usize = 4;
 /// Threads that decode and augment keep even a fast network busy with fewer than this.
 const MOST_THREADS: usize = 8;
-
-/// What a loader makes batches of: an image at a time, on any thread, then put together.
-pub trait Making: Send + Sync {
-    /// What is made of one image.
-    type Part: Send;
-    /// A batch.
-    type Batch: Send;
-
-    /// Which images make which batch.
-    fn plan(&self) -> &Plan;
-
-    /// What is made of example `image` as number `at` of the batch at `place`; a function of the
-    /// three and nothing else.
-    fn part(&self, image: usize, place: Place, at: usize) -> Result<Self::Part, TrainingError>;
-
-    /// A batch of parts that are ready, in the order of its images.
-    fn assemble(
-        &self,
-        place: Place,
-        images: Vec<usize>,
-        parts: Vec<Self::Part>,
-    ) -> Result<Self::Batch, TrainingError>;
-
-    /// The id of example `image`.
-    fn id(&self, image: usize) -> ImageId;
-
-    /// Whom to ask whether the run must stop.
-    fn host(&self) -> &dyn Host;
-
-    /// Bytes of a batch.
-    fn batch_bytes(&self) -> usize;
-}
 
 /// How a loader works ahead. What comes out does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

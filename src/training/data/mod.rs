@@ -13,7 +13,7 @@
 //!   from any [`Place`] of a run:
 //!
 //! ```ignore
-//! let pictures = Arc::new(Pictures::of(job, host));
+//! let pictures = Arc::new(Pictures::new(Source { host, limits, preprocessing, scratch }));
 //! let labels: Vec<u32> = training.iter().map(|example| example.label as u32).collect();
 //! let plan = Plan::training(&labels, Drawing { batch_size: 16, imbalance, seed, epochs });
 //! let steps = plan.batch_count() * u64::from(plan.epochs());
@@ -31,24 +31,31 @@
 //! are the same for any number of threads, and after resuming anywhere. [`Mixing`] and
 //! [`Plan::batches`] also serve training on cached activations, where there is nothing to decode.
 
+pub(in crate::training) mod activations;
 mod affine;
 mod augment;
 mod cache;
 mod compact;
+pub(in crate::training) mod example;
 mod feed;
+pub(in crate::training) mod few_shot;
+pub(in crate::training) mod glimpses;
 mod loader;
+mod making;
 mod mixup;
 mod order;
 mod pictures;
+pub(in crate::training) mod prepared;
 mod tones;
 
 pub use affine::{Affine, resample};
-pub use augment::{Drawn, Square};
+pub use augment::Drawn;
 pub use cache::{Cache, Room, Use};
 pub use compact::{Compact, Part};
-pub use feed::{Batch, Feed, Place};
-pub use loader::{Loader, Making, Prefetch};
+pub use feed::{Batch, Feed};
+pub use loader::{Loader, Prefetch};
+pub use making::{Making, Place};
 pub use mixup::Mixing;
 pub use order::{Drawing, Plan, class_weights, generator};
 pub use pictures::{Pictures, Source};
-pub use tones::{blur, contrast, gamma};
+pub use tones::{Square, blur, contrast, gamma};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::cache::{Cache, Room, Use};
 use super::compact::Compact;
+use super::example::Example;
 use crate::config::Limits;
 use crate::domain::Preprocessing;
 use crate::imaging::decode_frame;
-use crate::training::error::TrainingError;
-use crate::training::host::Host;
-use crate::training::job::{Example, Job};
+use crate::training::run::error::TrainingError;
+use crate::training::run::host::Host;
 
 /// Where pictures come from and what they are prepared for.
 #[derive(Clone, Copy)]
@@ -42,16 +42,6 @@ enum Shape {
 }
 
 impl<'a> Pictures<'a> {
-    /// Pictures of a job, none decoded yet.
-    pub fn of(job: &'a Job, host: &'a dyn Host) -> Self {
-        Self::new(Source {
-            host,
-            limits: &job.limits,
-            preprocessing: &job.backbone.preprocessing,
-            scratch: &job.scratch,
-        })
-    }
-
     /// Pictures of a source, none decoded yet.
     pub fn new(source: Source<'a>) -> Self {
         let room = Room {
@@ -70,7 +60,7 @@ impl<'a> Pictures<'a> {
 
     /// The picture of an example: from the cache, else decoded.
     pub fn get(&self, example: &Example) -> Result<Arc<Compact>, TrainingError> {
-        let key = (example.blob, example.frame);
+        let key = example.key();
         if let Some(kept) = self.cache.get(&key) {
             return Ok(kept);
         }

@@ -5,7 +5,16 @@
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::augment::Square;
+/// A square within a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Square {
+    /// Columns to the left of it.
+    pub left: usize,
+    /// Rows above it.
+    pub top: usize,
+    /// Its side.
+    pub side: usize,
+}
 
 /// `x^γ`: below 1 brightens the middle tones, above 1 darkens them.
 pub fn gamma(planes: &mut [Vec<f32>], exponent: f32) {

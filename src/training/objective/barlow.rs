@@ -5,11 +5,12 @@
 
 use super::correlation::off_diagonal;
 use super::projector::{Between, Projector, standardised};
-use super::{Moment, Objective, Scored, Shown, number};
+use super::scored::{Moment, Objective, Scored, number};
+use super::views::Shown;
 use crate::domain::pretrain::Barlow;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 /// The objective with its projector of three layers (section 2.2).
 #[derive(Debug)]

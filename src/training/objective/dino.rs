@@ -5,14 +5,15 @@
 use candle_core::{D, Device, Tensor};
 
 use super::projector::{Between, Projector};
-use super::{Moment, Objective, Scored, Shown, mismatch, number, sum};
+use super::scored::{Moment, Objective, Scored, mismatch, number, sum};
+use super::views::Shown;
 use crate::domain::pretrain::Dino;
 use crate::nn::kernel::draw::normal;
 use crate::nn::loss::log_softmax;
 use crate::nn::ops::{softmax, unit};
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 const CENTRE: &str = "objective.centre";
 /// Directions of the prototypes, `[K, bottleneck]`; their lengths are left out of the computation.

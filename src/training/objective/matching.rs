@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor, bail};
 
-use super::{MatchedPair, Moment, Objective, Scored, Shown, View};
+use super::scored::{Moment, Objective, Scored};
+use super::views::{MatchedPair, Shown, View};
 use crate::domain::pretrain::{Convolution, Local, Matching};
 use crate::matching::affinity::{cosines, differences, local, mix};
 use crate::matching::black_box::{BlackBox, Links};
@@ -13,7 +14,7 @@ use crate::matching::{Graphs, Outcome, Solver, cut};
 use crate::nn::kernel::draw::normal;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 /// Each batch is cut into graphs of images, one for each view, and the graphs of two views are
 /// matched: node i of one belongs to node i of the other. The loss is the Hamming distance to that,

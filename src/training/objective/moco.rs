@@ -11,13 +11,14 @@ use candle_core::{DType, Device, Tensor};
 
 use super::contrast::contrast;
 use super::projector::{Between, Projector};
-use super::{Moment, Objective, Scored, Shown, mismatch};
+use super::scored::{Moment, Objective, Scored, mismatch};
+use super::views::Shown;
 use crate::domain::pretrain::Moco;
 use crate::nn::kernel::draw::normal;
 use crate::nn::ops::unit;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 const QUEUE: &str = "objective.queue";
 

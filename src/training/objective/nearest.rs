@@ -32,7 +32,7 @@ pub(super) fn closest(distances: &[f64], candidates: usize, kept: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::{closest, distances};
-    use crate::training::objective::Crop;
+    use crate::training::objective::views::Crop;
 
     const CROP: Crop = Crop { top: 10.0, left: 20.0, height: 70.0, width: 140.0, flipped: false };
 

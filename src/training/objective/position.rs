@@ -1,6 +1,6 @@
 //! Where the cells of a view's feature map lie in the picture that it was cut from.
 
-use super::Crop;
+use super::views::Crop;
 
 impl Crop {
     /// Centres of the cells of a map of `rows` by `columns` cells, row by row, each as row and column

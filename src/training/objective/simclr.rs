@@ -7,12 +7,13 @@ use candle_core::Tensor;
 
 use super::contrast::contrast;
 use super::projector::{Between, Projector};
-use super::{Moment, Objective, Scored, Shown};
+use super::scored::{Moment, Objective, Scored};
+use super::views::Shown;
 use crate::domain::pretrain::SimClr;
 use crate::nn::ops::unit;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 /// Added to the similarity of a view with itself, which no softmax counts.
 const NEVER: f64 = -1e9;

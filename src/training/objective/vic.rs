@@ -7,7 +7,7 @@
 use candle_core::{Result, Tensor};
 
 use super::correlation::off_diagonal;
-use super::sum;
+use super::scored::sum;
 use crate::nn::ops::relu;
 
 /// Added to the variance, `ε` of Eq. 2.

@@ -7,12 +7,13 @@ use candle_core::{DType, Tensor, bail};
 
 use super::nearest::{closest, distances};
 use super::projector::{Between, Projector};
+use super::scored::{Moment, Objective, Scored, number, sum};
 use super::vic::{Spread, Terms, invariance};
-use super::{Moment, Objective, Scored, Shown, View, number, sum};
+use super::views::{Shown, View};
 use crate::domain::pretrain::Vicregl;
 use crate::nn::{Params, Tensors};
 use crate::training::data::generator;
-use crate::training::error::TrainingError;
+use crate::training::run::error::TrainingError;
 
 /// The objective with its two projectors of three layers.
 #[derive(Debug)]

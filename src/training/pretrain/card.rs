@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::job::{Job, Start};
-use super::publish::Made;
+use super::made::Made;
 use crate::domain::Sha256;
 use crate::domain::backbone::Parity;
 use crate::domain::evaluation::Estimate;
 use crate::domain::pretrain::{AtShots, Comparison, Objective, Verdict};
-use crate::training::card::plain;
-use crate::training::checkpoint::Ended;
+use crate::training::cycle::Ended;
+use crate::training::run::plain::plain;
 
 /// What the card tells beside what was asked.
 pub(super) struct Facts<'a> {
@@ -35,7 +35,7 @@ fn front(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {
     let first_line = job.license().lines().next().unwrap_or_default();
     writeln!(text, "---\nlicense: other\nlicense_name: {}", serde_json::json!(first_line))?;
     writeln!(text, "pipeline_tag: image-feature-extraction\nlibrary_name: lvmed")?;
-    writeln!(text, "tags: [medical]\n---\n\n# {}\n", plain(job.name.as_str()))?;
+    writeln!(text, "tags: [medical]\n---\n\n# {}\n", plain(job.ground.name.as_str()))?;
     match &job.start {
         Start::Backbone { parent, .. } => writeln!(
             text,
@@ -87,8 +87,8 @@ fn training(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
         "Shown were {} images of the dataset *{}*, version {}, for {} steps in {} whole epochs \
          of {}; {ended}.",
         made.images,
-        plain(job.dataset.as_str()),
-        job.version.number,
+        plain(job.ground.dataset.as_str()),
+        job.ground.version.number,
         made.position.step,
         made.position.epoch,
         job.spec.learning.epochs
@@ -164,9 +164,9 @@ fn of_shots(shots: Option<u32>, repeats: u32) -> String {
 
 fn origin(text: &mut String, job: &Job, facts: &Facts<'_>) -> std::fmt::Result {
     writeln!(text, "## Origin\n")?;
-    let (seed, version) = (job.spec.seed, &job.provenance.code_version);
-    writeln!(text, "- run `{}`, seed {seed}, lvmed {version}", job.run)?;
-    writeln!(text, "- dataset digest `{}`", job.version.digest)?;
+    let (seed, version) = (job.spec.seed, &job.ground.provenance.code_version);
+    writeln!(text, "- run `{}`, seed {seed}, lvmed {version}", job.ground.run)?;
+    writeln!(text, "- dataset digest `{}`", job.ground.version.digest)?;
     if let Some(judge) = &job.gate {
         writeln!(text, "- gate's dataset digest `{}`", judge.version.digest)?;
     }

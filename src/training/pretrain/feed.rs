@@ -7,11 +7,11 @@ use super::views::{Drawn, Size};
 use crate::domain::ImageId;
 use crate::domain::pretrain::Views;
 use crate::imaging::normalise;
+use crate::training::data::example::Example;
 use crate::training::data::{Making, Pictures, Place, Plan, Source, generator};
-use crate::training::error::TrainingError;
-use crate::training::host::Host;
-use crate::training::job::Example;
 use crate::training::objective::Crop;
+use crate::training::run::error::TrainingError;
+use crate::training::run::host::Host;
 
 /// The two views that are compared.
 pub(super) const LARGE: usize = 2;
@@ -47,9 +47,9 @@ impl<'a> ViewFeed<'a> {
     pub(super) fn new(job: &'a Job, host: &'a dyn Host, shown: Vec<&'a Example>) -> Self {
         let source = Source {
             host,
-            limits: &job.limits,
+            limits: &job.ground.limits,
             preprocessing: &job.preprocessing,
-            scratch: &job.scratch,
+            scratch: &job.ground.scratch,
         };
         let learning = &job.spec.learning;
         let batch_size = learning.batch_size as usize;

@@ -14,26 +14,25 @@ use crate::domain::evaluation::Estimate;
 use crate::domain::patients::by_first_image;
 use crate::domain::pretrain::{AtShots, Comparison, Gate as Asked, Verdict};
 use crate::domain::run::MAX_SEED;
-use crate::domain::{HeadRule, Preprocessing, Sha256, Split};
+use crate::domain::{HeadRule, Preprocessing, Split};
 use crate::nn::Encoder;
-use crate::training::bootstrap::{Patients, resample};
-use crate::training::error::TrainingError;
-use crate::training::features::{images_at_a_time, prepared};
-use crate::training::few_shot::{Candidate, choose, most};
-use crate::training::finetune::judged;
-use crate::training::head::{self, Sample};
-use crate::training::host::Host;
-use crate::training::interval::{TAIL, percentiles, upper};
-use crate::training::job::Example;
-use crate::training::metrics::Scorer;
+use crate::training::data::example::{Example, Key};
+use crate::training::data::few_shot::{Candidate, choose, most};
+use crate::training::data::prepared::{images_at_a_time, prepared};
+use crate::training::judge::bootstrap::{Patients, RESAMPLES, resample};
+use crate::training::judge::interval::{TAIL, percentiles, upper};
+use crate::training::judge::judged::judged;
+use crate::training::judge::metrics::Scorer;
+use crate::training::probe::fit::fit;
+use crate::training::probe::head::Sample;
+use crate::training::run::error::TrainingError;
+use crate::training::run::host::Host;
 
-/// Bootstrap resamples behind every interval.
-const RESAMPLES: u32 = 1000;
 /// How far the mean AUROC may fall before a backbone counts as worse, whatever the interval says.
 const TOLERANCE: f64 = 0.01;
 
 /// Features by image.
-type Features = HashMap<(Sha256, u32), Vec<f32>>;
+type Features = HashMap<Key, Vec<f32>>;
 
 /// The number of the rule by which probes are fitted and drawn: what was found by another is not
 /// comparable.
@@ -130,7 +129,7 @@ impl<'a> Gate<'a> {
     ) -> Result<Probed, TrainingError> {
         let features = self.features(network, host)?;
         let classes = self.judge.version.labels.len();
-        let of = |example: &Example| features.get(&key(example)).map_or(&[][..], Vec::as_slice);
+        let of = |example: &Example| features.get(&example.key()).map_or(&[][..], Vec::as_slice);
         let mut repeats = Vec::with_capacity(self.draws.len());
         let numbers = (0..self.asked.repeats).cycle();
         for (repeat, draw) in numbers.zip(&self.draws) {
@@ -148,7 +147,7 @@ impl<'a> Gate<'a> {
                 stop = host.stop();
                 if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let fitted = head::fit(&samples, classes, seed, Some(HeadRule::Auto), &mut observe);
+            let fitted = fit(&samples, classes, seed, Some(HeadRule::Auto), &mut observe);
             if let Some(stop) = stop {
                 return Err(TrainingError::Stopped(stop));
             }
@@ -163,7 +162,7 @@ impl<'a> Gate<'a> {
         let mut seen = BTreeSet::new();
         let mut needed: Vec<&Example> = self.draws.iter().flatten().copied().collect();
         needed.extend(&self.test);
-        needed.retain(|example| seen.insert(key(example)));
+        needed.retain(|example| seen.insert(example.key()));
         let preprocessing: &Preprocessing = &self.job.preprocessing;
         let side = preprocessing.size as usize;
         let mut found = Features::with_capacity(needed.len());
@@ -173,12 +172,12 @@ impl<'a> Gate<'a> {
             }
             let pictures = batch
                 .par_iter()
-                .map(|example| prepared(example, host, &self.job.limits, preprocessing))
+                .map(|example| prepared(example, host, &self.job.ground.limits, preprocessing))
                 .collect::<Result<Vec<_>, _>>()?;
             let shape = (batch.len(), 3, side, side);
             let input = Tensor::from_vec(pictures.concat(), shape, &Device::Cpu)?;
             let vectors = network.infer(&input)?.embedding.to_vec2::<f32>()?;
-            found.extend(batch.iter().map(|example| key(example)).zip(vectors));
+            found.extend(batch.iter().map(|example| example.key()).zip(vectors));
         }
         Ok(found)
     }
@@ -322,10 +321,6 @@ pub(super) fn mean(values: &[f64]) -> f64 {
 /// The seed of a repeat of the probe: the run's own for the first, then the next numbers.
 fn seed_of(job: &Job, repeat: u32) -> u64 {
     (job.spec.seed + u64::from(repeat)) & MAX_SEED
-}
-
-fn key(example: &Example) -> (Sha256, u32) {
-    (example.blob, example.frame)
 }
 
 #[cfg(test)]

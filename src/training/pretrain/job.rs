@@ -3,36 +3,26 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::config::Limits;
 use crate::domain::backbone::Parity;
 use crate::domain::dataset::Version;
-use crate::domain::forecast::Calibration;
 use crate::domain::name::Name;
 use crate::domain::pretrain::{Comparison, Pretrain};
-use crate::domain::run::Provenance;
-use crate::domain::{Architecture, Backbone, Preprocessing, RunId, Sha256, Split};
-use crate::inference::Runtime;
+use crate::domain::{Architecture, Backbone, Preprocessing, Sha256, Split};
 use crate::nn::Tensors;
-use crate::training::error::TrainingError;
-use crate::training::job::Example;
-use crate::training::pack::Packed;
+use crate::training::data::example::Example;
+use crate::training::run::error::TrainingError;
+use crate::training::run::ground::Ground;
+use crate::training::run::packed::Packed;
 
 /// Everything that a pretraining run starts from.
 #[derive(Debug)]
 pub struct Job {
-    /// The run.
-    pub run: RunId,
+    /// What every job has. What a step costs is that of the network when all of it is trained.
+    pub ground: Ground,
     /// What is asked.
     pub spec: Pretrain,
-    /// What it takes to repeat it.
-    pub provenance: Provenance,
-    /// Name of the backbone that is made.
-    pub name: Name,
-    /// Name of the dataset.
-    pub dataset: Name,
-    /// The frozen version.
-    pub version: Version,
-    /// Its images, in an order that only their content decides. Labels are not looked at.
+    /// The images of the version, in an order that only their content decides. Labels are not looked
+    /// at.
     pub pictures: Vec<Example>,
     /// The weights before the first step.
     pub start: Start,
@@ -42,18 +32,6 @@ pub struct Job {
     pub architecture: Architecture,
     /// The labelled images on which the backbone is judged before and after.
     pub gate: Option<Judge>,
-    /// ONNX Runtime.
-    pub runtime: Runtime,
-    /// Compute threads.
-    pub threads: usize,
-    /// Folder for temporary files.
-    pub scratch: PathBuf,
-    /// Limits of decoding and of the caches.
-    pub limits: Limits,
-    /// Memory that training may use, in bytes.
-    pub memory_bytes: u64,
-    /// What a step of the network costs when all of it is trained, where it was measured.
-    pub calibration: Option<Calibration>,
 }
 
 /// The weights before the first step.
@@ -171,9 +149,9 @@ impl Job {
 
     /// Whether a batch fits into the memory, as far as its cost is known.
     pub(super) fn has_room(&self) -> Result<(), TrainingError> {
-        if let Some(step) = &self.calibration {
+        if let Some(step) = &self.ground.calibration {
             let network = (self.architecture, self.preprocessing.size);
-            self.spec.fits(network, step, self.memory_bytes)?;
+            self.spec.fits(network, step, self.ground.memory_bytes)?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use super::feed::Batch;
 use crate::domain::Preprocessing;
 use crate::domain::backbone::ChannelOrder;
 use crate::imaging::{Picture, Samples, render_png};
-use crate::training::error::TrainingError;
 use crate::training::objective::MatchedPair;
+use crate::training::run::error::TrainingError;
 
 /// Side of the thumbnails in pixels.
 const SIDE: u32 = 48;

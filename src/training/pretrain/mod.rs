@@ -14,27 +14,30 @@ mod feed;
 mod gate;
 mod job;
 mod look;
+mod made;
 mod network;
 mod publish;
 mod state;
-mod trainer;
+mod task;
 mod views;
 
 use std::sync::Arc;
 
 pub use job::{Job, Judge, Pretrained, Start};
 
-use super::data::Making;
-use super::error::TrainingError;
-use super::host::Host;
-use super::objective::{Objective, objective};
-use super::reporter::{At, Reporter, Stage};
 use crate::nn::weights::{load, random};
+use crate::training::cycle::Cycle;
+use crate::training::data::Making;
+use crate::training::objective::{Objective, objective};
+use crate::training::run::error::TrainingError;
+use crate::training::run::host::Host;
+use crate::training::run::reporter::{At, Reporter, Stage};
 use feed::ViewFeed;
 use gate::Gate;
-use publish::{Made, publish};
+use made::Made;
+use publish::publish;
 use state::State;
-use trainer::{Scene, Trainer};
+use task::{Pretraining, Scene};
 
 /// Runs a job to its end, with the objective that it asks for.
 pub fn pretrain(job: &Job, host: &dyn Host) -> Result<Pretrained, TrainingError> {
@@ -68,8 +71,9 @@ pub fn with_objective(
         Start::Backbone { weights, .. } => load(weights)?,
         Start::Random => random(job.architecture, job.spec.seed)?,
     };
-    let scene = Scene { job, host, reporter: &reporter, gate: gate.as_ref() };
-    let mut trainer = Trainer::new(scene, start, objective, feed.plan().batch_count())?;
+    let scene = Scene { job, host, gate: gate.as_ref() };
+    let mut task = Pretraining::new(scene, start, objective, feed.plan().batch_count())?;
+    let mut cycle = Cycle::new(host, &reporter, task.terms(stage("pretraining", 0.02, 0.95)));
     match host.checkpoint()? {
         Some(bytes) => {
             let state = State::from_bytes(&bytes)?;
@@ -78,25 +82,26 @@ pub fn with_objective(
             };
             // What another version found before is found anew, while the network is the one before.
             if gate.as_ref().is_some_and(|gate| !is_known(gate)) {
-                trainer.judge_before()?;
+                task.judge_before()?;
             }
-            trainer.restore(state)?;
+            cycle.restore(&mut task, state)?;
         }
         None => {
             // Not asked again of a run that has fitted before: memory comes free.
             job.has_room()?;
             reporter.at(stage("probing before", 0.0, 0.02), At::default())?;
-            trainer.judge_before()?;
+            task.judge_before()?;
         }
     }
-    trainer.run(Arc::new(feed), stage("pretraining", 0.02, 0.95))?;
+    task.train(&mut cycle, Arc::new(feed))?;
     reporter.at(stage("probing after", 0.95, 0.98), At::default())?;
-    let comparison = match (&gate, trainer.before.take()) {
-        (Some(gate), Some(before)) => Some(gate.compare(&before, &trainer.judge(gate)?)?),
+    let end = cycle.point();
+    let comparison = match (&gate, task.before.take()) {
+        (Some(gate), Some(before)) => Some(gate.compare(&before, &task.judge(gate, end.step)?)?),
         _ => None,
     };
     reporter.at(stage("publishing", 0.98, 1.0), At::default())?;
-    let tensors = trainer.backbone()?;
-    let position = trainer.position;
+    let tensors = task.backbone()?;
+    let position = task.position(end);
     publish(job, Made { tensors, position, comparison, images, left_out })
 }

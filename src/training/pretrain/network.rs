@@ -10,9 +10,9 @@ use super::feed::{Batch, LARGE};
 use super::job::Job;
 use crate::domain::Architecture;
 use crate::nn::{Encoder, Features, Gradients, Mode, Params, Tensors};
-use crate::training::error::TrainingError;
-use crate::training::numbers::where_numbers_end;
 use crate::training::objective::View;
+use crate::training::run::error::TrainingError;
+use crate::training::run::numbers::where_numbers_end;
 
 /// Beginning of the names of the objective's parameters.
 pub(super) const OBJECTIVE: &str = "objective.";

@@ -6,26 +6,15 @@ use bytes::Bytes;
 
 use super::card::{Facts, card};
 use super::job::{Job, LeftOut, Pretrained, Start};
+use super::made::Made;
 use super::state::Position;
 use crate::domain::Sha256;
-use crate::domain::pretrain::{Comparison, Verdict};
+use crate::domain::pretrain::Verdict;
 use crate::inference::{Twins, parity};
-use crate::nn::Tensors;
 use crate::nn::weights::to_bytes;
 use crate::onnx::{Export, export};
-use crate::training::error::TrainingError;
-use crate::training::pack::Packed;
-
-/// What a run has come to.
-pub(super) struct Made {
-    /// The tensors of the backbone.
-    pub(super) tensors: Tensors,
-    pub(super) position: Position,
-    pub(super) comparison: Option<Comparison>,
-    /// Pictures that were learnt from.
-    pub(super) images: usize,
-    pub(super) left_out: LeftOut,
-}
+use crate::training::run::error::TrainingError;
+use crate::training::run::packed::Packed;
 
 /// Packs the files, and decides whether the backbone is published or a candidate.
 pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError> {
@@ -40,7 +29,7 @@ pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError
         metadata: &metadata,
     })?;
     let twins = Twins { architecture: job.architecture, tensors: &made.tensors, onnx: &onnx, size };
-    let parity = parity(&twins, &job.runtime, &job.scratch, job.threads)?;
+    let parity = parity(&twins, &job.ground.runtime, &job.ground.scratch, job.ground.threads)?;
     let published = match made.comparison.as_ref().map(|comparison| comparison.verdict) {
         Some(Verdict::Better | Verdict::NotWorse) => true,
         Some(Verdict::Worse) | None => false,
@@ -65,7 +54,7 @@ pub(super) fn publish(job: &Job, made: Made) -> Result<Pretrained, TrainingError
 fn metadata(job: &Job) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::from([
         ("architecture".to_owned(), job.architecture.to_string()),
-        ("dataset_digest".to_owned(), job.version.digest.to_string()),
+        ("dataset_digest".to_owned(), job.ground.version.digest.to_string()),
         ("license".to_owned(), job.license().to_owned()),
         ("objective".to_owned(), job.spec.objective.as_str().to_owned()),
         ("preprocessing".to_owned(), serde_json::json!(job.preprocessing).to_string()),

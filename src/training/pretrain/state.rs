@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::gate::Probed;
 use crate::domain::RunId;
 use crate::nn::Tensors;
-use crate::training::checkpoint::{Ended, Reader, Writer};
-use crate::training::error::TrainingError;
+use crate::training::cycle::{Ended, Point};
+use crate::training::run::checkpoint::{Reader, Writer};
+use crate::training::run::error::TrainingError;
 
-/// Where the loop is. Every random draw is a function of the seed and of this position.
+/// Where the loop is, as a checkpoint has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Epoch, from 0.
@@ -29,6 +30,14 @@ pub(super) struct Position {
     /// The first point of each curve; none of checkpoints of former versions.
     #[serde(default)]
     pub(super) first: BTreeMap<String, f64>,
+}
+
+impl Position {
+    /// Where the cycle goes on.
+    pub(super) fn point(&self) -> Point {
+        let Self { epoch, batch, step, ended, seconds, .. } = *self;
+        Point { epoch, batch, step, ended, seconds }
+    }
 }
 
 /// The state of a run between two steps.
@@ -104,7 +113,7 @@ mod tests {
     use super::{BEFORE, POSITION, Position, Probed, State};
     use crate::domain::RunId;
     use crate::nn::Tensors;
-    use crate::training::checkpoint::Writer;
+    use crate::training::run::checkpoint::Writer;
 
     #[test]
     fn what_the_gate_found_before_comes_back_and_that_of_former_versions_is_found_anew() {

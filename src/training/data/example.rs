@@ -1,0 +1,30 @@
+//! One labelled image of a frozen version, as training sees it.
+
+use crate::domain::{ImageId, Sha256, Split};
+
+/// An image: its original and the frame of it.
+pub(in crate::training) type Key = (Sha256, u32);
+
+/// A labelled image of the frozen version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The image.
+    pub image: ImageId,
+    /// Its stored original.
+    pub blob: Sha256,
+    /// Frame within the original.
+    pub frame: u32,
+    /// Index of its class in the version's labels.
+    pub label: usize,
+    /// Key of its patient.
+    pub patient: String,
+    /// The part of the version it belongs to.
+    pub split: Split,
+}
+
+impl Example {
+    /// The original and the frame of it.
+    pub(in crate::training) fn key(&self) -> Key {
+        (self.blob, self.frame)
+    }
+}
