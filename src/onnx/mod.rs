@@ -2,6 +2,7 @@
 
 mod export;
 mod graph;
+mod operators;
 mod proto;
 mod resnet;
 mod sam_vit;

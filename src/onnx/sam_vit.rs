@@ -4,7 +4,7 @@ use super::export::{Export, INPUT};
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
 use super::{EMBEDDING, FEATURE_MAP, OnnxError};
-use crate::nn::backbone::sam_vit::{EPSILON, Layout, offset_table};
+use crate::nn::backbone::sam_vit::{Layout, offset_table};
 
 /// Writes the nodes of a transformer; its embedding.
 pub(super) fn write(
@@ -30,26 +30,26 @@ impl Writer<'_> {
         let (size, side) = (self.what.size as usize, self.side);
         let images = self.graph.input(INPUT, &[3, size, size]);
         let name = "patch_embed.proj";
-        let (weight, bias) = (self.weight(name, "weight")?, self.weight(name, "bias")?);
+        let (weight, bias) = (self.graph.weight_of_layer(self.what, name, "weight")?, self.graph.weight_of_layer(self.what, name, "bias")?);
         let strides = vec![
             AttributeProto::ints("kernel_shape", &[patch, patch]),
             AttributeProto::ints("strides", &[patch, patch]),
         ];
         let map = self.graph.node("Conv", &[&images, &weight, &bias], name, strides);
-        let map = self.transpose(&map, &[0, 2, 3, 1], "patch_embed.tokens");
+        let map = self.graph.transpose(&map, &[0, 2, 3, 1], "patch_embed.tokens");
         // From here on every token is a row.
-        let mut x = self.reshape(&map, &[-1, channels as i64], "tokens");
+        let mut x = self.graph.reshape(&map, &[-1, channels as i64], "tokens");
         for block in 0..self.layout.depth {
             x = self.block(&x, block)?;
         }
         let rows = [-1, (side * side) as i64, channels as i64];
-        let tokens = self.reshape(&x, &rows, "tokens.images");
+        let tokens = self.graph.reshape(&x, &rows, "tokens.images");
         let mean = vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", 0)];
         let embedding = self.graph.node("ReduceMean", &[&tokens], EMBEDDING, mean);
         self.graph.output(EMBEDDING, &[channels]);
         let map = [-1, side as i64, side as i64, channels as i64];
-        let map = self.reshape(&x, &map, "neck.tokens");
-        let map = self.transpose(&map, &[0, 3, 1, 2], "neck.map");
+        let map = self.graph.reshape(&x, &map, "neck.tokens");
+        let map = self.graph.transpose(&map, &[0, 3, 1, 2], "neck.map");
         let map = self.neck(&map, 0, 1, "neck.0.norm")?;
         self.neck(&map, 2, 3, FEATURE_MAP)?;
         self.graph.output(FEATURE_MAP, &[neck, side, side]);
@@ -58,14 +58,14 @@ impl Writer<'_> {
 
     fn block(&mut self, x: &str, block: usize) -> Result<Value, OnnxError> {
         let name = format!("blocks.{block}");
-        let normal = self.norm(x, &format!("{name}.norm1"))?;
+        let normal = self.graph.norm(self.what, x, &format!("{name}.norm1"))?;
         let attended = self.attention(&normal, block)?;
-        let attended = self.linear(&attended, &format!("{name}.attn.proj"))?;
+        let attended = self.graph.linear(self.what, &attended, &format!("{name}.attn.proj"))?;
         let middle = self.graph.node("Add", &[x, &attended], &format!("{name}.middle"), vec![]);
-        let normal = self.norm(&middle, &format!("{name}.norm2"))?;
-        let hidden = self.linear(&normal, &format!("{name}.mlp.lin1"))?;
-        let active = self.gelu(&hidden, &format!("{name}.mlp.act"));
-        let out = self.linear(&active, &format!("{name}.mlp.lin2"))?;
+        let normal = self.graph.norm(self.what, &middle, &format!("{name}.norm2"))?;
+        let hidden = self.graph.linear(self.what, &normal, &format!("{name}.mlp.lin1"))?;
+        let active = self.graph.gelu(&hidden, &format!("{name}.mlp.act"));
+        let out = self.graph.linear(self.what, &active, &format!("{name}.mlp.lin2"))?;
         Ok(self.graph.node("Add", &[&middle, &out], &name, vec![]))
     }
 
@@ -80,24 +80,24 @@ impl Writer<'_> {
         } else {
             self.partition(normal, &format!("{name}.windows"))
         };
-        let qkv = self.linear(&tokens, &format!("{name}.qkv"))?;
+        let qkv = self.graph.linear(self.what, &tokens, &format!("{name}.qkv"))?;
         let keys = (side * side) as i64;
         let size = self.layout.head_size();
         let parts = [-1, keys, 3, heads as i64, size as i64];
-        let parts = self.reshape(&qkv, &parts, &format!("{name}.parts"));
-        let parts = self.transpose(&parts, &[2, 0, 3, 1, 4], &format!("{name}.heads"));
+        let parts = self.graph.reshape(&qkv, &parts, &format!("{name}.parts"));
+        let parts = self.graph.transpose(&parts, &[2, 0, 3, 1, 4], &format!("{name}.heads"));
         let [q, k, v] = ["q", "k", "v"].map(|part| format!("{name}.{part}"));
-        self.split(&parts, [&q, &k, &v], &name);
-        let scale = self.scalar(1.0 / (size as f32).sqrt());
+        self.graph.split(&parts, [&q, &k, &v], &name);
+        let scale = self.graph.scalar(1.0 / (size as f32).sqrt());
         let scaled = self.graph.node("Mul", &[&q, &scale], &format!("{name}.q.scaled"), vec![]);
-        let k = self.transpose(&k, &[0, 1, 3, 2], &format!("{name}.k.transposed"));
+        let k = self.graph.transpose(&k, &[0, 1, 3, 2], &format!("{name}.k.transposed"));
         let scores = self.graph.node("MatMul", &[&scaled, &k], &format!("{name}.qk"), vec![]);
         let scores = self.positions(&scores, &q, &name, side)?;
         let last = vec![AttributeProto::int("axis", -1)];
         let weights = self.graph.node("Softmax", &[&scores], &format!("{name}.softmax"), last);
         let out = self.graph.node("MatMul", &[&weights, &v], &format!("{name}.values"), vec![]);
-        let out = self.transpose(&out, &[0, 2, 1, 3], &format!("{name}.out.heads"));
-        let rows = self.reshape(&out, &[-1, channels as i64], &format!("{name}.out.rows"));
+        let out = self.graph.transpose(&out, &[0, 2, 1, 3], &format!("{name}.out.heads"));
+        let rows = self.graph.reshape(&out, &[-1, channels as i64], &format!("{name}.out.rows"));
         Ok(if is_global { rows } else { self.put_together(&rows, &format!("{name}.map")) })
     }
 
@@ -111,20 +111,20 @@ impl Writer<'_> {
     ) -> Result<Value, OnnxError> {
         let (s, heads, size) =
             (side as i64, self.layout.heads as i64, self.layout.head_size() as i64);
-        let map = self.reshape(q, &[-1, heads, s, s, size], &format!("{name}.q.map"));
+        let map = self.graph.reshape(q, &[-1, heads, s, s, size], &format!("{name}.q.map"));
         let down = self.table(&format!("{name}.rel_pos_h"), side)?;
         let down = self.graph.node("MatMul", &[&map, &down], &format!("{name}.rel_h.qr"), vec![]);
-        let turned = self.transpose(&map, &[0, 1, 3, 2, 4], &format!("{name}.q.turned"));
+        let turned = self.graph.transpose(&map, &[0, 1, 3, 2, 4], &format!("{name}.q.turned"));
         let across = self.table(&format!("{name}.rel_pos_w"), side)?;
         let across =
             self.graph.node("MatMul", &[&turned, &across], &format!("{name}.rel_w.qr"), vec![]);
-        let across = self.transpose(&across, &[0, 1, 3, 2, 4], &format!("{name}.rel_w.map"));
-        let down = self.reshape(&down, &[-1, heads, s * s, s, 1], &format!("{name}.rel_h"));
-        let across = self.reshape(&across, &[-1, heads, s * s, 1, s], &format!("{name}.rel_w"));
-        let scores = self.reshape(scores, &[-1, heads, s * s, s, s], &format!("{name}.scores.map"));
+        let across = self.graph.transpose(&across, &[0, 1, 3, 2, 4], &format!("{name}.rel_w.map"));
+        let down = self.graph.reshape(&down, &[-1, heads, s * s, s, 1], &format!("{name}.rel_h"));
+        let across = self.graph.reshape(&across, &[-1, heads, s * s, 1, s], &format!("{name}.rel_w"));
+        let scores = self.graph.reshape(scores, &[-1, heads, s * s, s, s], &format!("{name}.scores.map"));
         let sum = self.graph.node("Add", &[&scores, &down], &format!("{name}.scores.h"), vec![]);
         let sum = self.graph.node("Add", &[&sum, &across], &format!("{name}.scores.w"), vec![]);
-        Ok(self.reshape(&sum, &[-1, heads, s * s, s * s], &format!("{name}.scores")))
+        Ok(self.graph.reshape(&sum, &[-1, heads, s * s, s * s], &format!("{name}.scores")))
     }
 
     /// `[queries, S, keys]`: the row of a table for each query and key along a side.
@@ -150,13 +150,13 @@ impl Writer<'_> {
         if count == 1 && missing == 0 {
             return rows.to_owned();
         }
-        let map = self.reshape(rows, &[-1, side, side, channels], &format!("{name}.map"));
+        let map = self.graph.reshape(rows, &[-1, side, side, channels], &format!("{name}.map"));
         let pads = self.graph.integers(&[0, 0, 0, 0, 0, missing, missing, 0]);
         let map = self.graph.node("Pad", &[&map, &pads], &format!("{name}.padded"), vec![]);
         let split = [-1, count, window, count, window, channels];
-        let map = self.reshape(&map, &split, &format!("{name}.split"));
-        let map = self.transpose(&map, &[0, 1, 3, 2, 4, 5], &format!("{name}.turned"));
-        self.reshape(&map, &[-1, channels], name)
+        let map = self.graph.reshape(&map, &split, &format!("{name}.split"));
+        let map = self.graph.transpose(&map, &[0, 1, 3, 2, 4, 5], &format!("{name}.turned"));
+        self.graph.reshape(&map, &[-1, channels], name)
     }
 
     /// Rows of tokens in windows as rows of tokens in maps.
@@ -169,16 +169,16 @@ impl Writer<'_> {
         }
         let count = count as i64;
         let split = [-1, count, count, window, window, channels];
-        let map = self.reshape(rows, &split, &format!("{name}.split"));
-        let map = self.transpose(&map, &[0, 1, 3, 2, 4, 5], &format!("{name}.turned"));
+        let map = self.graph.reshape(rows, &split, &format!("{name}.split"));
+        let map = self.graph.transpose(&map, &[0, 1, 3, 2, 4, 5], &format!("{name}.turned"));
         let whole = [-1, count * window, count * window, channels];
-        let map = self.reshape(&map, &whole, &format!("{name}.padded"));
+        let map = self.graph.reshape(&map, &whole, &format!("{name}.padded"));
         let starts = self.graph.integers(&[0, 0]);
         let ends = self.graph.integers(&[side, side]);
         let axes = self.graph.integers(&[1, 2]);
         let inputs = [map.as_str(), &starts, &ends, &axes];
         let map = self.graph.node("Slice", &inputs, &format!("{name}.whole"), vec![]);
-        self.reshape(&map, &[-1, channels], name)
+        self.graph.reshape(&map, &[-1, channels], name)
     }
 
     /// A convolution of the neck, and the normalisation over the channels after it.
@@ -190,70 +190,15 @@ impl Writer<'_> {
         output: &str,
     ) -> Result<Value, OnnxError> {
         let name = format!("neck.{conv}");
-        let weight = self.weight(&name, "weight")?;
+        let weight = self.graph.weight_of_layer(self.what, &name, "weight")?;
         let kernel = if conv == 0 { 1 } else { 3 };
         let attributes = vec![
             AttributeProto::ints("kernel_shape", &[kernel, kernel]),
             AttributeProto::ints("pads", &[kernel / 2; 4]),
         ];
         let map = self.graph.node("Conv", &[map, &weight], &name, attributes);
-        let map = self.transpose(&map, &[0, 2, 3, 1], &format!("{name}.last"));
-        let map = self.norm(&map, &format!("neck.{norm}"))?;
-        Ok(self.transpose(&map, &[0, 3, 1, 2], output))
-    }
-
-    fn norm(&mut self, x: &str, name: &str) -> Result<Value, OnnxError> {
-        let (weight, bias) = (self.weight(name, "weight")?, self.weight(name, "bias")?);
-        let attributes =
-            vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", EPSILON as f32)];
-        Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], name, attributes))
-    }
-
-    /// A linear layer on rows.
-    fn linear(&mut self, x: &str, name: &str) -> Result<Value, OnnxError> {
-        let (weight, bias) = (self.weight(name, "weight")?, self.weight(name, "bias")?);
-        let transposed = vec![AttributeProto::int("transB", 1)];
-        Ok(self.graph.node("Gemm", &[x, &weight, &bias], name, transposed))
-    }
-
-    /// `x (1 + erf(x / √2)) / 2`.
-    fn gelu(&mut self, x: &str, name: &str) -> Value {
-        let root = self.scalar(std::f32::consts::SQRT_2);
-        let (one, half) = (self.scalar(1.0), self.scalar(0.5));
-        let shrunk = self.graph.node("Div", &[x, &root], &format!("{name}.shrunk"), vec![]);
-        let erf = self.graph.node("Erf", &[&shrunk], &format!("{name}.erf"), vec![]);
-        let sum = self.graph.node("Add", &[&erf, &one], &format!("{name}.sum"), vec![]);
-        let product = self.graph.node("Mul", &[x, &sum], &format!("{name}.product"), vec![]);
-        self.graph.node("Mul", &[&product, &half], name, vec![])
-    }
-
-    /// The first dimension's three entries, each a value of its own.
-    fn split(&mut self, parts: &str, outputs: [&str; 3], name: &str) {
-        for (at, output) in outputs.into_iter().enumerate() {
-            let index = self.graph.integers(&[at as i64]);
-            let axis = vec![AttributeProto::int("axis", 0)];
-            let kept = format!("{name}.part{at}");
-            let kept = self.graph.node("Gather", &[parts, &index], &kept, axis);
-            let first = self.graph.integers(&[0]);
-            self.graph.node("Squeeze", &[&kept, &first], output, vec![]);
-        }
-    }
-
-    fn scalar(&mut self, value: f32) -> Value {
-        self.graph.scalar(value)
-    }
-
-    fn reshape(&mut self, x: &str, shape: &[i64], output: &str) -> Value {
-        let shape = self.graph.integers(shape);
-        self.graph.node("Reshape", &[x, &shape], output, vec![])
-    }
-
-    fn transpose(&mut self, x: &str, order: &[usize], output: &str) -> Value {
-        let order = vec![AttributeProto::ints("perm", order)];
-        self.graph.node("Transpose", &[x], output, order)
-    }
-
-    fn weight(&mut self, layer: &str, end: &str) -> Result<Value, OnnxError> {
-        self.graph.weight_of(self.what, &format!("{layer}.{end}"))
+        let map = self.graph.transpose(&map, &[0, 2, 3, 1], &format!("{name}.last"));
+        let map = self.graph.norm(self.what, &map, &format!("neck.{norm}"))?;
+        Ok(self.graph.transpose(&map, &[0, 3, 1, 2], output))
     }
 }

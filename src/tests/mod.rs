@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod canaries;
 mod checkpoints;
+mod circles;
 mod cluster;
 mod commands;
 mod connections;

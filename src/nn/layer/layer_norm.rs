@@ -7,6 +7,9 @@ use crate::nn::kernel::ops::{Borrowed, with_values};
 use crate::nn::kernel::real::{Real, vectorised};
 use crate::nn::kernel::{columns, lanes};
 
+/// Added to variances in vision transformers (SAM's and DINOv2's).
+pub const TRANSFORMER_EPSILON: f64 = 1e-6;
+
 /// Rows that a piece of work holds: fixed, so that sums over rows come in one order.
 const ROWS: usize = 32;
 

@@ -21,7 +21,7 @@ const LEARNING_RATE: f64 = 1e-3;
 const EPSILON: f64 = 1e-2;
 
 /// A network, its parameters with a head of three classes, and the pictures that it is shown.
-struct Subject {
+pub(super) struct Subject {
     params: Params,
     network: Encoder,
     images: Tensor,
@@ -29,6 +29,16 @@ struct Subject {
 }
 
 impl Subject {
+    /// A network over parameters with a head, and the pictures that it is shown.
+    pub(super) fn new(
+        (params, network): (Params, Encoder),
+        pictures: &Pictures,
+        dtype: DType,
+        mode: Mode,
+    ) -> Self {
+        Self { params, network, images: pictures.draw(dtype), mode }
+    }
+
     fn of(architecture: Architecture, mode: Mode, wanted: &Network, dtype: DType) -> Self {
         let params = parameters(architecture.tensors(), architecture.embedding_size(), dtype);
         let network = Encoder::new(architecture, &params).expect("a network");
@@ -67,7 +77,7 @@ impl Subject {
     }
 
     /// Embedding, loss and every gradient.
-    fn assert_is(&self, wanted: &Network, tolerance: f64) {
+    pub(super) fn assert_is(&self, wanted: &Network, tolerance: f64) {
         let before = self.params.snapshot().expect("values");
         let features = self.network.forward(&self.images, self.mode).expect("features");
         // Running statistics have followed; the gradients are taken from where they were.
@@ -90,7 +100,7 @@ impl Subject {
 
 impl Subject {
     /// Three steps with an optimiser: the losses before them, and the weights after them.
-    fn assert_steps(&self, wanted: &Network, name: &str, tolerance: f64) {
+    pub(super) fn assert_steps(&self, wanted: &Network, name: &str, tolerance: f64) {
         let kind = match name {
             "adamw" => Kind::AdamW,
             "adam" => Kind::Adam,
@@ -116,7 +126,7 @@ impl Subject {
     }
 }
 
-fn parameters(
+pub(super) fn parameters(
     mut shapes: std::collections::BTreeMap<String, Vec<usize>>,
     features: usize,
     dtype: DType,

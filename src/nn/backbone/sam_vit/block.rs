@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::layout::EPSILON;
+use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use super::parameters::Block;
 use crate::nn::kernel::columns;
 use crate::nn::kernel::ops::Borrowed;

@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::layout::{EPSILON, Layout};
+use super::layout::Layout;
+use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use super::parameters::Block;
 use crate::nn::layer::attention;
 use crate::nn::layer::attention::Resize;

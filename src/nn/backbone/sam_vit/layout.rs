@@ -1,8 +1,5 @@
 //! The shape of a vision transformer as SAM has it (Kirillov et al. 2023, after Li et al. 2022).
 
-/// Added to variances.
-pub const EPSILON: f64 = 1e-6;
-
 /// The shape of a transformer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {

@@ -13,4 +13,4 @@ mod tower;
 
 pub use composed::offset_table;
 pub use family::KNOWN;
-pub use layout::{EPSILON, Layout};
+pub use layout::Layout;
