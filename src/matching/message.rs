@@ -91,8 +91,8 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::{Layer, pass, propagation};
-    use crate::matching::setting::{Convolution, DegreeNorm};
     use crate::matching::Graphs;
+    use crate::matching::setting::{Convolution, DegreeNorm};
 
     fn weight(value: f64) -> Tensor {
         Tensor::new(&[[value]], &Device::Cpu).expect("a weight")

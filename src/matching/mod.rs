@@ -18,6 +18,6 @@ pub use assignment::{Assignment, Rows};
 pub use exact::exact;
 pub use graph::{Graphs, cut};
 pub use outcome::{Backward, Outcome};
-pub use setting::{Convolution, DegreeNorm, Hamming, Local, Mode};
 pub use problem::{ALONE, Problem, Solution};
+pub use setting::{Convolution, DegreeNorm, Hamming, Local, Mode};
 pub use solver::{Solver, Workspace};

@@ -1,42 +1,10 @@
-//! What is written as ONNX: a network with or without a classifier, opset 17, batch size free.
-
-use std::collections::BTreeMap;
-
-use candle_core::Tensor;
+//! Writing a network with or without a classifier: opset 17, batch size free.
 
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
+use super::subject::Export;
 use super::{OnnxError, PROBABILITIES};
-use crate::nn::Architecture;
-use crate::nn::Tensors;
 use crate::nn::backbone::each_family;
-
-/// The one input: prepared pictures `[batch, 3, size, size]`.
-pub const INPUT: &str = "images";
-
-/// A linear classifier on the embedding.
-#[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
-    /// `[K, D]`.
-    pub weight: &'a Tensor,
-    /// `[K]`.
-    pub bias: &'a Tensor,
-}
-
-/// What is written.
-#[derive(Debug, Clone, Copy)]
-pub struct Export<'a> {
-    /// The architecture.
-    pub architecture: Architecture,
-    /// Its tensors, by the names of [`Architecture::tensors`].
-    pub tensors: &'a Tensors,
-    /// Side of the square input in pixels.
-    pub size: u32,
-    /// The classifier, if there is one.
-    pub head: Option<Head<'a>>,
-    /// Text properties of the file.
-    pub metadata: &'a BTreeMap<String, String>,
-}
 
 /// Writes a network as an ONNX file. Its outputs are [`EMBEDDING`](super::EMBEDDING), [`FEATURE_MAP`](super::FEATURE_MAP) and, with a
 /// head, [`PROBABILITIES`]: the softmax of `W embedding + b`.

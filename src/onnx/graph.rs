@@ -6,12 +6,12 @@ use candle_core::{DType, Tensor};
 use prost::Message;
 
 use super::OnnxError;
-use super::export::Export;
 use super::proto::{
     AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto,
     OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto,
 };
+use super::subject::Export;
 
 /// The operator set that is written.
 const OPSET: i64 = 17;

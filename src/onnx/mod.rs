@@ -6,10 +6,12 @@ mod operators;
 mod proto;
 mod resnet;
 mod sam_vit;
+mod subject;
 
-use crate::domain::Architecture;
+use crate::nn::Architecture;
 use crate::nn::trace::without_trace;
-pub use export::{Export, Head, INPUT, export};
+pub use export::export;
+pub use subject::{Export, Head, INPUT};
 
 /// Outputs of an exported file: the embedding `[batch, D]`.
 pub const EMBEDDING: &str = "embedding";

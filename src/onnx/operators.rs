@@ -1,9 +1,9 @@
 //! Operators that transformers are written with.
 
 use super::OnnxError;
-use super::export::Export;
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
+use super::subject::Export;
 use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON;
 
 impl Graph {
@@ -14,9 +14,14 @@ impl Graph {
         x: &str,
         name: &str,
     ) -> Result<Value, OnnxError> {
-        let (weight, bias) = (self.weight_of_layer(what, name, "weight")?, self.weight_of_layer(what, name, "bias")?);
-        let attributes =
-            vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", TRANSFORMER_EPSILON as f32)];
+        let (weight, bias) = (
+            self.weight_of_layer(what, name, "weight")?,
+            self.weight_of_layer(what, name, "bias")?,
+        );
+        let attributes = vec![
+            AttributeProto::int("axis", -1),
+            AttributeProto::float("epsilon", TRANSFORMER_EPSILON as f32),
+        ];
         Ok(self.node("LayerNormalization", &[x, &weight, &bias], name, attributes))
     }
 
@@ -27,7 +32,10 @@ impl Graph {
         x: &str,
         name: &str,
     ) -> Result<Value, OnnxError> {
-        let (weight, bias) = (self.weight_of_layer(what, name, "weight")?, self.weight_of_layer(what, name, "bias")?);
+        let (weight, bias) = (
+            self.weight_of_layer(what, name, "weight")?,
+            self.weight_of_layer(what, name, "bias")?,
+        );
         let transposed = vec![AttributeProto::int("transB", 1)];
         Ok(self.node("Gemm", &[x, &weight, &bias], name, transposed))
     }

@@ -1,8 +1,8 @@
 //! Residual networks as ONNX graphs.
 
-use super::export::{Export, INPUT};
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
+use super::subject::{Export, INPUT};
 use super::{EMBEDDING, FEATURE_MAP, OnnxError};
 use crate::nn::backbone::resnet::layout::{BlockLayout, Layout};
 use crate::nn::batch_norm::EPSILON;

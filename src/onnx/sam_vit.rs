@@ -1,8 +1,8 @@
 //! Vision transformers as ONNX graphs: windows and relative positions in plain operators.
 
-use super::export::{Export, INPUT};
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
+use super::subject::{Export, INPUT};
 use super::{EMBEDDING, FEATURE_MAP, OnnxError};
 use crate::nn::backbone::sam_vit::{Layout, offset_table};
 
@@ -30,7 +30,10 @@ impl Writer<'_> {
         let (size, side) = (self.what.size as usize, self.side);
         let images = self.graph.input(INPUT, &[3, size, size]);
         let name = "patch_embed.proj";
-        let (weight, bias) = (self.graph.weight_of_layer(self.what, name, "weight")?, self.graph.weight_of_layer(self.what, name, "bias")?);
+        let (weight, bias) = (
+            self.graph.weight_of_layer(self.what, name, "weight")?,
+            self.graph.weight_of_layer(self.what, name, "bias")?,
+        );
         let strides = vec![
             AttributeProto::ints("kernel_shape", &[patch, patch]),
             AttributeProto::ints("strides", &[patch, patch]),
@@ -120,8 +123,10 @@ impl Writer<'_> {
             self.graph.node("MatMul", &[&turned, &across], &format!("{name}.rel_w.qr"), vec![]);
         let across = self.graph.transpose(&across, &[0, 1, 3, 2, 4], &format!("{name}.rel_w.map"));
         let down = self.graph.reshape(&down, &[-1, heads, s * s, s, 1], &format!("{name}.rel_h"));
-        let across = self.graph.reshape(&across, &[-1, heads, s * s, 1, s], &format!("{name}.rel_w"));
-        let scores = self.graph.reshape(scores, &[-1, heads, s * s, s, s], &format!("{name}.scores.map"));
+        let across =
+            self.graph.reshape(&across, &[-1, heads, s * s, 1, s], &format!("{name}.rel_w"));
+        let scores =
+            self.graph.reshape(scores, &[-1, heads, s * s, s, s], &format!("{name}.scores.map"));
         let sum = self.graph.node("Add", &[&scores, &down], &format!("{name}.scores.h"), vec![]);
         let sum = self.graph.node("Add", &[&sum, &across], &format!("{name}.scores.w"), vec![]);
         Ok(self.graph.reshape(&sum, &[-1, heads, s * s, s * s], &format!("{name}.scores")))

@@ -32,6 +32,7 @@ const RULES: &[(&str, &str, Access)] = &[
     ("get", "/api/v1/keys", Access::Admin),
     ("post", "/api/v1/keys", Access::Admin),
     ("delete", "/api/v1/keys/{id}", Access::Admin),
+    ("get", "/api/v1/architectures", Access::Viewer),
     ("get", "/api/v1/backbones", Access::Viewer),
     ("post", "/api/v1/backbones", Access::Admin),
     ("post", "/api/v1/backbones/random", Access::Admin),

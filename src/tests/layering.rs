@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 /// listed: it may use anything, and nothing may use it but itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
-    ("domain", &[]),
+    ("domain", &["nn"]),
     ("telemetry", &["config"]),
     ("estimate", &["domain", "store"]),
     ("imaging", &["config", "domain"]),
     ("decode", &["config", "domain", "imaging", "nn"]),
-    ("nn", &["domain"]),
-    ("matching", &["domain", "nn"]),
-    ("onnx", &["nn", "domain"]),
+    ("nn", &[]),
+    ("matching", &["nn"]),
+    ("onnx", &["nn"]),
     ("inference", &["config", "domain", "imaging", "nn", "onnx"]),
     ("training", &["config", "domain", "imaging", "nn", "matching", "onnx", "inference"]),
     ("store", &["config", "domain"]),
@@ -40,6 +40,20 @@ fn modules_use_only_the_layers_below_them() {
         }
     }
     assert!(wrong.is_empty(), "arrows that are not in the table:\n{}", wrong.join("\n"));
+}
+
+/// An architecture is a word of the vocabulary, and what a family of networks says of it stands beside the
+/// networks: that word is all that `domain` has of `nn`, and it brings no tensors.
+#[test]
+fn the_vocabulary_has_nothing_of_networks_but_the_word_of_an_architecture() {
+    let allowed = "crate::nn::backbone::architecture::Architecture";
+    let mut wrong = Vec::new();
+    for file in sources("domain") {
+        let text = fs::read_to_string(&file).expect("a source file reads");
+        let found = text.lines().filter(|line| line.contains("crate::nn"));
+        wrong.extend(found.filter(|line| !line.contains(allowed)).map(str::to_owned));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,18 +1,18 @@
 // The form that imports a backbone, with the progress of its upload.
 import { post, upload } from "./api.js";
+import { useArchitectures } from "./architectures.js";
 import { Card, Field, Progress } from "./components.js";
 import { isReadable } from "./folders.js";
 import { fail, ProblemText, succeed } from "./notices.js";
 import { percent } from "./text.js";
 import { html, useRef, useState } from "./view.js";
 
-const ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "sam_vit_b"];
-
 /** `first`: there is no backbone yet. */
 export function ImportForm({ first, onDone }) {
   const form = useRef(null);
   const [sent, setSent] = useState(null);
   const [deep, setDeep] = useState(null);
+  const architectures = useArchitectures();
 
   const submit = async (event) => {
     event.preventDefault();
@@ -58,10 +58,10 @@ export function ImportForm({ first, onDone }) {
         <${Field} label="Architecture" id="backbone-architecture">
           <select id="backbone-architecture" data-testid="backbone-architecture" name="architecture">
             <option value="">Find out from the file</option>
-            ${ARCHITECTURES.map((name) => html`<option value=${name}>${name}</option>`)}
+            ${architectures.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture}>${title}</option>`)}
           </select><//>
-        <${Field} label="Input size in pixels" id="backbone-size" hint="224 unless the source says otherwise; a multiple of 32.">
-          <input id="backbone-size" data-testid="backbone-size" name="size" type="number" min="32" max="2048" step="32" defaultValue="224" aria-describedby="backbone-size-hint" /><//>
+        <${Field} label="Input size in pixels" id="backbone-size" hint="224 unless the source says otherwise; a multiple of 32, of DINOv2 of 14.">
+          <input id="backbone-size" data-testid="backbone-size" name="size" type="number" min="32" max="2048" step="1" defaultValue="224" aria-describedby="backbone-size-hint" /><//>
       </div>
       <label class="check"><input type="checkbox" name="collapse_depth" data-testid="backbone-collapse" />
         <span>The file holds 3-D filters; flatten them to 2-D ("collapse depth"). The import says when it is needed, as for <code>lvmmed_resnet.torch</code>.</span></label>
@@ -90,6 +90,7 @@ function Origins({ open, onDone }) {
     <ul>
       <li><strong>LVM-Med</strong> (ResNet-50 and ViT-B, trained on 1.3 million medical images): the links in the README of the authors' project, <a href="https://github.com/duyhominhnguyen/LVM-Med" rel="noreferrer" target="_blank">github.com/duyhominhnguyen/LVM-Med</a>. For non-commercial use only; read the licence there.</li>
       <li><strong>ImageNet ResNets of torchvision</strong> (ResNet-18 to ResNet-152, photographs of everyday things): PyTorch's model pages, under the BSD licence of torchvision.</li>
+      <li><strong>DINOv2</strong> (ViT-S, B and L, photographs without labels) and what others made of it for medicine, such as <strong>RAD-DINO</strong> (chest X-rays): the authors' <code>.pth</code> files and Hugging Face's <code>model.safetensors</code>. RAD-DINO wants an input of 518 pixels.</li>
     </ul>
     <p>To see how everything works without a download, let the server make random weights. They have learnt nothing: what comes of them is worth nothing either.</p>
     <div class="buttons"><${RandomButton} onDone=${onDone} /></div>

@@ -1,5 +1,6 @@
 // The form that adapts a backbone to images (pretraining), in plain words.
 import { idempotencyKey, post } from "./api.js";
+import { useArchitectures } from "./architectures.js";
 import { CandidateNote } from "./comparison.js";
 import { Field } from "./components.js";
 import { Estimate } from "./estimate.js";
@@ -9,8 +10,6 @@ import { EMPTY_PRETRAIN, MainFields, MoreSettings, named, objectiveDefaults, pre
 import { go } from "./router.js";
 import { count } from "./text.js";
 import { html, useRef, useState } from "./view.js";
-
-const NETWORKS = { resnet18: "ResNet-18", resnet34: "ResNet-34", resnet50: "ResNet-50", sam_vit_b: "SAM ViT-B" };
 
 /** Every image that is not in the test is shown. */
 export function imagesToShow(version) {
@@ -28,6 +27,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
     settings: { ...EMPTY_PRETRAIN, ...objectiveDefaults("matching", isRandom(first)) },
   });
   const [busy, setBusy] = useState(false);
+  const networks = useArchitectures();
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
   const attempt = useRef(idempotencyKey());
   const change = (part) => {
@@ -67,7 +67,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
       <${Field} label="Start from" id="pretrain-start" hint=${backbone ? "The backbone stays as it is; the run makes a new one from it." : "A network that knows nothing yet. It needs very many images and much time: start from a backbone if there is one."}>
         <select id="pretrain-start" data-testid="pretrain-start" required value=${values.start} onChange=${chooseStart} aria-describedby="pretrain-start-hint">
           ${backbones.length > 0 && html`<optgroup label="A backbone (recommended)">${backbones.map(({ id, name, architecture, stage }) => html`<option key=${id} value=${id} selected=${id === values.start}>${name} (${architecture})${stage === "candidate" ? ", candidate" : ""}</option>`)}</optgroup>`}
-          <optgroup label="A random network">${Object.entries(NETWORKS).map(([name, text]) => html`<option key=${name} value=${name} selected=${name === values.start}>${text}, random weights</option>`)}</optgroup>
+          <optgroup label="A random network">${networks.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture} selected=${architecture === values.start}>${title}, random weights</option>`)}</optgroup>
         </select><//>
     </div>
     <${CandidateNote} backbone=${backbone} />

@@ -1,5 +1,6 @@
 //! The product's own API: a file for each resource, its handlers and the shapes that they speak.
 
+pub mod architectures;
 pub mod artifacts;
 pub mod backbones;
 pub mod datasets;

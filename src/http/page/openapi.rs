@@ -7,8 +7,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::api::{
-    artifacts, backbones, datasets, estimates, events, health, images, keys, matched_pairs, models,
-    predict, replays, runs, uploads, versions,
+    architectures, artifacts, backbones, datasets, estimates, events, health, images, keys,
+    matched_pairs, models, predict, replays, runs, uploads, versions,
 };
 use crate::http::app::App;
 use crate::http::wire::documented::PROBLEM_SCHEMA;
@@ -66,6 +66,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::me))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(architectures::list))
         .routes(routes!(backbones::list, backbones::import))
         .routes(routes!(backbones::random))
         .routes(routes!(backbones::one, backbones::change, backbones::delete))

@@ -78,8 +78,8 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::{cosines, differences, local, mix};
-    use crate::matching::setting::Local;
     use crate::matching::Graphs;
+    use crate::matching::setting::Local;
 
     fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
         Tensor::from_slice(values, shape, &Device::Cpu).expect("a tensor")

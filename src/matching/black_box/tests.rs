@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use proptest::prelude::*;
 
 use super::{BlackBox, Links, Noise, shifted};
-use crate::matching::setting::{Hamming, Mode};
 use crate::matching::hamming::hamming;
+use crate::matching::setting::{Hamming, Mode};
 use crate::matching::{Outcome, Problem, Solver, exact};
 
 fn black_box(lambda: f64) -> BlackBox {

@@ -1,10 +1,10 @@
 //! The differentiable parts of graph matching: message passing and all affinities.
 
 use candle_core::Var;
-use lvmed::matching::{Convolution, DegreeNorm, Local};
 use lvmed::matching::Graphs;
 use lvmed::matching::affinity::{cosines, differences, local, mix};
 use lvmed::matching::message::{Layer, pass, propagation};
+use lvmed::matching::{Convolution, DegreeNorm, Local};
 
 use super::{check, variable};
 

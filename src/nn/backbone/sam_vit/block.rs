@@ -2,13 +2,13 @@
 
 use candle_core::Result;
 
-use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use super::parameters::Block;
 use crate::nn::kernel::columns;
 use crate::nn::kernel::ops::Borrowed;
 use crate::nn::kernel::real::Real;
 use crate::nn::layer::attention;
 use crate::nn::layer::attention::{Inputs, Kept, Resize, Windows};
+use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use crate::nn::layer::linear::parameters::{Layer, LowRank, Parameter};
 use crate::nn::layer::linear::products::{
     affine, input_gradient, layer_gradients, weight_gradient,

@@ -3,10 +3,10 @@
 use candle_core::{Result, Tensor};
 
 use super::layout::Layout;
-use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use super::parameters::Block;
 use crate::nn::layer::attention;
 use crate::nn::layer::attention::Resize;
+use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use crate::nn::layer::linear::composed::layer;
 use crate::nn::layer::linear::parameters::Layer;
 use crate::nn::layer::{gelu, layer_norm};

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use crate::nn::layer::conv::conv2d;
+use crate::nn::layer::layer_norm::TRANSFORMER_EPSILON as EPSILON;
 use crate::nn::layer::layer_norm::layer_norm;
 use crate::nn::tape::params::Params;
 
