@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow, ensure};
 use clap::{Args, Subcommand};
 use sqlx::PgPool;
 
+use super::database::{Uses, open, print};
 use super::folder::{packed, unreadable};
-use super::{Uses, open, print};
 use crate::config::{Limits, Storage};
 use crate::decode::Pool;
 use crate::domain::Size;
