@@ -13,7 +13,8 @@ use flate2::read::DeflateDecoder;
 use super::ImagingError;
 use super::canon;
 use super::pixel_data::PixelData;
-use super::walk::{DEFLATED, EXPLICIT_LITTLE, Walked, meta, walk};
+use super::transfer_syntax::{DEFLATED, EXPLICIT_LITTLE};
+use super::walk::{Walked, meta, walk};
 use crate::config::Limits;
 
 /// Room for the recursion of codecs and, as deep as the walk lets nothing through, of the parser.

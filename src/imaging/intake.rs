@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+use super::attribute::code;
 use super::deidentify::strip_dicom;
 use super::foreign::Foreign;
 use super::guard::with_object;
@@ -126,11 +127,11 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
             .map(|frame| dicom::frame(&object, &header, frame).map(|picture| facts(&picture)))
             .collect::<Result<_, _>>()?;
         let mut notices = Vec::new();
-        let burned = dicom::code(&object, dicom_dictionary_std::tags::BURNED_IN_ANNOTATION);
+        let burned = code(&object, dicom_dictionary_std::tags::BURNED_IN_ANNOTATION);
         if burned.as_deref() == Some("YES") {
             notices.push("it says that text is burned into its pixels; look at it".to_owned());
         }
-        let modality = dicom::code(&object, dicom_dictionary_std::tags::MODALITY);
+        let modality = code(&object, dicom_dictionary_std::tags::MODALITY);
         if let Some(made) = modality.filter(|modality| MADE.contains(&modality.as_str())) {
             notices.push(format!(
                 "it is of modality {made}: made from pictures rather than taken of a patient; leave \

@@ -1,7 +1,9 @@
 //! Bytes into pictures: sniffing, decoding, de-identification, archives, windowing, preparation.
 
 pub mod archive;
+mod attribute;
 mod canon;
+mod codec;
 mod codestream;
 pub mod deidentify;
 pub mod dicom;
@@ -11,8 +13,10 @@ mod escaped;
 mod folded;
 pub mod foreign;
 pub mod guard;
+mod header;
 mod identifiers;
 pub mod intake;
+mod kept;
 pub mod labels;
 mod leak;
 pub mod patient;

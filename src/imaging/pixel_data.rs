@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::ImagingError;
-use super::dicom::Header;
-use super::transfer_syntax::not_decoded;
-use super::walk::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
+use super::header::Header;
+use super::transfer_syntax::{
+    DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, not_decoded,
+};
 use crate::domain::Size;
 
 /// The value of the pixel data element.

@@ -14,9 +14,9 @@ use dicom_pixeldata::PixelDecoder;
 
 use super::ImagingError;
 use super::codestream::{Facts, jpeg, jpeg2000, jpegxl};
-use super::deidentify::known_colour_model;
-use super::dicom::Header;
 use super::guard::DicomFile;
+use super::header::Header;
+use super::kept::known_colour_model;
 use super::pixel_data::{Coding, PixelData, encoded, enough, native};
 use super::rle;
 

@@ -12,13 +12,15 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 use super::ImagingError;
-use super::dicom::{Header, Modality, PALETTES, items, palette_tables};
+use super::attribute::items;
+use super::dicom::{Modality, PALETTES, palette_tables};
 use super::guard::DicomFile;
+use super::header::Header;
 use super::pixel_data::{Coding, PixelData, encoded};
 use super::pixels::{Clean, Values};
 use super::rle;
 use super::table::Table;
-use super::walk::EXPLICIT_LITTLE;
+use super::transfer_syntax::EXPLICIT_LITTLE;
 
 const RUN_LENGTH: &str = "1.2.840.10008.1.2.5";
 

@@ -3,7 +3,7 @@
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_object::InMemDicomObject;
 
-use super::dicom::element;
+use super::attribute::element;
 
 /// A lookup table: descriptor and entries (PS3.3 C.11.1.1).
 pub(super) struct Table {

@@ -1,0 +1,34 @@
+//! What a DICOM object says of its pixels.
+
+/// What an object says of its pixels, checked against the limits.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Header {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) frames: u32,
+    pub(super) modality: Option<String>,
+    pub(super) samples: u32,
+    pub(super) bits_allocated: u32,
+    pub(super) bits_stored: u32,
+    /// Bits below the stored ones.
+    pub(super) shift: u32,
+    pub(super) signed: bool,
+    pub(super) planar: bool,
+    pub(super) photometric: String,
+}
+
+impl Header {
+    /// Pixels of a frame.
+    pub(super) fn pixels(&self) -> usize {
+        self.width as usize * self.height as usize
+    }
+
+    /// Bytes of a frame of plain samples, of which there are `found` in all frames: subsampled colours
+    /// may lie as they are or be written out.
+    pub(super) fn native_frame_bytes(&self, found: usize) -> usize {
+        let whole = self.pixels() * self.samples as usize * (self.bits_allocated as usize / 8);
+        let subsampled =
+            self.photometric == "YBR_FULL_422" && self.bits_allocated == 8 && self.samples == 3;
+        if subsampled && found < whole * self.frames as usize { self.pixels() * 2 } else { whole }
+    }
+}
