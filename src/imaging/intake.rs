@@ -4,14 +4,11 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::code;
-use super::deidentify::strip_dicom;
+use super::dicom::{self, Identifiers, strip_dicom, with_object};
 use super::foreign::Foreign;
-use super::guard::with_object;
-use super::identifiers::Identifiers;
 use super::picture::Picture;
 use super::segments::{strip_jpeg, strip_png};
-use super::{ImagingError, dicom, raster, walk};
+use super::{ImagingError, raster};
 use crate::config::Limits;
 use crate::domain::image::{Format, Window};
 
@@ -52,7 +49,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
         Some(Format::Png)
     } else if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
         Some(Format::Jpeg)
-    } else if walk::is_dicom(bytes) {
+    } else if dicom::is_dicom(bytes) {
         Some(Format::Dicom)
     } else {
         None
@@ -127,11 +124,11 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
             .map(|frame| dicom::frame(&object, &header, frame).map(|picture| facts(&picture)))
             .collect::<Result<_, _>>()?;
         let mut notices = Vec::new();
-        let burned = code(&object, dicom_dictionary_std::tags::BURNED_IN_ANNOTATION);
+        let burned = dicom::code(&object, dicom_dictionary_std::tags::BURNED_IN_ANNOTATION);
         if burned.as_deref() == Some("YES") {
             notices.push("it says that text is burned into its pixels; look at it".to_owned());
         }
-        let modality = code(&object, dicom_dictionary_std::tags::MODALITY);
+        let modality = dicom::code(&object, dicom_dictionary_std::tags::MODALITY);
         if let Some(made) = modality.filter(|modality| MADE.contains(&modality.as_str())) {
             notices.push(format!(
                 "it is of modality {made}: made from pictures rather than taken of a patient; leave \

@@ -12,7 +12,7 @@ mod jpeg_frame;
 pub(super) mod jpegxl;
 
 use super::ImagingError;
-use super::header::Header;
+use super::dicom::Header;
 
 /// What compressed data say of their picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

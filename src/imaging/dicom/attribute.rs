@@ -32,7 +32,7 @@ pub(super) fn decimal(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
 }
 
 /// A code string of the standard's alphabet (PS3.5 6.2, CS); anything else is ignored.
-pub(super) fn code(object: &InMemDicomObject, tag: Tag) -> Option<String> {
+pub(in crate::imaging) fn code(object: &InMemDicomObject, tag: Tag) -> Option<String> {
     let text = element(object, tag)?.to_str().ok()?;
     let text = text.trim_matches(['\0', ' ']);
     let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || " _".contains(c);

@@ -1,7 +1,7 @@
 //! Transfer syntaxes: the plain ones, and those that are not decoded here in the words of people. A file
 //! may name any text as its own: none is ever repeated.
 
-use super::ImagingError;
+use crate::imaging::error::ImagingError;
 
 /// Explicit VR little endian.
 pub(super) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";

@@ -4,19 +4,22 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::ImagingError;
 use super::attribute::{code, decimal, element, integer, items};
 use super::guard::DicomFile;
 use super::header::Header;
 use super::kept::{known_colour_model, known_modality};
-use super::picture::{Picture, Samples, robust_range};
-use super::pixels::Values;
-use super::table::Table;
+use super::pixels::table::Table;
+use super::pixels::values::Values;
 use crate::config::Limits;
 use crate::domain::image::Window;
+use crate::imaging::error::ImagingError;
+use crate::imaging::picture::{Picture, Samples, robust_range};
 
 /// Reads and checks what the object says of its pixels.
-pub(super) fn header(object: &DicomFile<'_>, limits: &Limits) -> Result<Header, ImagingError> {
+pub(in crate::imaging) fn header(
+    object: &DicomFile<'_>,
+    limits: &Limits,
+) -> Result<Header, ImagingError> {
     if object.pixels.is_none() {
         return Err(if object.floats {
             ImagingError::Unsupported("floating-point numbers".to_owned())
@@ -99,7 +102,7 @@ fn photometric(object: &DicomFile<'_>, samples: u32) -> Result<&'static str, Ima
 }
 
 /// Decodes one frame.
-pub(super) fn frame(
+pub(in crate::imaging) fn frame(
     object: &DicomFile<'_>,
     header: &Header,
     frame: u32,

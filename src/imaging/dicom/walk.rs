@@ -8,12 +8,12 @@
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::ImagingError;
 use super::canon::{self, Canon};
 use super::element::{Encoding, Header, UNDEFINED, broken};
-use super::pixel_data::PixelData;
+use super::pixels::data::PixelData;
 use super::transfer_syntax::{EXPLICIT_BIG, IMPLICIT_LITTLE};
 use crate::config::Limits;
+use crate::imaging::error::ImagingError;
 
 /// Where the meta information starts: 128 bytes of preamble and `DICM`.
 const META_START: usize = 132;
@@ -22,7 +22,7 @@ const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 
 /// Whether the bytes claim to be a DICOM file.
-pub fn is_dicom(bytes: &[u8]) -> bool {
+pub(in crate::imaging) fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..META_START) == Some(b"DICM")
 }
 
@@ -330,8 +330,8 @@ mod tests {
 
     use super::{EXPLICIT_BIG, IMPLICIT_LITTLE, walk};
     use crate::config::Limits;
-    use crate::imaging::guard::parse;
-    use crate::imaging::transfer_syntax::EXPLICIT_LITTLE;
+    use crate::imaging::dicom::guard::parse;
+    use crate::imaging::dicom::transfer_syntax::EXPLICIT_LITTLE;
 
     /// Elements, items included, and how deep they are nested.
     fn count(object: &InMemDicomObject) -> (u64, u32) {

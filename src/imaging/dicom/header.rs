@@ -2,13 +2,13 @@
 
 /// What an object says of its pixels, checked against the limits.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Header {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) frames: u32,
+pub(in crate::imaging) struct Header {
+    pub(in crate::imaging) width: u32,
+    pub(in crate::imaging) height: u32,
+    pub(in crate::imaging) frames: u32,
     pub(super) modality: Option<String>,
-    pub(super) samples: u32,
-    pub(super) bits_allocated: u32,
+    pub(in crate::imaging) samples: u32,
+    pub(in crate::imaging) bits_allocated: u32,
     pub(super) bits_stored: u32,
     /// Bits below the stored ones.
     pub(super) shift: u32,

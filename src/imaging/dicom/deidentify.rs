@@ -10,16 +10,16 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 
-use super::ImagingError;
 use super::attribute::{code, element, items};
 use super::guard::DicomFile;
 use super::header::Header;
 use super::kept::{KEPT_WORDS, Measure, NUMBERS, SEQUENCES};
-use super::stored::{StoredPixels, put_tables};
+use super::pixels::stored::{StoredPixels, put_tables};
 use crate::domain::Sha256;
+use crate::imaging::error::ImagingError;
 
 /// The file without anything that is not on the lists, as a complete file.
-pub(super) fn strip_dicom(
+pub(in crate::imaging) fn strip_dicom(
     object: &DicomFile<'_>,
     header: &Header,
 ) -> Result<Vec<u8>, ImagingError> {
