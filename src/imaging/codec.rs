@@ -7,7 +7,7 @@ use image::{DynamicImage, ImageFormat, ImageReader};
 use super::ImagingError;
 use crate::config::Limits;
 
-/// What is wrong in our words: a decoder's own may quote the file.
+/// The error in our words: a decoder's own may quote the file.
 fn why(error: &image::ImageError) -> &'static str {
     match error {
         image::ImageError::Limits(_) => {

@@ -1,4 +1,4 @@
-//! What a recipe says of augmentation: a preset by its word, or settings of its own.
+//! The augmentation of a recipe: a preset by its word, or settings of its own.
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Error, MapAccess, Visitor};

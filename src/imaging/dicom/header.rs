@@ -1,6 +1,6 @@
-//! What a DICOM object says of its pixels.
+//! The header of a DICOM object's pixels: sizes, bits and colour model.
 
-/// What an object says of its pixels, checked against the limits.
+/// The sizes, bits and colour model of an object's pixels, checked against the limits.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::imaging) struct Header {
     pub(in crate::imaging) width: u32,

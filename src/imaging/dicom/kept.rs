@@ -1,11 +1,11 @@
-//! The lists of what is read of a DICOM file, and of what is kept of it.
+//! Lists of the elements that are read of a DICOM file, and of those that are kept.
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 use super::identifiers::identifies;
 
-/// What a number that is kept may be.
+/// The range of a number that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
     /// Millimetres, or their ratio.

@@ -1,6 +1,6 @@
 //! The numbers that attention is computed from.
 
-/// What one head of one window needs to be computed with.
+/// The numbers that the heads of all windows are computed from.
 #[derive(Clone, Copy)]
 pub(in crate::nn) struct Inputs<'a, T> {
     /// Queries, keys and values of each token, heads side by side in each: `[tokens, 3 D]`.
