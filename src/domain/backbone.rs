@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
+use super::artifact::Artifact;
 use super::ids::{BackboneId, RunId};
-use super::model::Artifact;
 use super::pretrain::Comparison;
 use super::run::UnknownWord;
 use super::{Sha256, name::Name};

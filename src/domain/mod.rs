@@ -1,5 +1,6 @@
 //! The product's vocabulary: plain data and its invariants, with no HTTP, SQL or tensors.
 
+mod artifact;
 pub mod augmentation;
 pub mod backbone;
 pub mod counted;
@@ -13,6 +14,7 @@ pub mod image;
 pub mod imbalance;
 pub mod lifetime;
 pub mod line;
+mod method;
 pub mod model;
 pub mod name;
 pub mod patients;

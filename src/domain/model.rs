@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub use super::artifact::Artifact;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId};
-use super::{Preprocessing, Sha256, name::Name};
+use super::{Preprocessing, name::Name};
 
 /// How far a model is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -31,19 +32,6 @@ impl Stage {
             Self::Archived => "archived",
         }
     }
-}
-
-/// A downloadable file of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Artifact {
-    /// File name: `model.safetensors`, `model.onnx`, `card.md` or `config.json`.
-    pub name: String,
-    /// Media type.
-    pub media_type: String,
-    /// Size.
-    pub size_bytes: u64,
-    /// SHA-256 of the content, also its key in the blob store.
-    pub sha256: Sha256,
 }
 
 /// What a finished run publishes.

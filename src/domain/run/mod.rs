@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use event::{Event, EventBody};
-pub use finetune::{Finetune, MAX_SEED, Method};
+pub use finetune::{Finetune, MAX_SEED};
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{FEW_STEPS, LEAST_PATIENCE};
 
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId};
+pub use super::method::Method;
 use super::pretrain::{Comparison, Pretrain};
 pub use super::word::UnknownWord;
 
