@@ -1,5 +1,6 @@
 //! ONNX files written from Rust: the messages, a graph builder, and the export of each architecture.
 
+mod dinov2;
 mod export;
 mod graph;
 mod operators;

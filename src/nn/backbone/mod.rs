@@ -4,6 +4,7 @@
 //! rest of the product asks [`architecture::Architecture`] and [`encoder::Encoder`].
 
 pub mod architecture;
+pub mod dinov2;
 pub mod encoder;
 pub mod family;
 pub mod known;
@@ -14,7 +15,7 @@ pub mod sam_vit;
 /// Gives `$with!` the module of every family.
 macro_rules! each_family {
     ($with:ident) => {
-        $with!(resnet, sam_vit)
+        $with!(resnet, sam_vit, dinov2)
     };
 }
 pub(crate) use each_family;
