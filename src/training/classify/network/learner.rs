@@ -199,8 +199,10 @@ mod tests {
     fn moved(learner: &Learner, mode: Mode) -> Vec<String> {
         let before = learner.params.snapshot().expect("a snapshot");
         let cpu = Device::Cpu;
-        let values = (0..3 * 3 * 32 * 32).map(|at| ((at * 7919) % 1009) as f32 / 504.5 - 1.0);
-        let pictures = Tensor::from_vec(values.collect(), (3, 3, 32, 32), &cpu).expect("pictures");
+        let side = (learner.architecture.family().facts().size_step as usize).max(28);
+        let values = (0..3 * 3 * side * side).map(|at| ((at * 7919) % 1009) as f32 / 504.5 - 1.0);
+        let shape = (3, 3, side, side);
+        let pictures = Tensor::from_vec(values.collect(), shape, &cpu).expect("pictures");
         let targets = Tensor::new(&[[1.0_f32, 0.0], [0.0, 1.0], [0.5, 0.5]], &cpu);
         let entered = learner.enter(&pictures).expect("entered");
         let shown = Shown { entered, targets: targets.expect("targets") };
@@ -228,7 +230,15 @@ mod tests {
     #[test]
     fn a_step_moves_every_trained_parameter_and_no_frozen_one() {
         let cases = [(Method::Full, 1), (Method::Last, 1), (Method::Last, 3), (Method::Lora, 1)];
-        for architecture in Architecture::all().iter().copied() {
+        // Larger ones of a family are made of the same layers.
+        let architectures = [
+            Architecture::RESNET18,
+            Architecture::RESNET50,
+            Architecture::SAM_VIT_B,
+            Architecture::DINOV2_VITS14,
+            Architecture::DINOV2_VITS14_REG,
+        ];
+        for architecture in architectures {
             for (method, stages) in cases {
                 let training = Training { stages, rank: 2, ..Training::default() };
                 if !training.misfits(method, architecture).is_empty() {
