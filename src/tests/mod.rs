@@ -1,6 +1,8 @@
 //! Integration tests: the product seen from outside, one file an area.
 
 mod access;
+mod api;
+mod app;
 mod bad_input;
 mod browser;
 mod canaries;
