@@ -1,5 +1,5 @@
 //! A real `lvmed serve` with its worker and its own database, for what only processes can show: kills,
-//! signals, restarts, limits of the system, logs, the browser. All else is told of an `App`.
+//! signals, restarts, limits of the system, logs, the browser. All else is tested on an `App`.
 
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
