@@ -24,6 +24,7 @@ pub mod role;
 pub mod run;
 pub mod size;
 pub mod split;
+pub mod target;
 pub mod training;
 pub mod word;
 
@@ -37,3 +38,4 @@ pub use lifetime::Lifetime;
 pub use role::Role;
 pub use size::Size;
 pub use split::Split;
+pub use target::Target;

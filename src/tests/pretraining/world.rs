@@ -13,7 +13,7 @@ use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
 use lvmed::domain::run::{Progress, Provenance};
 use lvmed::domain::{
     Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    VersionId,
+    Target, VersionId,
 };
 use lvmed::inference::Runtime;
 use lvmed::nn::{Params, Tensors, weights};
@@ -218,7 +218,7 @@ impl Memory {
             image: ImageId::new(),
             blob,
             frame: 0,
-            label: number as usize % 2,
+            target: Target::Class(number as usize % 2),
             patient: format!("patient-{number}"),
             split,
         }

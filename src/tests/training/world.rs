@@ -12,7 +12,7 @@ use lvmed::domain::run::{Finetune, Method, Progress, Provenance};
 use lvmed::domain::training::Training;
 use lvmed::domain::{
     Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    VersionId,
+    Target, VersionId,
 };
 use lvmed::inference::Runtime;
 use lvmed::nn::weights;
@@ -70,7 +70,7 @@ impl World {
                     image: ImageId::new(),
                     blob,
                     frame: 0,
-                    label,
+                    target: Target::Class(label),
                     patient: format!("patient-{}", examples.len()),
                     split,
                 });
@@ -112,7 +112,7 @@ impl World {
     pub(super) fn judge_what_was_learnt(&mut self) {
         self.job.examples.retain(|example| example.split == Split::Train);
         for (at, example) in self.job.examples.iter_mut().enumerate() {
-            example.label = (at / 2) % 2;
+            example.target = Target::Class((at / 2) % 2);
         }
         let again = self.job.examples.clone().into_iter();
         self.job.examples.extend(again.map(|example| Example { split: Split::Test, ..example }));

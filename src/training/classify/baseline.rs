@@ -104,7 +104,7 @@ fn judge(
         .zip(&seen.training)
         .map(|(example, features)| Sample {
             features,
-            label: example.label,
+            label: example.class(),
             patient: &example.patient,
         })
         .collect();
