@@ -25,6 +25,7 @@ pub mod run;
 pub mod size;
 pub mod split;
 pub mod target;
+pub mod task;
 pub mod training;
 pub mod word;
 
@@ -39,3 +40,4 @@ pub use role::Role;
 pub use size::Size;
 pub use split::Split;
 pub use target::Target;
+pub use task::Task;

@@ -13,7 +13,7 @@ use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
 use lvmed::domain::run::{Progress, Provenance};
 use lvmed::domain::{
     Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    Target, VersionId,
+    Target, Task, VersionId,
 };
 use lvmed::inference::Runtime;
 use lvmed::nn::{Params, Tensors, weights};
@@ -147,6 +147,7 @@ fn version() -> Version {
         id: VersionId::new(),
         dataset: DatasetId::new(),
         number: 1,
+        task: Task::Classification,
         digest: Sha256::of(b"version"),
         seed: 0,
         labels: vec!["left".to_owned(), "right".to_owned()],

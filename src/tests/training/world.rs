@@ -12,7 +12,7 @@ use lvmed::domain::run::{Finetune, Method, Progress, Provenance};
 use lvmed::domain::training::Training;
 use lvmed::domain::{
     Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    Target, VersionId,
+    Target, Task, VersionId,
 };
 use lvmed::inference::Runtime;
 use lvmed::nn::weights;
@@ -148,6 +148,7 @@ fn version() -> Version {
         id: VersionId::new(),
         dataset: DatasetId::new(),
         number: 1,
+        task: Task::Classification,
         digest: Sha256::of(b"version"),
         seed: 0,
         labels: vec!["left".to_owned(), "right".to_owned()],
