@@ -10,6 +10,7 @@ mod pretrained;
 mod queue;
 mod server;
 mod sweep;
+mod upgrade;
 mod versions;
 
 use std::collections::BTreeMap;
