@@ -1,6 +1,7 @@
 //! The command line: parses the command and calls what does it.
 
 mod check;
+mod database;
 mod datasets;
 mod folder;
 mod keys;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use self::database::{Uses, open, print, tell};
 use crate::config::{Compute, Config, Limits, Storage};
 use crate::domain::backbone::ChannelOrder;
 use crate::domain::name::Name;
@@ -20,8 +22,8 @@ use crate::domain::{Architecture, Preprocessing};
 use crate::inference::Runtime;
 use crate::nn::weights::{self, ReadOptions};
 use crate::service::import::{ImportError, ImportRequest, Importer, transcribe};
-use crate::store::database::{Absent, insist_on_folder, whole};
-use crate::store::{self, Blobs, Database, Store};
+use crate::store::database::{Absent, insist_on_folder};
+use crate::store::{self, Blobs, Store};
 use crate::{decode, http, serve, telemetry, training, worker};
 
 /// Fine-tunes, serves and records medical vision backbones inside a hospital's own network.
@@ -274,34 +276,4 @@ async fn bring_up_to_date(migrate: &Migrate) -> anyhow::Result<()> {
     database.stop();
     migrated?;
     Ok(())
-}
-
-/// What a command works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Uses {
-    /// The database alone.
-    Rows,
-    /// The stored files too.
-    Files,
-}
-
-/// Opens the database of a short command and says where it is.
-async fn open(storage: &Storage, absent: Absent, uses: Uses) -> anyhow::Result<Database> {
-    let database = Database::open(storage, absent).await?;
-    let folder = format!("data folder {}, ", whole(&storage.data).display());
-    let folder = if uses == Uses::Files || database.is_built_in() { folder } else { String::new() };
-    tell(&format!("{folder}{}", database.place()));
-    Ok(database)
-}
-
-/// Tells whoever typed the command what is no result.
-#[expect(clippy::print_stderr, reason = "whoever typed the command reads it")]
-fn tell(text: &str) {
-    eprintln!("{text}");
-}
-
-/// Writes the command's result for whoever, or whatever, called it.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "{text}").context("standard output is closed")
 }

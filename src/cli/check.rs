@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Uses, open, print};
+use super::database::{Uses, open, print};
 use crate::config::Storage;
 use crate::store::check::{Finding, Findings, check};
 use crate::store::database::{Absent, insist_on_folder};

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Uses, open, print};
+use super::database::{Uses, open, print};
 use crate::config::Storage;
 use crate::domain::name::Name;
 use crate::domain::{KeyId, Lifetime, Role};

@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use sqlx::PgPool;
 
+use super::database::{Uses, open, print};
 use super::folder::unreadable;
-use super::{Uses, open, print};
 use crate::config::{Compute, Limits, Storage};
 use crate::decode::Pool;
 use crate::domain::model::{Model, Prediction};

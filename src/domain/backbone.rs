@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
+use super::artifact::Artifact;
 use super::ids::{BackboneId, RunId};
-use super::model::Artifact;
 use super::pretrain::Comparison;
 use super::run::UnknownWord;
 use super::{Sha256, name::Name};
@@ -98,6 +98,19 @@ pub enum BadPreprocessing {
     Moments,
 }
 
+/// Pixels of which a side must be a multiple for an architecture; where none is known yet, what some known one
+/// asks for, which `side` is a multiple of if it is of any.
+pub(super) fn step_of(side: u32, architecture: Option<Architecture>) -> u32 {
+    let step_of = |known: &Architecture| known.family().facts().size_step;
+    match architecture {
+        Some(architecture) => step_of(&architecture),
+        None => {
+            let mut steps = Architecture::all().iter().map(step_of);
+            steps.find(|step| side.is_multiple_of(*step)).unwrap_or(32)
+        }
+    }
+}
+
 impl Preprocessing {
     /// 224 pixels, RGB, the ImageNet moments that LVM-Med's fine-tuning uses.
     pub fn imagenet() -> Self {
@@ -111,15 +124,7 @@ impl Preprocessing {
 
     /// Checks the ranges for an architecture; for any as long as it is not known.
     pub fn validate(&self, architecture: Option<Architecture>) -> Result<(), BadPreprocessing> {
-        let size = self.size;
-        let step_of = |known: &Architecture| known.family().facts().size_step;
-        let step = match architecture {
-            Some(architecture) => step_of(&architecture),
-            None => {
-                let mut steps = Architecture::all().iter().map(step_of);
-                steps.find(|step| size.is_multiple_of(*step)).unwrap_or(32)
-            }
-        };
+        let (size, step) = (self.size, step_of(self.size, architecture));
         if !(32..=2048).contains(&size) || !size.is_multiple_of(step) {
             return Err(BadPreprocessing::Size { size, step });
         }

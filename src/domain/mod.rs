@@ -1,5 +1,6 @@
 //! The product's vocabulary: plain data and its invariants, with no HTTP, SQL or tensors.
 
+mod artifact;
 pub mod augmentation;
 pub mod backbone;
 pub mod counted;
@@ -13,6 +14,7 @@ pub mod image;
 pub mod imbalance;
 pub mod lifetime;
 pub mod line;
+mod method;
 pub mod model;
 pub mod name;
 pub mod patients;
@@ -22,6 +24,8 @@ pub mod role;
 pub mod run;
 pub mod size;
 pub mod split;
+pub mod target;
+pub mod task;
 pub mod training;
 pub mod word;
 
@@ -35,3 +39,5 @@ pub use lifetime::Lifetime;
 pub use role::Role;
 pub use size::Size;
 pub use split::Split;
+pub use target::Target;
+pub use task::Task;

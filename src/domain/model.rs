@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub use super::artifact::Artifact;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId};
-use super::{Preprocessing, Sha256, name::Name};
+use super::task::Task;
+use super::{Preprocessing, name::Name};
 
 /// How far a model is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,19 +35,6 @@ impl Stage {
     }
 }
 
-/// A downloadable file of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Artifact {
-    /// File name: `model.safetensors`, `model.onnx`, `card.md` or `config.json`.
-    pub name: String,
-    /// Media type.
-    pub media_type: String,
-    /// Size.
-    pub size_bytes: u64,
-    /// SHA-256 of the content, also its key in the blob store.
-    pub sha256: Sha256,
-}
-
 /// What a finished run publishes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Model {
@@ -61,6 +50,8 @@ pub struct Model {
     pub run: RunId,
     /// The backbone that it started from.
     pub backbone: BackboneId,
+    /// The task that it learnt.
+    pub task: Task,
     /// Class labels, in the order of the outputs.
     pub labels: Vec<String>,
     /// How pictures are prepared for it.

@@ -4,13 +4,11 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::deidentify::strip_dicom;
+use super::dicom::{self, Identifiers, strip_dicom, with_object};
 use super::foreign::Foreign;
-use super::guard::with_object;
-use super::identifiers::Identifiers;
 use super::picture::Picture;
 use super::segments::{strip_jpeg, strip_png};
-use super::{ImagingError, dicom, raster, walk};
+use super::{ImagingError, raster};
 use crate::config::Limits;
 use crate::domain::image::{Format, Window};
 
@@ -51,7 +49,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
         Some(Format::Png)
     } else if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
         Some(Format::Jpeg)
-    } else if walk::is_dicom(bytes) {
+    } else if dicom::is_dicom(bytes) {
         Some(Format::Dicom)
     } else {
         None

@@ -1,39 +1,27 @@
 //! Bytes into pictures: sniffing, decoding, de-identification, archives, windowing, preparation.
 
 pub mod archive;
-mod canon;
+mod codec;
 mod codestream;
-pub mod deidentify;
-pub mod dicom;
-mod element;
+mod dicom;
 pub mod error;
 mod escaped;
 mod folded;
 pub mod foreign;
-pub mod guard;
-mod identifiers;
 pub mod intake;
 pub mod labels;
 mod leak;
 pub mod patient;
 pub mod picture;
-mod pixel_data;
-mod pixels;
 pub mod prepare;
 pub mod progress;
 pub mod raster;
 pub mod render;
-mod rle;
 mod segments;
-mod stored;
-mod table;
-mod transfer_syntax;
 pub mod upload;
-pub mod walk;
 
+pub use dicom::{Identifiers, deep};
 pub use error::ImagingError;
-pub use guard::deep;
-pub use identifiers::Identifiers;
 pub use intake::{
     FrameFacts, TakenFile, decode_all, decode_frame, for_each_picture, sniff, take_in,
 };

@@ -9,7 +9,7 @@ use image::{DynamicImage, ImageFormat};
 
 use super::codestream::{Facts, jpeg};
 use super::foreign::Foreign;
-use super::{ImagingError, raster};
+use super::{ImagingError, codec};
 use crate::config::Limits;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -30,7 +30,7 @@ pub(super) fn strip_jpeg(bytes: &[u8], limits: &Limits) -> Result<(Vec<u8>, bool
         }
     };
     let Facts { width, height, .. } = jpeg::facts(bytes).map_err(broken)?;
-    raster::check_size((width, height), limits)?;
+    codec::check_size((width, height), limits)?;
     let clean = jpeg::clean(bytes).map_err(broken)?;
     Ok((clean.bytes, clean.rotated))
 }
@@ -38,7 +38,7 @@ pub(super) fn strip_jpeg(bytes: &[u8], limits: &Limits) -> Result<(Vec<u8>, bool
 /// A PNG with its picture alone: header, number of significant bits, data.
 pub(super) fn strip_png(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, ImagingError> {
     let png = Png::read(bytes)?;
-    raster::check_size((png.width, png.height), limits)?;
+    codec::check_size((png.width, png.height), limits)?;
     if !png.is_plain() {
         return encoded_anew(bytes, limits);
     }
@@ -183,7 +183,7 @@ fn ends_with_picture(data: &[u8], raw_bytes: u64) -> Result<bool, ImagingError> 
 
 /// The picture that a decoder gives, as a PNG of its own.
 fn encoded_anew(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, ImagingError> {
-    let picture = match raster::pixels(bytes, ImageFormat::Png, limits)? {
+    let picture = match codec::pixels(bytes, ImageFormat::Png, limits)? {
         DynamicImage::ImageLuma8(grey) => DynamicImage::ImageLuma8(grey),
         grey @ DynamicImage::ImageLumaA8(_) => DynamicImage::ImageLuma8(grey.to_luma8()),
         grey @ (DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_)) => {

@@ -9,7 +9,7 @@ use lvmed::domain::dataset::Version;
 use lvmed::domain::name::Name;
 use lvmed::domain::run::Provenance;
 use lvmed::domain::{
-    Architecture, Backbone, BackboneId, DatasetId, Preprocessing, RunId, Sha256, VersionId,
+    Architecture, Backbone, BackboneId, DatasetId, Preprocessing, RunId, Sha256, VersionId, Task,
 };
 use lvmed::inference::Runtime;
 use lvmed::training::Ground;
@@ -52,6 +52,7 @@ pub(crate) fn version() -> Version {
         id: VersionId::new(),
         dataset: DatasetId::new(),
         number: 1,
+        task: Task::Classification,
         digest: Sha256::of(b"version"),
         seed: 0,
         labels: vec!["left".to_owned(), "right".to_owned()],

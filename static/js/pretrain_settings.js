@@ -28,11 +28,11 @@ const LEARNING = [
 
 const VIEWS = [
   choice("views.preset", "Kind of picture", "general", PRESETS, "What is left empty below follows from it (crops only where it is none): an X-ray of the chest in a mirror has its heart on the wrong side."),
-  number("views.size", "Size of a view, pixels", "", [32, 1024, 32], "A multiple of 32. Empty: the backbone's own."),
+  number("views.size", "Size of a view, pixels", "", [32, 1024, 1], "A multiple of 32 (of 14 for DINOv2). Empty: the backbone's own."),
   number("views.min_area", "Smallest crop", 0.4, [0.001, 1], "As a share of the image. Large enough that a finding stays in it."),
   number("views.max_area", "Largest crop", 1, [0.001, 1], "As a share of the image."),
   number("views.small_crops", "Small crops", 0, [0, 8, 1], "Further, smaller views beside the two."),
-  { ...number("views.small_size", "Size of a small crop, pixels", 96, [32, 1024, 32], "A multiple of 32."), unless: ["views.small_crops", "0"] },
+  { ...number("views.small_size", "Size of a small crop, pixels", 96, [32, 1024, 1], "A multiple of 32 (of 14 for DINOv2)."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_min_area", "Smallest small crop", 0.08, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
   { ...number("views.small_max_area", "Largest small crop", 0.4, [0.001, 1], "As a share of the image."), unless: ["views.small_crops", "0"] },
   number("views.flip", "Chance of mirroring", "", [0, 1], "Empty: by the kind of picture; 0 where a side means something."),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::augmentation::Preset;
+use crate::domain::backbone::{Architecture, step_of};
 use crate::domain::training::{BadSetting, outside};
 
 /// How views are made of an image: a random crop scaled to the input size, then the changes of
@@ -17,7 +18,7 @@ pub struct Views {
     /// objective asks for the paper's settings; the defaults below are those of `general`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// Side of the two views in pixels, a multiple of 32; the backbone's input size when absent.
+    /// Side of the two views in pixels, a multiple of what the architecture asks for (32, of DINOv2 14); the backbone's input size when absent.
     #[schema(minimum = 32, maximum = 1024)]
     pub size: Option<u32>,
     /// Smallest area of a view, as a share of the image's.
@@ -29,7 +30,7 @@ pub struct Views {
     /// Small crops beside the two views.
     #[schema(maximum = 8)]
     pub small_crops: u32,
-    /// Side of the small crops in pixels, a multiple of 32.
+    /// Side of the small crops in pixels, a multiple as `size` is.
     #[schema(minimum = 32, maximum = 1024)]
     pub small_size: u32,
     /// Smallest area of a small crop.
@@ -102,6 +103,24 @@ impl Views {
         }
     }
 
+    /// Sides that do not fit an architecture; that fit none as long as it is not known.
+    pub fn misfits(&self, architecture: Option<Architecture>) -> Vec<BadSetting> {
+        let first = self.size.map(|size| ("/views/size", size));
+        let sides = first.into_iter().chain([("/views/small_size", self.small_size)]);
+        sides
+            .filter_map(|(pointer, side)| {
+                // Small crops that are not made fit everywhere.
+                let is_made = pointer != "/views/small_size" || self.small_crops > 0;
+                let step = step_of(side, architecture.filter(|_| is_made));
+                let fits = (32..=1024).contains(&side) && side.is_multiple_of(step);
+                (!fits).then(|| BadSetting::DoesNotFit {
+                    pointer: pointer.to_owned(),
+                    detail: format!("{side} is no multiple of {step} between 32 and 1024"),
+                })
+            })
+            .collect()
+    }
+
     pub(super) fn validate(&self) -> Vec<BadSetting> {
         const LEAST: f64 = 1e-3;
         let range = "0.001 to 1";
@@ -117,16 +136,10 @@ impl Views {
             ("/views/grey", self.grey, 0.0, 1.0, "0 to 1"),
             ("/views/blur", self.blur, 0.0, 1.0, "0 to 1"),
         ]);
+        wrong.extend(self.misfits(None));
         let mut misfit = |pointer: &str, detail: String| {
             wrong.push(BadSetting::DoesNotFit { pointer: pointer.to_owned(), detail });
         };
-        let sides =
-            [("/views/size", self.size.unwrap_or(32)), ("/views/small_size", self.small_size)];
-        for (pointer, side) in sides {
-            if !(32..=1024).contains(&side) || !side.is_multiple_of(32) {
-                misfit(pointer, format!("{side} is no multiple of 32 between 32 and 1024"));
-            }
-        }
         let areas = [
             ("/views/min_area", self.min_area, self.max_area),
             ("/views/small_min_area", self.small_min_area, self.small_max_area),

@@ -3,39 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{BackboneId, VersionId};
+use crate::domain::method::Method;
 use crate::domain::name::Name;
 use crate::domain::training::{BadSetting, Training, outside};
 use crate::domain::{HeadRule, Split};
-
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// A linear classifier on frozen features: seconds, and the right first choice.
-    Probe,
-    /// The head and the last stages of the backbone; what the others make of an image is computed
-    /// once.
-    Last,
-    /// Every layer of the backbone and the head.
-    Full,
-    /// Low-rank matrices added to the attention of a ViT, and the head; the backbone stays.
-    Lora,
-}
-
-impl Method {
-    /// Every method, cheapest first.
-    pub const ALL: [Self; 4] = [Self::Probe, Self::Last, Self::Lora, Self::Full];
-
-    /// The word used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Probe => "probe",
-            Self::Last => "last",
-            Self::Full => "full",
-            Self::Lora => "lora",
-        }
-    }
-}
 
 /// The largest seed: every JSON reader keeps integers up to it exact (RFC 8259, section 6).
 pub const MAX_SEED: u64 = (1 << 53) - 1;

@@ -9,7 +9,7 @@ pub use choices::{Optimiser, Schedule, Selection, Statistics};
 use super::Architecture;
 use super::augmentation::{Augment, Augmentation, Preset, Violation};
 use super::imbalance::{Imbalance, Mixup};
-use super::run::Method;
+use super::method::Method;
 
 /// Below this many training images the statistics of a batch are too noisy to follow.
 pub const IMAGES_FOR_BATCH_STATISTICS: u64 = 256;
@@ -292,7 +292,7 @@ pub(super) fn outside(checks: &[Check]) -> Vec<BadSetting> {
 mod tests {
     use super::{Training, outside};
     use crate::domain::Architecture;
-    use crate::domain::run::Method;
+    use crate::domain::method::Method;
 
     #[test]
     fn the_defaults_are_in_range_and_every_violation_is_told_with_its_pointer() {

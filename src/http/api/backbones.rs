@@ -72,7 +72,7 @@ pub struct RandomBackbone {
     #[serde(default)]
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     seed: u64,
-    /// Side of the square input, a multiple of 32; 224 when absent.
+    /// Side of the square input, a multiple of what the architecture asks for (32, of DINOv2 14); 224 when absent.
     #[schema(minimum = 32, maximum = 2048)]
     size: Option<u32>,
 }

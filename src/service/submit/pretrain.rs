@@ -65,6 +65,10 @@ pub(super) async fn check(store: &Store, wanted: &Pretrain) -> Result<Asked, Sub
     let network = network.map(|(architecture, preprocessing)| (architecture, preprocessing.size));
     let network =
         network.ok_or_else(|| SubmitError::wrong("/architecture", "there is no network"))?;
+    let misfits = wanted.views.misfits(Some(network.0));
+    if !misfits.is_empty() {
+        return Err(misfits.into());
+    }
     let judged = judged.as_ref().zip(gate).map_or(0, |(judged, gate)| judged_images(judged, gate));
     Ok(Asked { version, backbone, network, sights: Sights { shown, judged } })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use candle_core::{Device, Tensor};
 use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
 use lvmed::domain::run::Progress;
-use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, VersionId};
+use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, Target, VersionId};
 use lvmed::nn::{Params, Tensors, weights};
 use lvmed::training::objective::{MatchedPair, Moment, Objective, Scored, Shown};
 use lvmed::training::pretrain::{Job, Judge, Pretrained, Start, pretrain, with_objective};
@@ -144,7 +144,7 @@ impl Memory {
             image: ImageId::new(),
             blob,
             frame: 0,
-            label: number as usize % 2,
+            target: Target::Class(number as usize % 2),
             patient: format!("patient-{number}"),
             split,
         }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use lvmed::domain::run::{Finetune, Method, Progress};
 use lvmed::domain::training::Training;
-use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, VersionId};
+use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, Target, VersionId};
 use lvmed::nn::weights;
 use lvmed::onnx::{Export, export};
 use lvmed::training::{
@@ -54,7 +54,7 @@ impl World {
                     image: ImageId::new(),
                     blob,
                     frame: 0,
-                    label,
+                    target: Target::Class(label),
                     patient: format!("patient-{}", examples.len()),
                     split,
                 });
@@ -77,7 +77,7 @@ impl World {
     pub(super) fn judge_what_was_learnt(&mut self) {
         self.job.examples.retain(|example| example.split == Split::Train);
         for (at, example) in self.job.examples.iter_mut().enumerate() {
-            example.label = (at / 2) % 2;
+            example.target = Target::Class((at / 2) % 2);
         }
         let again = self.job.examples.clone().into_iter();
         self.job.examples.extend(again.map(|example| Example { split: Split::Test, ..example }));

@@ -36,7 +36,7 @@ pub struct ImportForm {
     /// The architecture; found from the weights when absent.
     #[schema(required = false)]
     architecture: Architecture,
-    /// Side of the square input, a multiple of 32; 224 when absent.
+    /// Side of the square input, a multiple of what the architecture asks for (32, of DINOv2 14); 224 when absent.
     #[schema(minimum = 32, maximum = 2048, required = false)]
     size: u32,
     /// Channel order; `rgb` when absent.

@@ -1,6 +1,7 @@
 //! One head of one window, forward and backward, a few queries at a time.
 
-use super::{Inputs, Windows};
+use super::inputs::Inputs;
+use super::windows::Windows;
 use crate::nn::kernel::gemm::{Into, Matrix, Target, Threads, multiply};
 use crate::nn::kernel::real::{Real, vectorised};
 

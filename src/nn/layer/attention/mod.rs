@@ -6,12 +6,14 @@
 //! a time; going backwards they are computed again from the logarithm of their sum.
 
 mod head;
+mod inputs;
 mod operator;
 mod tables;
 mod windows;
 
 use rayon::prelude::*;
 
+pub(in crate::nn) use inputs::Inputs;
 pub use operator::attention;
 pub(in crate::nn) use operator::{composed, offsets};
 pub(in crate::nn) use tables::Resize;
@@ -20,18 +22,6 @@ pub(in crate::nn) use windows::Windows;
 use crate::nn::kernel::columns;
 use crate::nn::kernel::real::Real;
 use head::{Head, Scratch};
-
-/// What one head of one window needs to be computed with.
-#[derive(Clone, Copy)]
-pub(in crate::nn) struct Inputs<'a, T> {
-    /// Queries, keys and values of each token, heads side by side in each: `[tokens, 3 D]`.
-    pub(in crate::nn) qkv: &'a [T],
-    /// Those of the tokens that fill up windows at the border: `[3 D]`.
-    pub(in crate::nn) padding: &'a [T],
-    /// Positions down and across, from furthest before to furthest after:
-    /// `[2 window height − 1, D / heads]` and `[2 window width − 1, D / heads]`.
-    pub(in crate::nn) positions: (&'a [T], &'a [T]),
-}
 
 /// What the way back needs of the way there.
 pub(in crate::nn) struct Kept<T> {

@@ -2,7 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Tensor, WithDType, bail};
 
-use super::{Inputs, Windows, backward, forward};
+use super::inputs::Inputs;
+use super::windows::Windows;
+use super::{backward, forward};
 use crate::nn::kernel::ops::{Borrowed, softmax, with_values};
 use crate::nn::kernel::real::Real;
 

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, Result, Tensor, WithDType, bail};
 
 use super::groups::Group;
-use super::{Kind, Settings};
+use super::settings::{Kind, Settings};
 
 /// The types of parameters.
 pub(super) trait Stored: WithDType {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use super::Kind;
 use super::rule::{Rule, Stored};
+use super::settings::Kind;
 use crate::nn::kernel::ops::{CHUNK, to_vec, values};
 
 /// First and second moments of one parameter. Of SGD the first is the velocity and there is no

@@ -1,5 +1,7 @@
 //! Convolutions of rows of channels, with their gradients, each by the way that suits its shape.
 
+mod convolution;
+mod matrices;
 mod pointwise;
 mod strided;
 mod transforms;
@@ -8,36 +10,12 @@ mod winograd;
 
 use candle_core::WithDType;
 
-use super::buffers::{Buffer, Buffers};
+use super::buffers::Buffers;
 use super::rows::{Outgoing, Source};
 use super::simd::LANES;
-use super::sums::{Moments, Rectified, Sums};
+use super::sums::{Moments, Sums};
 
-/// The sizes of a convolution: `[N, H, W, C]` with `[O, C, k, k]` to `[N, H', W', O]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Convolution {
-    pub(super) images: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-}
-
-/// Where the gradient of the input goes.
-pub(super) struct Receiver<'a, T> {
-    pub(super) into: &'a mut [T],
-    /// What is done with it there: nothing, or the way back through the rectifier it was read by.
-    pub(super) rectified: Option<Rectified<'a, T>>,
-}
-
-/// The gradients that are asked for.
-pub(super) struct Wanted<'a, T> {
-    pub(super) weight: Option<&'a mut [T]>,
-    pub(super) input: Option<Receiver<'a, T>>,
-}
+pub(super) use convolution::{Convolution, Receiver, Wanted};
 
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,29 +27,6 @@ enum Way {
 }
 
 impl Convolution {
-    pub(super) fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    pub(super) fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    /// Rows of the input.
-    pub(super) fn in_rows(&self) -> usize {
-        self.images * self.height * self.width
-    }
-
-    /// Rows of the output.
-    pub(super) fn out_rows(&self) -> usize {
-        self.images * self.out_height() * self.out_width()
-    }
-
-    /// Values of the weight.
-    pub(super) fn weights(&self) -> usize {
-        self.outputs * self.inputs * self.kernel * self.kernel
-    }
-
     fn way(&self) -> Way {
         match (self.kernel, self.stride, self.padding) {
             (1, 1, 0) => Way::Pointwise,
@@ -148,49 +103,6 @@ impl Convolution {
             Way::Unfolded => self.unfolded_backward(source, weight, outgoing, wanted, buffers),
         }
     }
-}
-
-/// Adds up equally long vectors, in their order, on all threads.
-fn add_up<T: WithDType>(into: &mut [T], parts: &[impl std::ops::Deref<Target = [T]> + Sync]) {
-    use rayon::prelude::*;
-    const CHUNK: usize = 1 << 13;
-    into.par_chunks_mut(CHUNK).enumerate().for_each(|(number, into)| {
-        into.fill(T::zero());
-        for part in parts {
-            let part = &part[number * CHUNK..][..into.len()];
-            crate::nn::kernel::real::vectorised(
-                #[inline(always)]
-                || {
-                    into.iter_mut().zip(part).for_each(|(sum, value)| *sum += *value);
-                },
-            );
-        }
-    });
-}
-
-/// The transpose of a matrix of `rows` rows, a square that fits the registers at a time.
-fn transpose<T: WithDType>(matrix: &[T], rows: usize, buffers: &Buffers<T>) -> Buffer<T> {
-    use rayon::prelude::*;
-    const SIDE: usize = 16;
-    let columns = matrix.len() / rows;
-    let mut out = buffers.take(matrix.len());
-    out.par_chunks_mut(SIDE * rows).enumerate().for_each(|(number, out)| {
-        let (first, width) = (number * SIDE, out.len() / rows);
-        let mut square = [[T::zero(); SIDE]; SIDE];
-        for start in (0..rows).step_by(SIDE) {
-            let height = SIDE.min(rows - start);
-            for row in 0..height {
-                let from = (start + row) * columns + first;
-                square[row][..width].copy_from_slice(&matrix[from..from + width]);
-            }
-            for (at, out) in out.chunks_exact_mut(rows).enumerate() {
-                for (row, out) in out[start..start + height].iter_mut().enumerate() {
-                    *out = square[row][at];
-                }
-            }
-        }
-    });
-    out
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::{Convolution, Receiver, Wanted};
+use super::convolution::{Convolution, Receiver, Wanted};
 use crate::nn::backbone::resnet::engine::buffers::{Buffer, Buffers};
 use crate::nn::backbone::resnet::engine::rows::{Outgoing, Source};
 use crate::nn::backbone::resnet::engine::sums::{Moments, Sums};

@@ -5,7 +5,8 @@ use std::ops::Range;
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::{Convolution, Receiver, Wanted, add_up, transpose};
+use super::convolution::{Convolution, Receiver, Wanted};
+use super::matrices::{add_up, transpose};
 use crate::nn::backbone::resnet::engine::buffers::{Buffer, Buffers};
 use crate::nn::backbone::resnet::engine::rows::{Outgoing, Source};
 use crate::nn::backbone::resnet::engine::sums::{Moments, Sums};

@@ -3,7 +3,7 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::super::Convolution;
+use super::super::convolution::Convolution;
 use super::super::transforms::{PLACES, TILE, both, filter, filter_transposed, load, scatter};
 use super::tiling::{by_tile_row, place_stride};
 use crate::nn::backbone::resnet::engine::buffers::{Buffer, Buffers};

@@ -11,8 +11,8 @@ mod tiling;
 use candle_core::WithDType;
 use rayon::prelude::*;
 
+use super::convolution::{Convolution, Receiver, Wanted};
 use super::transforms::{OUT, PLACES};
-use super::{Convolution, Receiver, Wanted};
 use crate::nn::backbone::resnet::engine::buffers::Buffers;
 use crate::nn::backbone::resnet::engine::rows::{Outgoing, Source};
 use crate::nn::backbone::resnet::engine::sums::{Moments, Sums};

@@ -3,7 +3,7 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::super::Convolution;
+use super::super::convolution::Convolution;
 use super::super::transforms::{
     OUT, PLACES, TILE, both, input, input_transposed, load, output, output_transposed, scatter,
 };

@@ -3,7 +3,7 @@
 use candle_core::WithDType;
 use rayon::prelude::*;
 
-use super::super::Convolution;
+use super::super::convolution::Convolution;
 use super::super::transforms::{OUT, PLACES};
 use crate::nn::backbone::resnet::engine::simd::LANES;
 use crate::nn::kernel::gemm::{Matrix, Target};

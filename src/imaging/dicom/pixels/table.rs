@@ -3,19 +3,19 @@
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_object::InMemDicomObject;
 
-use super::dicom::element;
+use crate::imaging::dicom::attribute::element;
 
 /// A lookup table: descriptor and entries (PS3.3 C.11.1.1).
-pub(super) struct Table {
+pub(in crate::imaging::dicom) struct Table {
     first: f64,
     /// Bits of an entry.
-    pub(super) bits: u32,
+    pub(in crate::imaging::dicom) bits: u32,
     entries: Vec<u16>,
 }
 
 impl Table {
     /// Reads a table that lists its entries.
-    pub(super) fn read(
+    pub(in crate::imaging::dicom) fn read(
         object: &InMemDicomObject,
         descriptor: Tag,
         data: Tag,
@@ -41,7 +41,7 @@ impl Table {
 
     /// Reads a table of 16-bit entries that is told by segments (PS3.3 C.7.9.2): runs of entries
     /// and straight lines. Segments that refer to others are not read.
-    pub(super) fn read_segmented(
+    pub(in crate::imaging::dicom) fn read_segmented(
         object: &InMemDicomObject,
         descriptor: Tag,
         data: Tag,
@@ -103,7 +103,7 @@ impl Table {
     }
 
     /// Values before the first mapped one take its entry, values after the last one that one's.
-    pub(super) fn entry(&self, stored: f64) -> u16 {
+    pub(in crate::imaging::dicom) fn entry(&self, stored: f64) -> u16 {
         self.entries.get(self.place(stored)).copied().unwrap_or_default()
     }
 }

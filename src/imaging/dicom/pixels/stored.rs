@@ -11,19 +11,21 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::ImagingError;
-use super::dicom::{Header, Modality, PALETTES, items, palette_tables};
-use super::guard::DicomFile;
-use super::pixel_data::{Coding, PixelData, encoded};
-use super::pixels::{Clean, Values};
+use super::data::{Coding, PixelData, encoded};
 use super::rle;
 use super::table::Table;
-use super::walk::EXPLICIT_LITTLE;
+use super::values::{Clean, Values};
+use crate::imaging::dicom::attribute::items;
+use crate::imaging::dicom::frame::{Modality, PALETTES, palette_tables};
+use crate::imaging::dicom::guard::DicomFile;
+use crate::imaging::dicom::header::Header;
+use crate::imaging::dicom::transfer_syntax::EXPLICIT_LITTLE;
+use crate::imaging::error::ImagingError;
 
 const RUN_LENGTH: &str = "1.2.840.10008.1.2.5";
 
 /// Pixels that may be stored.
-pub(super) struct StoredPixels {
+pub(in crate::imaging::dicom) struct StoredPixels {
     /// The whole element, explicit VR little endian.
     element: Vec<u8>,
     transfer_syntax: String,
@@ -36,7 +38,10 @@ pub(super) struct StoredPixels {
 
 impl StoredPixels {
     /// The pixels of a file that was decoded once.
-    pub(super) fn of(file: &DicomFile<'_>, header: &Header) -> Result<Self, ImagingError> {
+    pub(in crate::imaging::dicom) fn of(
+        file: &DicomFile<'_>,
+        header: &Header,
+    ) -> Result<Self, ImagingError> {
         let mut stored = Self {
             element: Vec::new(),
             transfer_syntax: file.transfer_syntax.clone(),
@@ -78,17 +83,21 @@ impl StoredPixels {
     }
 
     /// The whole element.
-    pub(super) fn element(&self) -> &[u8] {
+    pub(in crate::imaging::dicom) fn element(&self) -> &[u8] {
         &self.element
     }
 
     /// The transfer syntax that they are stored under.
-    pub(super) fn transfer_syntax(&self) -> &str {
+    pub(in crate::imaging::dicom) fn transfer_syntax(&self) -> &str {
         &self.transfer_syntax
     }
 
     /// Puts what describes them into the object.
-    pub(super) fn put_header(&self, object: &mut InMemDicomObject, header: &Header) {
+    pub(in crate::imaging::dicom) fn put_header(
+        &self,
+        object: &mut InMemDicomObject,
+        header: &Header,
+    ) {
         let mut put = |tag: Tag, number: u32| {
             let number = PrimitiveValue::from(number as u16);
             object.put(DataElement::new(tag, VR::US, number));
@@ -113,7 +122,7 @@ impl StoredPixels {
     }
 
     /// A file that ends with them: the other elements come first.
-    pub(super) fn after(mut self, others: &[u8]) -> Vec<u8> {
+    pub(in crate::imaging::dicom) fn after(mut self, others: &[u8]) -> Vec<u8> {
         self.element.splice(0..0, others.iter().copied());
         self.element
     }
@@ -191,7 +200,7 @@ fn has_tables(file: &InMemDicomObject, header: &Header) -> bool {
 }
 
 /// Puts the lookup tables that the file's pixels go through, as far as they do.
-pub(super) fn put_tables(
+pub(in crate::imaging::dicom) fn put_tables(
     object: &mut InMemDicomObject,
     file: &InMemDicomObject,
     header: &Header,

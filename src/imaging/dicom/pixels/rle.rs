@@ -1,6 +1,6 @@
 //! Run-length encoded frames (PS3.5 Annex G), of any sample width.
 
-use super::ImagingError;
+use crate::imaging::error::ImagingError;
 
 /// The header: a count and 15 offsets.
 const HEADER_BYTES: usize = 64;

@@ -10,11 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use dicom_object::InMemDicomObject;
 use flate2::read::DeflateDecoder;
 
-use super::ImagingError;
 use super::canon;
-use super::pixel_data::PixelData;
-use super::walk::{DEFLATED, EXPLICIT_LITTLE, Walked, meta, walk};
+use super::pixels::data::PixelData;
+use super::transfer_syntax::{DEFLATED, EXPLICIT_LITTLE};
+use super::walk::{Walked, meta, walk};
 use crate::config::Limits;
+use crate::imaging::error::ImagingError;
 
 /// Room for the recursion of codecs and, as deep as the walk lets nothing through, of the parser.
 const STACK_BYTES: usize = 64 << 20;
@@ -26,7 +27,7 @@ thread_local! {
 
 /// What is needed of a DICOM file: its elements, parsed from what the walk wrote, and its pixels, which
 /// stay in the file.
-pub(super) struct DicomFile<'a> {
+pub(in crate::imaging) struct DicomFile<'a> {
     elements: InMemDicomObject,
     /// Transfer syntax of the file.
     pub(super) transfer_syntax: String,
@@ -46,7 +47,7 @@ impl Deref for DicomFile<'_> {
 
 /// Opens a DICOM file and hands it to `work`, on a thread with a deep stack. A panic of the parser or
 /// of a decoder is an error like any other.
-pub(super) fn with_object<T: Send>(
+pub(in crate::imaging) fn with_object<T: Send>(
     bytes: &[u8],
     limits: &Limits,
     work: impl FnOnce(DicomFile<'_>) -> Result<T, ImagingError> + Send,

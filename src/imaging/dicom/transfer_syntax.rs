@@ -1,7 +1,16 @@
-//! Transfer syntaxes that are not decoded here, in the words of people. A file may name any text as its
-//! own: none is ever repeated.
+//! Transfer syntaxes: the plain ones, and those that are not decoded here in the words of people. A file
+//! may name any text as its own: none is ever repeated.
 
-use super::ImagingError;
+use crate::imaging::error::ImagingError;
+
+/// Explicit VR little endian.
+pub(super) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
+/// Implicit VR little endian, the default transfer syntax.
+pub(super) const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
+/// Explicit VR little endian, the data set deflated.
+pub(super) const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+/// Explicit VR big endian, retired.
+pub(super) const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
 
 /// Says of a file's transfer syntax that it is not decoded here.
 pub(super) fn not_decoded(uid: &str) -> ImagingError {

@@ -4,50 +4,22 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::ImagingError;
-use super::deidentify::{known_colour_model, known_modality};
+use super::attribute::{code, decimal, element, integer, items};
 use super::guard::DicomFile;
-use super::picture::{Picture, Samples, robust_range};
-use super::pixels::Values;
-use super::table::Table;
+use super::header::Header;
+use super::kept::{known_colour_model, known_modality};
+use super::pixels::table::Table;
+use super::pixels::values::Values;
 use crate::config::Limits;
 use crate::domain::image::Window;
-
-/// What an object says of its pixels, checked against the limits.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Header {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) frames: u32,
-    pub(super) modality: Option<String>,
-    pub(super) samples: u32,
-    pub(super) bits_allocated: u32,
-    pub(super) bits_stored: u32,
-    /// Bits below the stored ones.
-    pub(super) shift: u32,
-    pub(super) signed: bool,
-    pub(super) planar: bool,
-    pub(super) photometric: String,
-}
-
-impl Header {
-    /// Pixels of a frame.
-    pub(super) fn pixels(&self) -> usize {
-        self.width as usize * self.height as usize
-    }
-
-    /// Bytes of a frame of plain samples, of which there are `found` in all frames: subsampled colours
-    /// may lie as they are or be written out.
-    pub(super) fn native_frame_bytes(&self, found: usize) -> usize {
-        let whole = self.pixels() * self.samples as usize * (self.bits_allocated as usize / 8);
-        let subsampled =
-            self.photometric == "YBR_FULL_422" && self.bits_allocated == 8 && self.samples == 3;
-        if subsampled && found < whole * self.frames as usize { self.pixels() * 2 } else { whole }
-    }
-}
+use crate::imaging::error::ImagingError;
+use crate::imaging::picture::{Picture, Samples, robust_range};
 
 /// Reads and checks what the object says of its pixels.
-pub(super) fn header(object: &DicomFile<'_>, limits: &Limits) -> Result<Header, ImagingError> {
+pub(in crate::imaging) fn header(
+    object: &DicomFile<'_>,
+    limits: &Limits,
+) -> Result<Header, ImagingError> {
     if object.pixels.is_none() {
         return Err(if object.floats {
             ImagingError::Unsupported("floating-point numbers".to_owned())
@@ -130,7 +102,7 @@ fn photometric(object: &DicomFile<'_>, samples: u32) -> Result<&'static str, Ima
 }
 
 /// Decodes one frame.
-pub(super) fn frame(
+pub(in crate::imaging) fn frame(
     object: &DicomFile<'_>,
     header: &Header,
     frame: u32,
@@ -281,36 +253,4 @@ fn functional(object: &InMemDicomObject, frame: u32, group: Tag, tag: Tag) -> Op
             .flatten()
             .find_map(|groups| decimal(items(groups, group)?.first()?, tag))
     })
-}
-
-pub(super) fn element(
-    object: &InMemDicomObject,
-    tag: Tag,
-) -> Option<&dicom_object::mem::InMemElement> {
-    object.element_opt(tag).ok().flatten()
-}
-
-pub(super) fn items(object: &InMemDicomObject, tag: Tag) -> Option<&[InMemDicomObject]> {
-    element(object, tag)?.items()
-}
-
-fn integer(object: &InMemDicomObject, tag: Tag) -> Option<i64> {
-    element(object, tag)?.to_int().ok()
-}
-
-fn decimal(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
-    element(object, tag)?
-        .to_multi_float64()
-        .ok()?
-        .first()
-        .copied()
-        .filter(|value| value.is_finite())
-}
-
-/// A code string of the standard's alphabet (PS3.5 6.2, CS); anything else is ignored.
-pub(super) fn code(object: &InMemDicomObject, tag: Tag) -> Option<String> {
-    let text = element(object, tag)?.to_str().ok()?;
-    let text = text.trim_matches(['\0', ' ']);
-    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || " _".contains(c);
-    (!text.is_empty() && text.len() <= 16 && text.chars().all(plain)).then(|| text.to_owned())
 }

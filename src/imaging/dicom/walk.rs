@@ -8,11 +8,12 @@
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::ImagingError;
 use super::canon::{self, Canon};
 use super::element::{Encoding, Header, UNDEFINED, broken};
-use super::pixel_data::PixelData;
+use super::pixels::data::PixelData;
+use super::transfer_syntax::{EXPLICIT_BIG, IMPLICIT_LITTLE};
 use crate::config::Limits;
+use crate::imaging::error::ImagingError;
 
 /// Where the meta information starts: 128 bytes of preamble and `DICM`.
 const META_START: usize = 132;
@@ -20,17 +21,8 @@ const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 
-/// Explicit VR little endian.
-pub const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
-/// Implicit VR little endian, the default transfer syntax.
-pub const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
-/// Explicit VR little endian, the data set deflated.
-pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-/// Explicit VR big endian, retired.
-pub const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
-
 /// Whether the bytes claim to be a DICOM file.
-pub fn is_dicom(bytes: &[u8]) -> bool {
+pub(in crate::imaging) fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..META_START) == Some(b"DICM")
 }
 
@@ -336,9 +328,10 @@ mod tests {
     use dicom_object::InMemDicomObject;
     use proptest::prelude::*;
 
-    use super::{EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, walk};
+    use super::{EXPLICIT_BIG, IMPLICIT_LITTLE, walk};
     use crate::config::Limits;
-    use crate::imaging::guard::parse;
+    use crate::imaging::dicom::guard::parse;
+    use crate::imaging::dicom::transfer_syntax::EXPLICIT_LITTLE;
 
     /// Elements, items included, and how deep they are nested.
     fn count(object: &InMemDicomObject) -> (u64, u32) {

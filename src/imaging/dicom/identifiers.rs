@@ -6,7 +6,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::leak::Sought;
+use crate::imaging::leak::Sought;
 
 /// Elements that hold a name of a person (PS3.5 6.2, PN).
 const NAMES: &[Tag] = &[
@@ -46,7 +46,7 @@ pub struct Identifiers {
 
 impl Identifiers {
     /// What an object says of its patient. PatientID tells patients apart, else PatientName.
-    pub(super) fn of(object: &InMemDicomObject) -> Self {
+    pub(in crate::imaging) fn of(object: &InMemDicomObject) -> Self {
         let all = |tags: &[Tag]| tags.iter().filter_map(|tag| text(object, *tag)).collect();
         let mut numbers: Vec<String> = all(NUMBERS);
         numbers.extend(other_ids(object));

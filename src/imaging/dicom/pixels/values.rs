@@ -12,16 +12,16 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
 use dicom_pixeldata::PixelDecoder;
 
-use super::ImagingError;
-use super::codestream::{Facts, jpeg, jpeg2000, jpegxl};
-use super::deidentify::known_colour_model;
-use super::dicom::Header;
-use super::guard::DicomFile;
-use super::pixel_data::{Coding, PixelData, encoded, enough, native};
+use super::data::{Coding, PixelData, encoded, enough, native};
 use super::rle;
+use crate::imaging::codestream::{Facts, jpeg, jpeg2000, jpegxl};
+use crate::imaging::dicom::guard::DicomFile;
+use crate::imaging::dicom::header::Header;
+use crate::imaging::dicom::kept::known_colour_model;
+use crate::imaging::error::ImagingError;
 
 /// The samples of one frame, little endian.
-pub(super) struct Values<'a> {
+pub(in crate::imaging::dicom) struct Values<'a> {
     data: Cow<'a, [u8]>,
     /// Bits that a sample takes: 8, 16 or 32.
     pub(super) bits: u32,
@@ -35,7 +35,7 @@ pub(super) struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// Reads a frame.
-    pub(super) fn of(
+    pub(in crate::imaging::dicom) fn of(
         file: &'a DicomFile<'_>,
         header: &Header,
         frame: u32,
@@ -105,7 +105,7 @@ impl<'a> Values<'a> {
     }
 
     /// Stored values (PS3.5 8.1.1), sign extended where signed.
-    pub(super) fn stored(
+    pub(in crate::imaging::dicom) fn stored(
         &self,
         header: &Header,
     ) -> Result<impl Iterator<Item = i64>, ImagingError> {
@@ -153,7 +153,10 @@ impl<'a> Values<'a> {
     }
 
     /// Colour pixels as interleaved 8-bit RGB.
-    pub(super) fn colour(&self, header: &Header) -> Result<Vec<u8>, ImagingError> {
+    pub(in crate::imaging::dicom) fn colour(
+        &self,
+        header: &Header,
+    ) -> Result<Vec<u8>, ImagingError> {
         let pixels = header.pixels();
         let subsampled = self.data.len() < pixels * 3 && self.data.len() >= pixels * 2;
         if self.model == "YBR_FULL_422" && self.bits == 8 && subsampled {

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::ImagingError;
-use super::dicom::Header;
-use super::transfer_syntax::not_decoded;
-use super::walk::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
 use crate::domain::Size;
+use crate::imaging::dicom::header::Header;
+use crate::imaging::dicom::transfer_syntax::{
+    DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, not_decoded,
+};
+use crate::imaging::error::ImagingError;
 
 /// The value of the pixel data element.
-pub(super) enum PixelData<'a> {
+pub(in crate::imaging::dicom) enum PixelData<'a> {
     /// Plain samples.
     Native {
         /// All frames.

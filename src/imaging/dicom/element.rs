@@ -2,7 +2,8 @@
 
 use dicom_core::{Tag, VR};
 
-use super::{ImagingError, canon};
+use super::canon;
+use crate::imaging::error::ImagingError;
 
 /// The length of what ends at a delimiter.
 pub(super) const UNDEFINED: u32 = 0xFFFF_FFFF;
