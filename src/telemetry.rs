@@ -1,6 +1,7 @@
 //! Logs and metrics: what an operator sees. Neither ever carries patient data.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -52,12 +53,16 @@ fn silence_decoders() {
     }));
 }
 
-/// Starts counting; the handle renders what `/metrics` answers. `None` when a recorder is
-/// installed already and could not be shared.
+/// Starts counting, once a process; the handle renders what `/metrics` answers. `None` when somebody
+/// else counts already.
 pub fn start_metrics() -> Option<PrometheusHandle> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .ok()?
-        .install_recorder()
-        .ok()
+    static STARTED: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let start = || {
+        PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .ok()?
+            .install_recorder()
+            .ok()
+    };
+    STARTED.get_or_init(start).clone()
 }

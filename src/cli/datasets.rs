@@ -11,10 +11,10 @@ use super::database::{Uses, open, print};
 use super::folder::{packed, unreadable};
 use crate::config::{Limits, Storage};
 use crate::decode::Pool;
-use crate::domain::Size;
 use crate::domain::counted::counted;
 use crate::domain::dataset::{Dataset, UploadReport};
 use crate::domain::name::Name;
+use crate::domain::{Size, Task};
 use crate::imaging::{PatientHasher, UploadProgress};
 use crate::service::intake::{Intake, IntakeError, Upload};
 use crate::store::database::{Absent, insist_on_folder};
@@ -147,7 +147,7 @@ async fn target(wanted: &Import, name: &Name, pool: &PgPool) -> anyhow::Result<T
             return Ok(Target { dataset, is_new: false });
         }
     }
-    match datasets::create(pool, name).await {
+    match datasets::create(pool, name, Task::default()).await {
         Ok(dataset) => Ok(Target { dataset, is_new: true }),
         Err(error @ StoreError::NameTaken(_)) => {
             Err(anyhow!("{error}; choose another --name, or add to that dataset with --add"))

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::ids::{DatasetId, VersionId};
 use super::receipt::{Received, Refused};
+use super::task::Task;
 use super::{Sha256, Split, name::Name};
 
 /// A named, mutable collection of labelled images.
@@ -16,6 +17,8 @@ pub struct Dataset {
     pub id: DatasetId,
     /// Name, unique on the server.
     pub name: Name,
+    /// The task that its labels are for.
+    pub task: Task,
     /// Images now in the dataset.
     pub images: u64,
     /// Distinct patients.
@@ -85,6 +88,8 @@ pub struct Version {
     pub dataset: DatasetId,
     /// Counts up from 1 within the dataset.
     pub number: u32,
+    /// The task of the dataset.
+    pub task: Task,
     /// Digest of every image, label, patient key and split; equal content gives equal digests.
     pub digest: Sha256,
     /// The seed that the split was drawn with.

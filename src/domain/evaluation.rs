@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::task::Task;
+
 /// A metric with its 95 % interval over resampled patients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Estimate {
@@ -84,9 +86,26 @@ impl Baseline {
     }
 }
 
-/// The evaluation of a model on the test split of a version.
+/// The evaluation of a model on the test split of a version, by the task of both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Evaluation {
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Evaluation {
+    /// Of a model that tells classes of images apart.
+    Classification(ClassificationEvaluation),
+}
+
+impl Evaluation {
+    /// The task that the model was judged by.
+    pub fn task(&self) -> Task {
+        match self {
+            Self::Classification(_) => Task::Classification,
+        }
+    }
+}
+
+/// The evaluation of a model that tells classes of images apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ClassificationEvaluation {
     /// Class labels, in the order of the confusion matrix and of the model's outputs.
     pub labels: Vec<String>,
     /// Test images.

@@ -24,6 +24,8 @@ pub mod role;
 pub mod run;
 pub mod size;
 pub mod split;
+pub mod target;
+pub mod task;
 pub mod training;
 pub mod word;
 
@@ -37,3 +39,5 @@ pub use lifetime::Lifetime;
 pub use role::Role;
 pub use size::Size;
 pub use split::Split;
+pub use target::Target;
+pub use task::Task;

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 pub use super::artifact::Artifact;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId};
+use super::task::Task;
 use super::{Preprocessing, name::Name};
 
 /// How far a model is trusted.
@@ -49,6 +50,8 @@ pub struct Model {
     pub run: RunId,
     /// The backbone that it started from.
     pub backbone: BackboneId,
+    /// The task that it learnt.
+    pub task: Task,
     /// Class labels, in the order of the outputs.
     pub labels: Vec<String>,
     /// How pictures are prepared for it.

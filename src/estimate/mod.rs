@@ -57,6 +57,8 @@ pub enum Cost {
 pub struct Estimator {
     pool: PgPool,
     machine: Arc<str>,
+    /// The program whose children measure.
+    program: PathBuf,
     /// Locked by whoever measures: two measurements at the same time would disturb each other.
     lock: PathBuf,
     /// Cancelled when the process ends, and with it the measurement.
@@ -73,10 +75,11 @@ enum State {
 }
 
 impl Estimator {
-    /// An estimator of this machine. `lock` is the same file for all processes of the data folder.
-    pub fn new(pool: PgPool, lock: PathBuf, ending: CancellationToken) -> Self {
+    /// An estimator of this machine. `program` is this one, whose children measure; `lock` is the same
+    /// file for all processes of the data folder.
+    pub fn new(pool: PgPool, program: PathBuf, lock: PathBuf, ending: CancellationToken) -> Self {
         let machine = machine::name().into();
-        Self { pool, machine, lock, ending, asked: Arc::default() }
+        Self { pool, machine, program, lock, ending, asked: Arc::default() }
     }
 
     /// The cost of a step if it is known within moments; else it is measured in the background.
@@ -171,8 +174,7 @@ impl Estimator {
 
     async fn measure(&self, trial: &Trial) -> Result<Calibration, CannotMeasure> {
         let request = serde_json::to_string(trial).map_err(|error| trouble(&error))?;
-        let program = std::env::current_exe().map_err(|error| trouble(&error))?;
-        let child = Command::new(program)
+        let child = Command::new(&self.program)
             .args(["calibrate", &request])
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())

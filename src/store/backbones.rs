@@ -1,13 +1,18 @@
 //! Rows of backbones, imported or pretrained.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
-use super::queue::{Claimed, Findings, succeed};
+use super::queue::{Claimed, succeed};
 use super::row::{count, json, name, parsed, small};
 use crate::domain::backbone::{BackboneStage, Origin};
+use crate::domain::run::Outcome;
 use crate::domain::{Backbone, BackboneId, Preprocessing, RunId, Sha256};
+
+/// What every query of backbones selects. How one compares with its start is an outcome of its run.
+const COLUMNS: &str = "select b.*, nullif(r.outcome -> 'comparison', 'null') as comparison
+     from backbones b left join runs r on r.id = b.run_id ";
 
 /// A backbone as its row gives it.
 struct Found(Backbone);
@@ -44,7 +49,8 @@ impl FromRow<'_, PgRow> for Found {
 
 /// Records an imported backbone; `created_at` is the database's clock.
 pub async fn insert(pool: &PgPool, backbone: &Backbone) -> Result<Backbone, StoreError> {
-    add(pool, backbone).await
+    let mut connection = pool.acquire().await?;
+    add(&mut connection, backbone).await
 }
 
 /// Records a pretrained backbone and finishes its run, both or neither. A worker whose lease was
@@ -55,8 +61,10 @@ pub async fn publish(
     backbone: &Backbone,
 ) -> Result<Backbone, StoreError> {
     let mut transaction = pool.begin().await?;
-    succeed(&mut transaction, run, Findings::default()).await?;
-    let made = add(&mut *transaction, backbone).await?;
+    let comparison = backbone.origin.comparison.clone();
+    let outcome = Outcome::Pretrain { backbone: Some(backbone.id), comparison };
+    succeed(&mut transaction, run, &outcome).await?;
+    let made = add(&mut transaction, backbone).await?;
     transaction.commit().await?;
     Ok(made)
 }
@@ -67,26 +75,22 @@ pub async fn set_stage(
     id: BackboneId,
     stage: BackboneStage,
 ) -> Result<Option<Backbone>, StoreError> {
-    let found: Option<Found> = sqlx::query_as(
-        "update backbones set stage = $2 where id = $1 and deleted_at is null returning *",
-    )
-    .bind(id.0)
-    .bind(stage.as_str())
-    .fetch_optional(pool)
-    .await?;
-    Ok(found.map(|found| found.0))
+    sqlx::query("update backbones set stage = $2 where id = $1 and deleted_at is null")
+        .bind(id.0)
+        .bind(stage.as_str())
+        .execute(pool)
+        .await?;
+    one(pool, id).await
 }
 
-async fn add(executor: impl PgExecutor<'_>, backbone: &Backbone) -> Result<Backbone, StoreError> {
+async fn add(connection: &mut PgConnection, backbone: &Backbone) -> Result<Backbone, StoreError> {
     let origin = &backbone.origin;
-    let found: Found = sqlx::query_as(
+    sqlx::query(
         "insert into backbones
              (id, name, architecture, preprocessing, embedding_size, parameters, weights_sha256,
               weights_size_bytes, onnx_sha256, source_sha256, source_url, license, notices, parity,
-              stage, parent_id, run_id, comparison, artifacts)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-             $19)
-         returning *",
+              stage, parent_id, run_id, artifacts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(backbone.id.0)
     .bind(backbone.name.as_str())
@@ -105,38 +109,41 @@ async fn add(executor: impl PgExecutor<'_>, backbone: &Backbone) -> Result<Backb
     .bind(origin.stage.as_str())
     .bind(origin.parent.map(|parent| parent.0))
     .bind(origin.run.map(|run| run.0))
-    .bind(origin.comparison.as_ref().map(Json))
     .bind(Json(&origin.artifacts))
-    .fetch_one(executor)
+    .execute(&mut *connection)
     .await?;
-    Ok(found.0)
+    let made = of_id(connection, backbone.id).await?;
+    made.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
 }
 
 /// The backbone of this id, unless it was deleted.
 pub async fn one(pool: &PgPool, id: BackboneId) -> Result<Option<Backbone>, StoreError> {
-    let found: Option<Found> =
-        sqlx::query_as("select * from backbones where id = $1 and deleted_at is null")
-            .bind(id.0)
-            .fetch_optional(pool)
-            .await?;
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query.push("where b.deleted_at is null and b.id = ").push_bind(id.0);
+    let found: Option<Found> = query.build_query_as().fetch_optional(pool).await?;
     Ok(found.map(|found| found.0))
 }
 
 /// The backbone of this id, deleted or not: what a finished run started from.
 pub async fn even_deleted(pool: &PgPool, id: BackboneId) -> Result<Option<Backbone>, StoreError> {
-    let found: Option<Found> = sqlx::query_as("select * from backbones where id = $1")
-        .bind(id.0)
-        .fetch_optional(pool)
-        .await?;
+    of_id(pool, id).await
+}
+
+async fn of_id(
+    executor: impl PgExecutor<'_>,
+    id: BackboneId,
+) -> Result<Option<Backbone>, StoreError> {
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query.push("where b.id = ").push_bind(id.0);
+    let found: Option<Found> = query.build_query_as().fetch_optional(executor).await?;
     Ok(found.map(|found| found.0))
 }
 
 /// All backbones, oldest first.
 pub async fn list(pool: &PgPool) -> Result<Vec<Backbone>, StoreError> {
-    let found: Vec<Found> =
-        sqlx::query_as("select * from backbones where deleted_at is null order by id")
-            .fetch_all(pool)
-            .await?;
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query.push("where b.deleted_at is null order by b.id");
+    let found: Vec<Found> = query.build_query_as().fetch_all(pool).await?;
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
@@ -147,15 +154,15 @@ pub async fn same(
     weights: &Sha256,
     preprocessing: &Preprocessing,
 ) -> Result<Option<Backbone>, StoreError> {
-    let found: Option<Found> = sqlx::query_as(
-        "select * from backbones
-         where name = $1 and weights_sha256 = $2 and preprocessing = $3 and deleted_at is null
-         order by id limit 1",
-    )
-    .bind(name)
-    .bind(weights.to_string())
-    .bind(Json(preprocessing))
-    .fetch_optional(pool)
-    .await?;
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    query
+        .push("where b.deleted_at is null and b.name = ")
+        .push_bind(name)
+        .push(" and b.weights_sha256 = ")
+        .push_bind(weights.to_string())
+        .push(" and b.preprocessing = ")
+        .push_bind(Json(preprocessing))
+        .push(" order by b.id limit 1");
+    let found: Option<Found> = query.build_query_as().fetch_optional(pool).await?;
     Ok(found.map(|found| found.0))
 }

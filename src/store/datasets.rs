@@ -3,11 +3,11 @@
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
-use super::row::{count, is_taken, json, name};
-use crate::domain::DatasetId;
+use super::row::{count, is_taken, json, name, parsed};
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::name::Name;
 use crate::domain::receipt::{Capped, Refused};
+use crate::domain::{DatasetId, Task};
 
 /// A dataset with its counts, as one row gives it.
 struct Found(Dataset);
@@ -17,6 +17,7 @@ impl FromRow<'_, PgRow> for Found {
         Ok(Self(Dataset {
             id: DatasetId(row.try_get("id")?),
             name: name(row, "name")?,
+            task: parsed(row, "task")?,
             images: count(row, "images")?,
             patients: count(row, "patients")?,
             classes: json(row, "classes")?,
@@ -26,12 +27,13 @@ impl FromRow<'_, PgRow> for Found {
     }
 }
 
-/// Creates a dataset; the name must be free.
-pub async fn create(pool: &PgPool, name: &Name) -> Result<Dataset, StoreError> {
+/// Creates a dataset for a task; the name must be free.
+pub async fn create(pool: &PgPool, name: &Name, task: Task) -> Result<Dataset, StoreError> {
     let id = DatasetId::new();
-    let made = sqlx::query("insert into datasets (id, name) values ($1, $2)")
+    let made = sqlx::query("insert into datasets (id, name, task) values ($1, $2, $3)")
         .bind(id.0)
         .bind(name.as_str())
+        .bind(task.as_str())
         .execute(pool)
         .await;
     match made {
@@ -44,7 +46,7 @@ pub async fn create(pool: &PgPool, name: &Name) -> Result<Dataset, StoreError> {
 /// The dataset of this id, unless it was deleted.
 pub async fn one(pool: &PgPool, id: DatasetId) -> Result<Option<Dataset>, StoreError> {
     let found: Option<Found> = sqlx::query_as(
-        "select d.id, d.name, d.created_at,
+        "select d.id, d.name, d.task, d.created_at,
              (select count(*) from images i
               where i.dataset_id = d.id and i.deleted_at is null) as images,
              (select count(distinct patient_key) from images i
@@ -78,7 +80,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Dataset>, StoreError> {
          refused as
              (select dataset_id, sum(files)::bigint as rejected from rejected_files
               group by dataset_id)
-         select d.id, d.name, d.created_at, coalesce(images, 0) as images,
+         select d.id, d.name, d.task, d.created_at, coalesce(images, 0) as images,
              coalesce(patients, 0) as patients, coalesce(rejected, 0) as rejected,
              coalesce(classes, '{}') as classes
          from datasets d

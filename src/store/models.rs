@@ -5,11 +5,12 @@ use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::StoreError;
 use super::predictions;
-use super::queue::{Claimed, Findings, succeed};
+use super::queue::{Claimed, succeed};
 use super::row::{count, json, name, parsed, small};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::model::{Artifact, Model, Stage};
 use crate::domain::name::Name;
+use crate::domain::run::Outcome;
 use crate::domain::{BackboneId, ImageId, ModelId, Preprocessing, RunId};
 
 /// What a finished run publishes; its artifacts' blobs are stored already.
@@ -42,8 +43,9 @@ pub async fn publish(
 ) -> Result<ModelId, StoreError> {
     let id = ModelId::new();
     let mut transaction = pool.begin().await?;
-    let findings = Findings { evaluation: Some(&publication.evaluation), ..Findings::default() };
-    succeed(&mut transaction, run, findings).await?;
+    let evaluation = Box::new(publication.evaluation.clone());
+    let outcome = Outcome::Finetune { evaluation, model: Some(id) };
+    succeed(&mut transaction, run, &outcome).await?;
     // Two runs of one name that finish together would take the same version.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(publication.name.as_str())
@@ -51,14 +53,16 @@ pub async fn publish(
         .await?;
     sqlx::query(
         "insert into models
-             (id, name, version, run_id, backbone_id, labels, preprocessing, evaluation, license)
+             (id, name, version, run_id, backbone_id, task, labels, preprocessing, evaluation,
+              license)
          values ($1, $2, (select coalesce(max(version), 0) + 1 from models where name = $2),
-             $3, $4, $5, $6, $7, $8)",
+             $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(id.0)
     .bind(publication.name.as_str())
     .bind(run.id.0)
     .bind(publication.backbone.0)
+    .bind(publication.evaluation.task().as_str())
     .bind(Json(&publication.labels))
     .bind(Json(&publication.preprocessing))
     .bind(Json(&publication.evaluation))
@@ -110,6 +114,7 @@ impl FromRow<'_, PgRow> for Found {
             },
             run: RunId(row.try_get("run_id")?),
             backbone: BackboneId(row.try_get("backbone_id")?),
+            task: parsed(row, "task")?,
             labels: json(row, "labels")?,
             preprocessing: json(row, "preprocessing")?,
             evaluation: json(row, "evaluation")?,

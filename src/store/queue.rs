@@ -16,8 +16,7 @@ use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use super::StoreError;
 use super::events::{append, publish};
 use super::row::{json, parsed, small};
-use crate::domain::evaluation::Evaluation;
-use crate::domain::run::{EventBody, Progress, Provenance, Replayed, Spec, Status};
+use crate::domain::run::{EventBody, Outcome, Progress, Provenance, Replayed, Spec, Status};
 use crate::domain::{RunId, WorkerId};
 
 /// Attempts that a run has to get further than it ever was.
@@ -289,19 +288,13 @@ pub async fn notice(pool: &PgPool, run: &Claimed, message: &str) -> Result<bool,
     Ok(held)
 }
 
-/// What a finished run found, beside what it published.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Findings<'a> {
-    pub(super) evaluation: Option<&'a Evaluation>,
-    pub(super) replayed: Option<&'a Replayed>,
-}
-
-/// Marks the run as succeeded inside the transaction that publishes what it made. Fails, so that
-/// nothing is published, when somebody asked the run to stop in the meantime.
+/// Marks the run as succeeded inside the transaction that publishes what it made, which the rows of
+/// that name: of the outcome the findings are kept. Fails, so that nothing is published, when somebody
+/// asked the run to stop in the meantime.
 pub(super) async fn succeed(
     connection: &mut PgConnection,
     run: &Claimed,
-    findings: Findings<'_>,
+    outcome: &Outcome,
 ) -> Result<(), StoreError> {
     let held = sqlx::query(
         "select cancel_requested_at is not null as cancel from runs
@@ -319,14 +312,13 @@ pub(super) async fn succeed(
         Some(false) => {}
     }
     sqlx::query(
-        "update runs set status = 'succeeded', evaluation = $2, replayed = $3, lease_owner = null,
-             lease_until = null, lease = null, finished_at = now(), error = null,
+        "update runs set status = 'succeeded', outcome = $2::jsonb - '{model,backbone}'::text[],
+             lease_owner = null, lease_until = null, lease = null, finished_at = now(), error = null,
              progress = jsonb_set(jsonb_set(progress, '{fraction}', '1'), '{eta_seconds}', '0')
          where id = $1",
     )
     .bind(run.id.0)
-    .bind(findings.evaluation.map(Json))
-    .bind(findings.replayed.map(Json))
+    .bind(Json(outcome))
     .execute(&mut *connection)
     .await?;
     append(connection, run.id, &EventBody::Status { status: Status::Succeeded, detail: None }).await
@@ -352,8 +344,7 @@ pub async fn settle(pool: &PgPool, run: &Claimed, micro_batch: u32) -> Result<bo
 /// this worker's any more.
 pub async fn replayed(pool: &PgPool, run: &Claimed, found: &Replayed) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    let findings = Findings { replayed: Some(found), ..Findings::default() };
-    succeed(&mut transaction, run, findings).await?;
+    succeed(&mut transaction, run, &Outcome::Replay { replayed: found.clone() }).await?;
     transaction.commit().await?;
     Ok(())
 }

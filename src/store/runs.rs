@@ -7,11 +7,11 @@ use super::StoreError;
 use super::events::append;
 use super::queue::ATTEMPTS;
 use super::row::{is_gone, json, parsed, small};
-use crate::domain::run::{EventBody, Provenance, Run, Spec, Status};
+use crate::domain::run::{EventBody, Outcome, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
 
 /// What every query of runs selects.
-const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id, b.comparison,
+const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id,
          case when b.deleted_at is null then b.id end as published_backbone_id,
          case when r.status = 'queued' then
              (select count(*) from runs q
@@ -25,10 +25,6 @@ struct Found(Run);
 
 impl FromRow<'_, PgRow> for Found {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let evaluation: Option<Json<_>> = row.try_get("evaluation")?;
-        let replayed: Option<Json<_>> = row.try_get("replayed")?;
-        let comparison: Option<Json<_>> = row.try_get("comparison")?;
-        let backbone: Option<uuid::Uuid> = row.try_get("published_backbone_id")?;
         let cancel: Option<time::OffsetDateTime> = row.try_get("cancel_requested_at")?;
         let position: Option<i64> = row.try_get("queue_position")?;
         Ok(Self(Run {
@@ -43,16 +39,29 @@ impl FromRow<'_, PgRow> for Found {
             cancel_requested: cancel.is_some(),
             error: row.try_get("error")?,
             notices: json(row, "notices")?,
-            evaluation: evaluation.map(|evaluation| evaluation.0),
-            replayed: replayed.map(|replayed| replayed.0),
-            model: row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId),
-            backbone: backbone.map(BackboneId),
-            comparison: comparison.map(|comparison| comparison.0),
+            outcome: outcome(row)?,
             created_at: row.try_get("created_at")?,
             started_at: row.try_get("started_at")?,
             finished_at: row.try_get("finished_at")?,
         }))
     }
+}
+
+/// What a run found, with what it published as far as that is still there.
+fn outcome(row: &PgRow) -> sqlx::Result<Option<Outcome>> {
+    let found: Option<Json<Outcome>> = row.try_get("outcome")?;
+    let Some(Json(mut outcome)) = found else { return Ok(None) };
+    match &mut outcome {
+        Outcome::Finetune { model, .. } => {
+            *model = row.try_get::<Option<uuid::Uuid>, _>("model_id")?.map(ModelId);
+        }
+        Outcome::Pretrain { backbone, .. } => {
+            let id: Option<uuid::Uuid> = row.try_get("published_backbone_id")?;
+            *backbone = id.map(BackboneId);
+        }
+        Outcome::Replay { .. } => {}
+    }
+    Ok(Some(outcome))
 }
 
 /// A run to be queued.

@@ -19,6 +19,7 @@ impl FromRow<'_, PgRow> for Found {
             id: VersionId(row.try_get("id")?),
             dataset: DatasetId(row.try_get("dataset_id")?),
             number: small(row, "number")?,
+            task: parsed(row, "task")?,
             digest: parsed(row, "digest")?,
             seed: row.try_get::<i64, _>("seed")? as u64,
             labels: json(row, "labels")?,
@@ -49,14 +50,16 @@ pub async fn freeze(
     // Two snapshots at once would take the same number.
     datasets::hold(&mut transaction, version.dataset).await?;
     let found: Found = sqlx::query_as(
-        "insert into dataset_versions (id, dataset_id, number, digest, seed, labels, splits, notices)
+        "insert into dataset_versions
+             (id, dataset_id, number, task, digest, seed, labels, splits, notices)
          values ($1, $2,
              (select coalesce(max(number), 0) + 1 from dataset_versions where dataset_id = $2),
-             $3, $4, $5, $6, $7)
+             $3, $4, $5, $6, $7, $8)
          returning *",
     )
     .bind(version.id.0)
     .bind(version.dataset.0)
+    .bind(version.task.as_str())
     .bind(version.digest.to_string())
     .bind(version.seed as i64)
     .bind(Json(&version.labels))

@@ -6,6 +6,8 @@ use std::process::Command;
 use reqwest::{Method, RequestBuilder, StatusCode, Version};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::server::Server;
 
 const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
@@ -75,7 +77,7 @@ const RULES: &[(&str, &str, Access)] = &[
 ];
 
 /// The routes of the served document.
-async fn documented(server: &Server) -> Vec<(String, String)> {
+async fn documented(server: &Api) -> Vec<(String, String)> {
     let document = server.get("/openapi.json").await;
     let paths = document["paths"].as_object().expect("paths").iter();
     paths
@@ -88,7 +90,7 @@ async fn documented(server: &Server) -> Vec<(String, String)> {
 
 /// A request for a route on things that do not exist, with a body that no handler can use: whoever
 /// may not ask learns that and nothing else.
-fn ask(server: &Server, method: &str, path: &str, key: Option<&str>) -> RequestBuilder {
+fn ask(server: &Api, method: &str, path: &str, key: Option<&str>) -> RequestBuilder {
     let path = path.replace("{id}", NOBODY).replace("{name}", "model.onnx");
     let method: Method = method.to_uppercase().parse().expect("a method");
     let request = server.request(method.clone(), &path);
@@ -101,7 +103,7 @@ fn ask(server: &Server, method: &str, path: &str, key: Option<&str>) -> RequestB
 }
 
 /// Makes a key; its id and the key itself.
-pub(crate) async fn key(server: &Server, role: &str, admin: Option<&str>) -> (String, String) {
+pub(crate) async fn key(server: &Api, role: &str, admin: Option<&str>) -> (String, String) {
     let request = server.request(Method::POST, "/api/v1/keys");
     let request = request.json(&json!({"name": format!("the {role}"), "role": role}));
     let request = match admin {
@@ -115,7 +117,7 @@ pub(crate) async fn key(server: &Server, role: &str, admin: Option<&str>) -> (St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_documented_route_lets_in_whom_it_should_and_nobody_else() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let (_, admin) = key(&server, "admin", None).await;
     let (_, trainer) = key(&server, "trainer", Some(&admin)).await;
     let (_, viewer) = key(&server, "viewer", Some(&admin)).await;
@@ -208,7 +210,7 @@ async fn a_key_closes_the_server_is_kept_as_a_hash_and_ends_when_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_key_nobody_behind_a_proxy_is_let_in_and_metrics_are_no_exception() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let proxied = [
         ("Forwarded", "for=10.0.0.1"),
         ("X-Forwarded-For", "10.0.0.1"),
@@ -248,7 +250,7 @@ async fn without_a_key_nobody_behind_a_proxy_is_let_in_and_metrics_are_no_except
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_admins_who_revoke_each_other_at_once_one_stays() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let (mut first, mut first_key) = key(&server, "admin", None).await;
     for _ in 0..8 {
         let (second, second_key) = key(&server, "admin", Some(&first_key)).await;

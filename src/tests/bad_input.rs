@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::app::App;
 use crate::dicoms::ct;
 use crate::pictures::{png, two_classes, zip};
-use crate::server::Server;
 
 const INVALID: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
 const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not_found");
@@ -79,7 +79,7 @@ fn zeros_as_png(bytes: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
-    let server = Server::start();
+    let server = App::start().await;
     let cut = ct(0, 1, "NOBODY");
     let cut = cut[..cut.len() - 3000].to_vec();
     let picture = png(0, 3, 32);
@@ -133,7 +133,7 @@ async fn a_bad_file_is_named_and_the_rest_of_its_archive_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_other_formats_are_named_with_what_to_do() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let dataset = server.empty_dataset("formats").await;
     let nifti = [b"\x5C\x01\0\0".to_vec(), vec![0; 400]].concat();
     let cases: [(&str, &[u8], &str); 9] = [
@@ -171,12 +171,13 @@ async fn files_of_other_formats_are_named_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_cannot_be_used_is_refused_in_words_and_nothing_is_kept() {
-    let server = Server::start_with(&[
+    let server = App::start_with(&[
         ("LVMED_LIMIT_ARCHIVE_ENTRIES", "40"),
         ("LVMED_LIMIT_LABEL_ROWS", "10"),
         ("LVMED_LIMIT_UPLOAD_BYTES", "200000"),
         ("LVMED_LIMIT_JSON_BYTES", "1000"),
-    ]);
+    ])
+    .await;
     let dataset = server.empty_dataset("refused").await;
     let whole = zip(&good());
     let rows = (0..20).fold("file,label\n".to_owned(), |rows, n| rows + &format!("{n}.png,a\n"));
@@ -223,7 +224,7 @@ async fn an_archive_that_cannot_be_used_is_refused_in_words_and_nothing_is_kept(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_kept_before_an_archive_grew_too_large_is_told() {
-    let server = Server::start_with(&[("LVMED_LIMIT_ARCHIVE_BYTES", "100000")]);
+    let server = App::start_with(&[("LVMED_LIMIT_ARCHIVE_BYTES", "100000")]).await;
     let dataset = server.empty_dataset("large").await;
     let noise = (0_u32..200_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
     let noisy: Vec<u8> = zeros_as_png(8).into_iter().chain(noise).collect();
@@ -238,7 +239,7 @@ async fn what_was_kept_before_an_archive_grew_too_large_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_that_allows_no_honest_split_is_not_frozen() {
-    let server = Server::start();
+    let server = App::start().await;
     let freeze = |dataset: &str| {
         let path = format!("/api/v1/datasets/{dataset}/versions");
         server.request(Method::POST, &path).json(&json!({}))
@@ -275,11 +276,9 @@ async fn a_dataset_that_allows_no_honest_split_is_not_frozen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_could_only_fail_is_refused_and_full_queues_say_when_to_come_back() {
-    let server = Server::start_with(&[
-        ("LVMED_WORKERS", "0"),
-        ("LVMED_LIMIT_QUEUED_RUNS", "1"),
-        ("LVMED_LIMIT_PREDICT_QUEUE", "0"),
-    ]);
+    let server =
+        App::start_with(&[("LVMED_LIMIT_QUEUED_RUNS", "1"), ("LVMED_LIMIT_PREDICT_QUEUE", "0")])
+            .await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let dataset = server.dataset("sides", two_classes(12, 32)).await;
     let version = server.freeze(&dataset).await;
@@ -317,7 +316,7 @@ async fn a_run_that_could_only_fail_is_refused_and_full_queues_say_when_to_come_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_problems() {
-    let server = Server::start();
+    let server = App::start().await;
     let post = |path: &str| server.request(Method::POST, path);
     let json_body = |path: &str, text: &'static str| {
         post(path).header("content-type", "application/json").body(text)
@@ -366,7 +365,7 @@ async fn malformed_requests_are_problems() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prediction_on_something_else_than_a_picture_says_so() {
-    let server = Server::start_with(&[("LVMED_LIMIT_PREDICT_BYTES", "100000")]);
+    let server = App::start_with_worker(&[("LVMED_LIMIT_PREDICT_BYTES", "100000")]).await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let dataset = server.dataset("sides", two_classes(12, 32)).await;
     let version = server.freeze(&dataset).await;

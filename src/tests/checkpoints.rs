@@ -10,8 +10,8 @@ use reqwest::StatusCode;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::app::App;
 use crate::pictures::{two_classes, zip};
-use crate::server::Server;
 
 const INVALID: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
 
@@ -102,7 +102,7 @@ fn changed(tensors: &Tensors, name: &str, tensor: Tensor) -> Tensors {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torch_checkpoint_is_the_same_backbone_as_its_safetensors() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let weights = server.random_weights("resnet18");
     let tensors = load_bytes(&weights).expect("our own file");
     let wrapped = torch_zip(&tensors, "module.backbone.");
@@ -128,7 +128,7 @@ async fn a_torch_checkpoint_is_the_same_backbone_as_its_safetensors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_does_not_fit_is_refused_with_everything_that_is_wrong() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let weights = server.random_weights("resnet18");
     let tensors = load_bytes(&weights).expect("our own file");
     let mut odd = changed(&tensors, "conv1.weight", zeros(&[64, 1, 7, 7]));

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::{png, two_classes, zip};
 use crate::server::Server;
 
@@ -84,7 +86,7 @@ async fn keys_are_made_listed_and_revoked_on_the_running_server_and_without_it()
     let me = |key: &str| server.request(Method::GET, "/api/v1/me").bearer_auth(key);
     let found = server.expect(me(&viewer), StatusCode::OK).await;
     assert_eq!((&found["role"], &found["name"]), (&json!("viewer"), &json!("ward")));
-    let list = |server: &Server| {
+    let list = |server: &Api| {
         let ended = server.command(&["key", "list"]);
         String::from_utf8_lossy(&ended.stdout).into_owned()
     };
@@ -94,7 +96,7 @@ async fn keys_are_made_listed_and_revoked_on_the_running_server_and_without_it()
         let line = listed.lines().find(|line| line.ends_with(name)).expect("a line");
         line.split_whitespace().next().expect("an id").to_owned()
     };
-    let revoke = |server: &Server, id: &str| server.command(&["key", "revoke", id]);
+    let revoke = |server: &Api, id: &str| server.command(&["key", "revoke", id]);
     assert!(revoke(&server, &id("ward")).status.success());
     let refused = me(&viewer).send().await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
@@ -131,7 +133,7 @@ fn said(ended: &Output) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_and_its_archive_become_the_same_dataset_as_an_upload_does() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let folder = server.folder.path().join("pictures");
     let mut entries = Vec::new();
     for (class, label) in ["left", "right"].into_iter().enumerate() {
@@ -180,7 +182,7 @@ async fn a_folder_and_its_archive_become_the_same_dataset_as_an_upload_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_keeps_nothing_leaves_no_dataset_and_says_what_to_do() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let folder = server.folder.path();
     let broken = folder.join("broken.zip");
     let archive = two_classes(1, 32);
@@ -209,7 +211,7 @@ async fn an_import_that_keeps_nothing_leaves_no_dataset_and_says_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_answers_on_the_command_line_as_it_does_over_http() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let version = server.freeze(&server.dataset("sides", two_classes(12, 64)).await).await;
     let spec = json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],

@@ -10,21 +10,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::access::key;
-use crate::database::Scratch;
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::two_classes;
 use crate::server::Server;
 
 /// A connection to the server, with nothing sent.
-async fn connect(server: &Server) -> TcpStream {
+async fn connect(server: &Api) -> TcpStream {
     TcpStream::connect(host(server)).await.expect("the server accepts")
 }
 
-fn host(server: &Server) -> &str {
+fn host(server: &Api) -> &str {
     server.address.trim_start_matches("http://")
 }
 
 /// A connection with a request under way, whose body does not come.
-async fn working(server: &Server) -> TcpStream {
+async fn working(server: &Api) -> TcpStream {
     let mut stream = connect(server).await;
     let head = format!(
         "POST /api/v1/datasets HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -44,7 +45,7 @@ async fn rest(mut stream: TcpStream) -> (String, Duration) {
 }
 
 /// A request on a connection of its own.
-async fn alone(server: &Server, path: &str) -> String {
+async fn alone(server: &Api, path: &str) -> String {
     let mut stream = connect(server).await;
     let head =
         format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(server));
@@ -106,15 +107,15 @@ async fn neither_idle_connections_nor_ones_that_work_keep_probes_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_the_server_waiting_is_given_up_in_time() {
-    let server = Server::start_with(&[
-        ("LVMED_WORKERS", "0"),
+    let server = App::start_with(&[
         ("LVMED_LIMIT_HEAD_SECONDS", "1"),
         ("LVMED_LIMIT_IDLE_SECONDS", "2"),
         ("LVMED_LIMIT_BODY_GRACE_SECONDS", "1"),
         ("LVMED_LIMIT_BODY_BYTES_PER_SECOND", "1000"),
         ("LVMED_LIMIT_BODY_SECONDS", "3"),
         ("LVMED_LIMIT_SEND_SECONDS", "1"),
-    ]);
+    ])
+    .await;
     let dataset = server.empty_dataset("slow").await;
 
     tokio::join!(
@@ -131,7 +132,7 @@ async fn who_keeps_the_server_waiting_is_given_up_in_time() {
 }
 
 /// A byte of the head now and then does not stop the clock.
-async fn slow_head(server: &Server) {
+async fn slow_head(server: &Api) {
     let (started, mut stream) = (Instant::now(), connect(server).await);
     for byte in b"GET /livez HTTP/1.1\r\nHost: a-name-that-does-not-end".iter().cycle() {
         if stream.write_all(&[*byte]).await.is_err() {
@@ -145,7 +146,7 @@ async fn slow_head(server: &Server) {
 
 /// Between two requests there is more time than for a head, and it ends as well, also after a request
 /// whose answer was not ready at once.
-async fn idle(server: &Server) {
+async fn idle(server: &Api) {
     let mut stream = connect(server).await;
     for pause in [0, 1500] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -173,7 +174,7 @@ fn drip(bytes: usize, pause: Duration) -> reqwest::Body {
 }
 
 /// An upload that is too slow, or takes too long, is given up.
-async fn body(server: &Server, dataset: &str, pace: (usize, Duration), told: &str) {
+async fn body(server: &Api, dataset: &str, pace: (usize, Duration), told: &str) {
     let slow = server.upload(dataset, "a.zip", Vec::new()).body(drip(pace.0, pace.1));
     let started = Instant::now();
     server.refused(slow, (StatusCode::REQUEST_TIMEOUT, "timeout"), &[told]).await;
@@ -181,7 +182,7 @@ async fn body(server: &Server, dataset: &str, pace: (usize, Duration), told: &st
 }
 
 /// A form is held to the pace like any other body.
-async fn form(server: &Server) {
+async fn form(server: &Api) {
     let file = reqwest::multipart::Part::stream(drip(20, Duration::from_millis(100)));
     let form = reqwest::multipart::Form::new()
         .text("name", "slow")
@@ -194,7 +195,7 @@ async fn form(server: &Server) {
 }
 
 /// Whoever asks for much and reads nothing is not sent the rest.
-async fn unread_answers(server: &Server) {
+async fn unread_answers(server: &Api) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let address = host(server).parse().expect("an address");
@@ -213,7 +214,7 @@ async fn unread_answers(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_in_single_bytes_costs_no_minutes() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let dataset = server.empty_dataset("crumbs").await;
     let mut stream = connect(&server).await;
     let head = format!(
@@ -257,9 +258,7 @@ async fn a_server_that_stops_finishes_what_is_under_way_and_closes_what_waits() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_ends_when_its_key_is_revoked_or_expires() {
-    let scratch = Scratch::new().await;
-    let variables = [("LVMED_WORKERS", "0"), ("DATABASE_URL", scratch.url.as_str())];
-    let server = Server::start_with(&variables);
+    let server = App::start().await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let dataset = server.dataset("sides", two_classes(12, 32)).await;
     let version = server.freeze(&dataset).await;
@@ -299,7 +298,7 @@ async fn what_is_under_way_ends_when_its_key_is_revoked_or_expires() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         // Behind the server's back, as the command line does it.
         let id = KeyId(id.parse().expect("an id"));
-        assert!(keys::revoke(&scratch.store.pool, id).await.expect("answered"));
+        assert!(keys::revoke(server.pool(), id).await.expect("answered"));
     };
     tokio::join!(cut_off, revoking);
     ends(&mut revoked).await;
@@ -312,7 +311,7 @@ async fn what_is_under_way_ends_when_its_key_is_revoked_or_expires() {
     let mut expired = listen(&viewer).await.expect("a stream");
     sqlx::query("update api_keys set expires_at = now() where id::text = $1")
         .bind(&id)
-        .execute(&scratch.store.pool)
+        .execute(server.pool())
         .await
         .expect("time passes");
     ends(&mut expired).await;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::{png, two_classes};
 use crate::server::Server;
 
@@ -13,7 +15,7 @@ const DAMAGED: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "damaged
 const WHAT_TO_DO: &[&str] = &["is damaged", "same file again", "backup", "lvmed check"];
 
 /// Where a blob lies.
-fn place(server: &Server, sha256: &Value) -> PathBuf {
+fn place(server: &Api, sha256: &Value) -> PathBuf {
     let name = sha256.as_str().expect("a digest");
     server.data().join("blobs/blobs").join(&name[..2]).join(name)
 }
@@ -26,7 +28,7 @@ fn flip(path: &Path) {
     std::fs::write(path, bytes).expect("written");
 }
 
-fn check(server: &Server) -> (bool, Value) {
+fn check(server: &Api) -> (bool, Value) {
     let ended = server.command(&["check", "--json"]);
     let found = serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| {
         panic!("{error}: {}", String::from_utf8_lossy(&ended.stderr));
@@ -87,7 +89,7 @@ async fn swapped_damaged_and_lost_originals_are_told_and_heal_with_the_same_file
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_network_answers_nothing_and_its_files_are_not_sent() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let backbone = server.random_backbone("resnet18", 32).await;
     let dataset = server.dataset("sides", two_classes(8, 32)).await;
     let version = server.freeze(&dataset).await;

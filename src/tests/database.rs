@@ -1,6 +1,8 @@
 //! An empty database for one test: on `DATABASE_URL` when it is set, else on the built-in cluster,
 //! which is started once a test process and removed with its last database.
 
+mod template;
+
 use std::future::Future;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -44,12 +46,15 @@ impl Scratch {
             .or_else(|| cluster.as_ref().map(|cluster| cluster.url.clone()))
             .expect("either is there");
         let name = format!("lvmed_test_{}", uuid::Uuid::now_v7().simple());
-        execute(&administration, format!("create database {name}")).await;
         let url = of_database(&administration, &name);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pool = match migration {
-            None => connect(&url, 16).await.expect("the schema is made"),
+            None => {
+                template::clone(&administration, &name).await;
+                connect(&url, 16).await.expect("the schema is there")
+            }
             Some(migration) => {
+                execute(&administration, format!("create database {name}")).await;
                 let pool = PgPoolOptions::new().connect(&url).await.expect("Postgres answers");
                 MIGRATIONS.run_to(migration, &pool).await.expect("an old schema is made");
                 pool

@@ -7,6 +7,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::api::Api;
+use crate::app::App;
 use crate::database::dump;
 use crate::dicoms::ct;
 use crate::pictures::{png, zip};
@@ -21,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_removes_the_stored_files_that_nothing_else_holds() {
-    let server = Server::start();
+    let server = App::start().await;
     let entry = |number: u32| (format!("left/{number}.png"), png(0, number, 64));
     let first = server.dataset("first", zip(&[entry(1), entry(2), entry(3)])).await;
     let second = server.dataset("second", zip(&[entry(3), entry(4)])).await;
@@ -46,7 +48,7 @@ async fn deleting_removes_the_stored_files_that_nothing_else_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_deleted_during_an_upload_ends_it_and_leaves_nothing() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let dataset = server.empty_dataset("short-lived").await;
     let entry = |number| (format!("{LABEL}/{CANARY}{number}.png"), png(0, number, 96));
     let archive = zip(&(0..600).map(entry).collect::<Vec<_>>());
@@ -64,7 +66,7 @@ async fn a_dataset_deleted_during_an_upload_ends_it_and_leaves_nothing() {
     let detail = problem["detail"].as_str().expect("a detail");
     assert_eq!(detail, "the dataset was deleted meanwhile");
     assert_eq!(files(&server.data().join("blobs")), Vec::<PathBuf>::new());
-    let rows = rows(&server).await;
+    let rows = dump(server.pool()).await;
     assert_eq!(told(&rows, CANARY), Vec::<String>::new());
     assert_eq!(told(&rows, LABEL), Vec::<String>::new());
 }
@@ -157,7 +159,7 @@ fn named(each: u32) -> Vec<u8> {
     zip(&entries.collect::<Vec<_>>())
 }
 
-async fn delete(server: &Server, path: &str) {
+async fn delete(server: &Api, path: &str) {
     server.expect(server.request(Method::DELETE, path), StatusCode::NO_CONTENT).await;
 }
 

@@ -5,15 +5,15 @@ use std::process::Command;
 
 use reqwest::{Method, StatusCode};
 
+use crate::app::App;
 use crate::pictures::two_classes;
-use crate::server::Server;
 use crate::skipped::Need;
 
 const FULL: (StatusCode, &str) = (StatusCode::INSUFFICIENT_STORAGE, "storage_full");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_would_eat_into_the_reserve_is_refused() {
-    let server = Server::start_with(&[("LVMED_LIMIT_FREE_BYTES", "1000000000000000000")]);
+    let server = App::start_with(&[("LVMED_LIMIT_FREE_BYTES", "1000000000000000000")]).await;
     let dataset = server.empty_dataset("full").await;
 
     let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "unavailable");
@@ -60,7 +60,7 @@ fn skip<T>(reason: &str) -> Option<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_is_told_and_what_was_kept_stays() {
-    let server = Server::start_with(&[("LVMED_LIMIT_FREE_BYTES", "0")]);
+    let server = App::start_with(&[("LVMED_LIMIT_FREE_BYTES", "0")]).await;
     let dataset = server.empty_dataset("full").await;
     let archive = two_classes(60, 64);
     let (scratch, blobs) = (server.data().join("scratch/server"), server.data().join("blobs"));

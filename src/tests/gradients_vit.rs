@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::tensors::doubles;
+
 /// Step of the central differences.
 const STEP: f64 = 1e-5;
 /// Relative difference allowed, in 64-bit arithmetic.
@@ -27,10 +29,6 @@ fn variable(shape: &[usize], seed: u64) -> Var {
     Var::from_tensor(&tensor(shape, seed)).expect("a variable")
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
-}
-
 /// A loss that weighs every output differently, so that no gradient can hide in a sum.
 fn weigh(out: &Tensor) -> Tensor {
     let weights = tensor(out.dims(), 77);
@@ -39,12 +37,12 @@ fn weigh(out: &Tensor) -> Tensor {
 
 /// Compares a gradient with central differences at every position, or at some of them.
 fn compare(name: &str, variable: &Var, found: &Tensor, every: usize, loss: impl Fn() -> f64) {
-    let start = values(variable);
+    let start = doubles(variable);
     let set = |moved: Vec<f64>| {
         let moved = Tensor::from_vec(moved, variable.shape(), &Device::Cpu).expect("a tensor");
         variable.set(&moved).expect("set");
     };
-    for (position, found) in values(found).into_iter().enumerate().step_by(every) {
+    for (position, found) in doubles(found).into_iter().enumerate().step_by(every) {
         let at = |shift: f64| {
             let mut moved = start.clone();
             moved[position] += shift;
@@ -109,7 +107,7 @@ fn gelu_and_its_gradient() {
         0.5 * 0.691_462_461_274_013_1,
         2.0 * 0.977_249_868_051_820_8,
     ];
-    for (found, expected) in values(&gelu(&x).expect("activated")).iter().zip(expected) {
+    for (found, expected) in doubles(&gelu(&x).expect("activated")).iter().zip(expected) {
         assert!((found - expected).abs() < 1e-14, "{found} {expected}");
     }
 }

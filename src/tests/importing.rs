@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
 
+use crate::app::App;
 use crate::server::Server;
 use crate::torch_zip::{legacy_pickle, torch_zip};
 
@@ -376,7 +377,7 @@ fn exported_resnet50_answers_as_candle_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_backbone_is_imported_once_whatever_file_it_comes_in() {
-    let server = Server::start();
+    let server = App::start().await;
     let post = async |file: &Path, name: &str, status| {
         let form = reqwest::multipart::Form::new()
             .text("name", name.to_owned())
@@ -438,7 +439,7 @@ async fn no_answer_holds_a_backtrace_or_a_path_of_the_build_even_when_traces_are
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_for_volumes_are_refused_in_a_sentence_that_programs_know_too() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let files = Files::new();
     let mut deep = resnet18();
     for tensor in deep.values_mut().filter(|tensor| tensor.rank() == 4) {
@@ -466,7 +467,7 @@ async fn weights_for_volumes_are_refused_in_a_sentence_that_programs_know_too() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backbone_of_random_weights_is_made_on_the_server_the_same_for_the_same_seed() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let make = |name: &str, seed: u64| {
         let wanted = serde_json::json!({"name": name, "architecture": "resnet18", "seed": seed,
                                         "size": 64});

@@ -12,7 +12,7 @@ use lvmed::config::Limits;
 use lvmed::domain::augmentation::Preset;
 use lvmed::domain::imbalance::{Imbalance, Mixup};
 use lvmed::domain::run::Progress;
-use lvmed::domain::{ImageId, Preprocessing, Sha256, Split};
+use lvmed::domain::{ImageId, Preprocessing, Sha256, Split, Target};
 use lvmed::training::data::{
     Batch, Drawing, Feed, Loader, Pictures, Place, Plan, Prefetch, Source,
 };
@@ -111,7 +111,8 @@ impl Set {
     fn add(&mut self, label: usize, original: Vec<u8>) {
         let blob = Sha256::of(&original);
         let (image, patient) = (ImageId::new(), self.examples.len().to_string());
-        let example = Example { image, blob, frame: 0, label, patient, split: Split::Train };
+        let target = Target::Class(label);
+        let example = Example { image, blob, frame: 0, target, patient, split: Split::Train };
         self.examples.push(example);
         self.world.originals.insert(blob, original.into());
     }
@@ -127,7 +128,7 @@ impl Set {
 }
 
 fn plan(examples: &[&Example]) -> Plan {
-    let labels: Vec<u32> = examples.iter().map(|example| example.label as u32).collect();
+    let labels: Vec<u32> = examples.iter().map(|example| example.class() as u32).collect();
     let imbalance = Imbalance::BalancedSampling;
     Plan::training(&labels, Drawing { batch_size: 5, imbalance, seed: 11, epochs: 3 })
 }

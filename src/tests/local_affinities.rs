@@ -6,6 +6,8 @@ use lvmed::nn::kernel::draw::normal;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::tensors::doubles;
+
 const CHANNELS: usize = 5;
 
 /// Two maps of every image, and where their cells lie.
@@ -114,10 +116,6 @@ fn mean(
     pairs.iter().map(|(_, p, q)| cosine(*p, *q)).sum::<f64>() / pairs.len() as f64
 }
 
-fn flat(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
-}
-
 /// Sixteen images of 49 cells, and six of 196 cells with crops of 49, are several blocks both ways.
 fn cases() -> [(Maps, Option<usize>); 3] {
     [
@@ -135,7 +133,7 @@ fn affinities_are_those_of_plain_loops() {
         let found = local((&source, &target), maps.places.clone(), maps.nodes, closest);
 
         let expected = maps.affinities(closest);
-        let found = flat(&found.expect("affinities"));
+        let found = doubles(&found.expect("affinities"));
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-10, "{found} {expected}");
@@ -171,7 +169,7 @@ fn gradients_are_slopes_in_any_direction() {
                     let step = (&moves[view] * (sign * STEP)).expect("a step");
                     (variables[view].as_tensor() + step).expect("moved")
                 });
-                flat(&value([&at[0], &at[1]]))[0]
+                doubles(&value([&at[0], &at[1]]))[0]
             };
 
             let slope = (moved(1.0) - moved(-1.0)) / (2.0 * STEP);
@@ -179,7 +177,11 @@ fn gradients_are_slopes_in_any_direction() {
             let along: f64 = [0, 1]
                 .map(|view: usize| {
                     let gradient = grads.get(&variables[view]).expect("a gradient");
-                    flat(gradient).iter().zip(flat(&moves[view])).map(|(g, m)| g * m).sum::<f64>()
+                    doubles(gradient)
+                        .iter()
+                        .zip(doubles(&moves[view]))
+                        .map(|(g, m)| g * m)
+                        .sum::<f64>()
                 })
                 .into_iter()
                 .sum();

@@ -6,6 +6,8 @@ use lvmed::inference::Runtime;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::{png, two_classes};
 use crate::server::Server;
 
@@ -57,7 +59,7 @@ async fn a_labelled_archive_becomes_an_evaluated_downloadable_and_predicting_mod
 }
 
 /// The downloaded ONNX file gives the served probabilities to 1e-5.
-async fn same_as_the_downloaded_file(server: &Server, model: &str, class: usize, served: &Value) {
+async fn same_as_the_downloaded_file(server: &Api, model: &str, class: usize, served: &Value) {
     let file = server.folder.path().join("model.onnx");
     let onnx = server.artifact(model, "model.onnx").await.bytes().await.expect("a whole file");
     std::fs::write(&file, onnx).expect("written");
@@ -85,7 +87,7 @@ async fn same_as_the_downloaded_file(server: &Server, model: &str, class: usize,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_tell_the_whole_story_and_resume_where_a_client_left_off() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let dataset = server.dataset("sides", two_classes(16, 64)).await;
     let run = server.queue(&probe(&server.freeze(&dataset).await, &backbone)).await;
@@ -111,7 +113,7 @@ async fn events_tell_the_whole_story_and_resume_where_a_client_left_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_run_is_cancelled_and_the_next_one_still_runs() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let backbone = server.random_backbone("resnet18", 64).await;
     let dataset = server.dataset("sides", two_classes(24, 64)).await;
     let version = server.freeze(&dataset).await;

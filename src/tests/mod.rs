@@ -1,6 +1,8 @@
 //! Integration tests: the product seen from outside, one file an area.
 
 mod access;
+mod api;
+mod app;
 mod bad_input;
 mod browser;
 mod canaries;
@@ -22,6 +24,7 @@ mod evaluation;
 mod full_disk;
 mod gradients;
 mod gradients_vit;
+mod ground;
 mod hidden;
 mod hostile;
 mod importing;
@@ -51,6 +54,7 @@ mod skipped;
 mod split;
 mod store;
 mod structure;
+mod tensors;
 mod torch_zip;
 mod training;
 mod uploads;

@@ -1,9 +1,9 @@
 //! No name of a file is kept: what the receipt says, how pictures are found again, what old rows become.
 
+use crate::app::App;
 use crate::database::{Scratch, dump};
 use crate::dicoms::ct;
 use crate::pictures::{png, zip};
-use crate::server::Server;
 use lvmed::domain::image::Image;
 use lvmed::domain::{ImageId, Sha256};
 use lvmed::store::images::{self, Page};
@@ -17,7 +17,7 @@ fn entry(name: &str, bytes: Vec<u8>) -> (String, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receipt_maps_paths_to_numbers_and_a_file_finds_its_picture() {
-    let server = Server::start();
+    let server = App::start().await;
     let scan = ct(0, 1, "NOBODY");
     // The same picture with another header: stored once, and found by either file.
     let copy = ct(0, 1, "SOMEBODY");
@@ -69,7 +69,7 @@ async fn the_receipt_maps_paths_to_numbers_and_a_file_finds_its_picture() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_in_answers_are_cut_and_counted_and_counts_are_of_what_was_kept() {
-    let server = Server::start_with(&[("LVMED_LIMIT_LISTED_FILES", "3")]);
+    let server = App::start_with(&[("LVMED_LIMIT_LISTED_FILES", "3")]).await;
     let rows: String = (0..40).map(|row| format!("absent-{row}.png,left\n")).collect();
     let mut entries = vec![entry("labels.csv", format!("file,label\n{rows}").into_bytes())];
     entries.extend((0..6).map(|number| entry(&format!("{number}.png"), png(0, number, 16))));
@@ -101,7 +101,7 @@ async fn lists_in_answers_are_cut_and_counted_and_counts_are_of_what_was_kept() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_that_tells_its_patient_is_refused_and_the_other_files_go_on() {
-    let server = Server::start();
+    let server = App::start().await;
     // PatientID is CANARY01N1 and so on: the folders of one class are named after patients.
     let archive = zip(&[
         entry("CANARY01N1/1.dcm", ct(0, 1, "CANARY")),
@@ -147,7 +147,7 @@ async fn a_label_that_tells_its_patient_is_refused_and_the_other_files_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_takes_each_file_for_a_patient_keeps_the_classes_of_its_folders() {
-    let server = Server::start();
+    let server = App::start().await;
     let table = "file,label,patient\nno/a.png,no,no/a.png\nno/b.png,no,no\\b.png\nmeyer/c.png,meyer,meyer\n";
     let archive = zip(&[
         entry("labels.csv", table.as_bytes().to_vec()),
@@ -170,7 +170,7 @@ async fn a_table_that_takes_each_file_for_a_patient_keeps_the_classes_of_its_fol
 
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_and_names_that_look_the_same_are_the_same() {
-    let server = Server::start();
+    let server = App::start().await;
     let archive = zip(&[
         entry("Entzündung/1.png", png(0, 1, 16)),
         entry("Entzu\u{308}ndung/2.png", png(0, 2, 16)),

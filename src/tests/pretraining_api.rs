@@ -3,6 +3,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::{png, two_classes, zip};
 use crate::server::Server;
 
@@ -15,14 +17,14 @@ fn unlabelled(count: u32) -> Vec<u8> {
     zip(&(0..count).map(file).collect::<Vec<_>>())
 }
 
-async fn freeze_all(server: &Server, dataset: &str) -> Value {
+async fn freeze_all(server: &Api, dataset: &str) -> Value {
     let path = format!("/api/v1/datasets/{dataset}/versions");
     server.post(&path, &json!({"include_unlabelled": true}), StatusCode::CREATED).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_without_labels_freeze_for_pretraining_and_for_nothing_else() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let backbone = server.random_backbone("resnet18", 32).await["id"].clone();
     let dataset = server.dataset("plain", unlabelled(20)).await;
     let path = format!("/api/v1/datasets/{dataset}/versions");
@@ -53,7 +55,7 @@ async fn images_without_labels_freeze_for_pretraining_and_for_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let backbone = server.random_backbone("resnet18", 32).await["id"].clone();
     let labelled = server.freeze(&server.dataset("sides", two_classes(12, 32)).await).await;
     let plain = server.dataset("plain", unlabelled(40)).await;
@@ -140,7 +142,7 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_queued() {
     let memory = ("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "1500000000");
-    let server = Server::start_with(&[("LVMED_WORKERS", "0"), memory]);
+    let server = App::start_with(&[memory]).await;
     let plain = server.dataset("plain", unlabelled(64)).await;
     let plain = freeze_all(&server, &plain).await["id"].clone();
     let recipe = |learning: Value| {
@@ -181,7 +183,7 @@ async fn pretraining_is_foretold_and_what_cannot_fit_is_refused_before_it_is_que
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_backbone_is_approved_and_has_no_files_of_its_own() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let backbone = server.random_backbone("resnet18", 32).await;
     let path = format!("/api/v1/backbones/{}", backbone["id"].as_str().expect("an id"));
 
@@ -207,7 +209,7 @@ fn small(version: &Value, epochs: u32) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backbone_is_pretrained_judged_shown_and_fine_tuned() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let dataset = server.dataset("plain", unlabelled(24)).await;
     let plain = freeze_all(&server, &dataset).await["id"].clone();
     let labelled = server.freeze(&server.dataset("sides", two_classes(12, 32)).await).await;
@@ -262,7 +264,7 @@ async fn a_backbone_is_pretrained_judged_shown_and_fine_tuned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_that_a_run_is_judged_by_cannot_be_deleted() {
-    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let server = App::start().await;
     let plain = server.dataset("plain", unlabelled(24)).await;
     let sides = server.dataset("sides", two_classes(12, 32)).await;
     let mut recipe = small(&freeze_all(&server, &plain).await["id"], 1);
@@ -301,7 +303,7 @@ async fn a_pretraining_run_with_its_worker_killed_gives_the_same_weights() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_without_anything_on_them_end_in_an_error_that_says_so() {
-    let server = Server::start();
+    let server = App::start_with_worker(&[]).await;
     let flat = |shade: u8| {
         let picture = image::GrayImage::from_pixel(40, 40, image::Luma([shade]));
         let mut bytes = std::io::Cursor::new(Vec::new());

@@ -4,20 +4,20 @@ use lvmed::domain::training::Training;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+use crate::app::App;
 use crate::pictures::two_classes;
 use crate::server::Server;
 
 const INVALID: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
 
-/// A server with a backbone and a frozen version, and a recipe that names them.
-async fn ready(variables: &[(&str, &str)], each: u32) -> (Server, Value) {
-    let server = Server::start_with(variables);
+/// Makes a backbone and a frozen version; a recipe that names them.
+async fn recipe(server: &Api) -> Value {
     let backbone = server.random_backbone("resnet18", 32).await;
-    let dataset = server.dataset("sides", two_classes(each, 32)).await;
+    let dataset = server.dataset("sides", two_classes(12, 32)).await;
     let version = server.freeze(&dataset).await;
-    let spec = json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],
-                      "method": "last", "seed": 5});
-    (server, spec)
+    json!({"kind": "finetune", "dataset_version": version, "backbone": backbone["id"],
+           "method": "last", "seed": 5})
 }
 
 fn with(spec: &Value, changes: &Value) -> Value {
@@ -29,7 +29,8 @@ fn with(spec: &Value, changes: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
-    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let server = App::start().await;
+    let spec = recipe(&server).await;
     let cases = [
         (json!({"method": "lora"}), "/method", "no attention"),
         (json!({"training": {"stages": 5}}), "/training/stages", "4 stages"),
@@ -61,7 +62,8 @@ async fn recipes_that_cannot_be_followed_are_refused_by_their_pointers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_recipe_has_its_defaults_filled_in_and_the_old_name_still_reads() {
-    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let server = App::start().await;
+    let spec = recipe(&server).await;
     let old = with(&spec, &json!({"method": "full", "full": {"epochs": 3, "flip": true}}));
 
     let run = server.queue(&old).await;
@@ -80,7 +82,8 @@ async fn a_stored_recipe_has_its_defaults_filled_in_and_the_old_name_still_reads
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_foretold_in_time_and_memory() {
-    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let server = App::start().await;
+    let spec = recipe(&server).await;
     let estimate = async |spec: &Value| {
         let (status, found) = server.estimate(spec).await;
         assert_eq!(status, StatusCode::OK, "{found:#}");
@@ -103,7 +106,8 @@ async fn a_run_is_foretold_in_time_and_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipe_that_cannot_move_the_weights_is_told_and_repeats_that_cannot_differ_are_refused()
 {
-    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let server = App::start().await;
+    let spec = recipe(&server).await;
     let full = json!({"method": "full", "shots": 5, "training": {"epochs": 1}});
     let probe = json!({"method": "probe", "shots": 5});
 
@@ -128,8 +132,8 @@ async fn a_recipe_that_cannot_move_the_weights_is_told_and_repeats_that_cannot_d
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
-    let variables = [("LVMED_WORKERS", "0"), ("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "60000000")];
-    let (server, spec) = ready(&variables, 12).await;
+    let server = App::start_with(&[("LVMED_LIMIT_TRAINING_MEMORY_BYTES", "60000000")]).await;
+    let spec = recipe(&server).await;
     let full = with(&spec, &json!({"method": "full"}));
 
     server.estimate(&full).await;
@@ -148,7 +152,8 @@ async fn what_cannot_fit_is_refused_with_both_numbers_before_it_is_queued() {
 async fn nobody_waits_for_a_measurement_and_it_is_made_once_for_the_machine() {
     use rustix::fs::{FlockOperation, flock};
 
-    let (server, spec) = ready(&[("LVMED_WORKERS", "0")], 12).await;
+    let server = Server::start_with(&[("LVMED_WORKERS", "0")]);
+    let spec = recipe(&server).await;
     let file = std::fs::File::create(server.data().join("measuring.lock")).expect("made");
     // As long as somebody else measures on this machine.
     flock(&file, FlockOperation::LockExclusive).expect("locked");
@@ -176,7 +181,8 @@ async fn nobody_waits_for_a_measurement_and_it_is_made_once_for_the_machine() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_run_is_replayed_and_found_the_same() {
-    let (server, spec) = ready(&[], 12).await;
+    let server = App::start_with_worker(&[]).await;
+    let spec = recipe(&server).await;
     let training = json!({"epochs": 2, "batch_size": 2});
     let spec = with(&spec, &json!({"training": training, "repeats": 2, "shots": 6}));
     let run = server.queue(&spec).await;

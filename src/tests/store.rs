@@ -10,6 +10,7 @@ mod pretrained;
 mod queue;
 mod server;
 mod sweep;
+mod upgrade;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -17,14 +18,15 @@ use std::time::Duration;
 
 use lvmed::domain::backbone::{Origin, Parity};
 use lvmed::domain::dataset::{SplitCounts, Version};
-use lvmed::domain::evaluation::{Calibration, Estimate, Evaluation};
+use lvmed::domain::evaluation::{Calibration, ClassificationEvaluation, Estimate, Evaluation};
 use lvmed::domain::image::{Format, Image, Window};
 use lvmed::domain::model::Artifact;
 use lvmed::domain::name::Name;
+use lvmed::domain::pretrain::{Learning, Objective, Pretrain, Views};
 use lvmed::domain::run::{Finetune, Method, Provenance, Run, Spec};
 use lvmed::domain::training::Training;
 use lvmed::domain::{
-    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, Sha256, Split,
+    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, Sha256, Split, Task,
     VersionId, WorkerId,
 };
 use lvmed::store::models::Publication;
@@ -54,7 +56,8 @@ impl Lab {
         let scratch = Scratch::new().await;
         let pool = &scratch.store.pool;
         let backbone = backbones::insert(pool, &backbone("lab")).await.expect("inserted").id;
-        let dataset = store::datasets::create(pool, &name("lab")).await.expect("created").id;
+        let dataset =
+            store::datasets::create(pool, &name("lab"), Task::default()).await.expect("created").id;
         let mut frozen = Vec::new();
         for number in 0..4 {
             let label = if number % 2 == 0 { "benign" } else { "malignant" };
@@ -89,6 +92,10 @@ impl Lab {
             random_baseline: false,
             training: Training::default(),
         });
+        self.queue_spec(&spec, once).await
+    }
+
+    async fn queue_spec(&self, spec: &Spec, once: Option<&Once>) -> Result<Run, StoreError> {
         let provenance = Provenance {
             dataset_digest: Sha256::of(b"dataset"),
             backbone_sha256: Some(Sha256::of(b"backbone")),
@@ -97,7 +104,7 @@ impl Lab {
             micro_batch: None,
         };
         let run = NewRun {
-            spec: &spec,
+            spec,
             provenance: &provenance,
             dataset_version: self.version,
             backbone: Some(self.backbone),
@@ -109,6 +116,25 @@ impl Lab {
     /// Queues a run and has a fresh worker take it for a long time.
     async fn running(&self) -> Claimed {
         let run = self.queue().await;
+        let claimed = self.take(LONG).await.expect("a run is due");
+        assert_eq!(claimed.id, run.id);
+        claimed
+    }
+
+    /// Queues a run that pretrains and has a fresh worker take it for a long time.
+    async fn pretraining(&self) -> Claimed {
+        let spec = Spec::Pretrain(Pretrain {
+            dataset_version: self.version,
+            backbone: Some(self.backbone),
+            architecture: None,
+            seed: 0,
+            name: None,
+            objective: Objective::default(),
+            views: Views::default(),
+            learning: Learning::default(),
+            gate: None,
+        });
+        let run = self.queue_spec(&spec, None).await.expect("queued");
         let claimed = self.take(LONG).await.expect("a run is due");
         assert_eq!(claimed.id, run.id);
         claimed
@@ -207,6 +233,7 @@ fn version(dataset: DatasetId) -> Version {
         id: VersionId::new(),
         dataset,
         number: 0,
+        task: Task::Classification,
         digest: Sha256::of(b"version"),
         seed: u64::MAX,
         labels: vec!["benign".to_owned(), "malignant".to_owned()],
@@ -218,7 +245,7 @@ fn version(dataset: DatasetId) -> Version {
 
 fn evaluation() -> Evaluation {
     let estimate = Estimate { value: 0.9, low: 0.8, high: 0.95 };
-    Evaluation {
+    Evaluation::Classification(ClassificationEvaluation {
         labels: vec!["benign".to_owned(), "malignant".to_owned()],
         images: 2,
         patients: 2,
@@ -235,5 +262,5 @@ fn evaluation() -> Evaluation {
         repeats: None,
         baselines: vec![],
         notices: vec![],
-    }
+    })
 }

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::access::key;
+use crate::app::App;
 use crate::pictures::two_classes;
-use crate::server::Server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_tells_its_sender_how_far_it_is_and_nobody_else() {
-    let server = Server::start();
+    let server = App::start().await;
     let dataset = server.empty_dataset("sides").await;
     let (_, mine) = key(&server, "admin", None).await;
     let (_, theirs) = key(&server, "admin", Some(&mine)).await;

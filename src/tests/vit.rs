@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::importing::{difference, open, softmax};
+use crate::tensors::floats;
 
 /// Candle and ONNX Runtime add up the same numbers in other orders.
 const TOLERANCE: f32 = 1e-4;
@@ -60,10 +61,6 @@ fn batch(count: usize, size: usize) -> Tensor {
     Tensor::from_vec(pictures(count, size), shape, &Device::Cpu).expect("pictures")
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
-}
-
 fn parameters(tensors: &Tensors) -> Params {
     Params::new(tensors, DType::F32, &Device::Cpu).expect("parameters")
 }
@@ -84,7 +81,7 @@ fn network(layout: &Layout, params: &Params) -> Encoder {
 /// The parameters that have a gradient, all of them with something in it.
 fn moved(gradients: &Gradients) -> Vec<&str> {
     for (name, gradient) in gradients.iter() {
-        let size: f32 = values(gradient).iter().map(|value| value.abs()).sum();
+        let size: f32 = floats(gradient).iter().map(|value| value.abs()).sum();
         assert!(size > 0.0 && size.is_finite(), "{name}: {size}");
     }
     gradients.iter().map(|(name, _)| name).collect()
@@ -120,7 +117,7 @@ fn low_rank_training_moves_the_factors_and_the_head_and_merges_into_plain_weight
     let before = encoder.forward(&batch(2, 64), Mode::Frozen).expect("features").embedding;
     let plain = network(&layout, &parameters(&weights(&layout)));
     let untouched = plain.forward(&batch(2, 64), Mode::Frozen).expect("features").embedding;
-    assert!(difference(&values(&before), &values(&untouched)) < 1e-6, "new factors change nothing");
+    assert!(difference(&floats(&before), &floats(&untouched)) < 1e-6, "new factors change nothing");
 
     // The factor that starts at zero holds back the other's gradient in the first step.
     let found = gradients(&encoder, &params);
@@ -138,9 +135,9 @@ fn low_rank_training_moves_the_factors_and_the_head_and_merges_into_plain_weight
     assert!(merged.keys().eq(weights(&layout).keys()));
     let merged = network(&layout, &parameters(&merged));
     let merged = merged.forward(&batch(2, 64), Mode::Frozen).expect("features");
-    let apart = difference(&values(&merged.embedding), &values(&after.embedding));
+    let apart = difference(&floats(&merged.embedding), &floats(&after.embedding));
     assert!(apart < 1e-5, "{apart}");
-    let moved = difference(&values(&after.embedding), &values(&before));
+    let moved = difference(&floats(&after.embedding), &floats(&before));
     assert!(moved > 1e-3, "the step changed nothing: {moved}");
 }
 
@@ -162,7 +159,7 @@ fn gradients_of_a_transformer_are_the_same_on_any_number_of_threads() {
             let found = gradients(&network(&tiny(), &params), &params);
             found
                 .iter()
-                .flat_map(|(_, tensor)| values(tensor))
+                .flat_map(|(_, tensor)| floats(tensor))
                 .map(f32::to_bits)
                 .collect::<Vec<_>>()
         })
@@ -193,8 +190,8 @@ fn exports_what_candle_computes(layout: &Layout, tensors: &Tensors, (count, size
 
     let side = size / layout.patch;
     assert_eq!(candle.feature_map.dims(), [count, layout.neck, side, side]);
-    assert!(difference(&found.embedding, &values(&candle.embedding)) < TOLERANCE);
-    assert!(difference(&map, &values(&candle.feature_map)) < TOLERANCE);
+    assert!(difference(&found.embedding, &floats(&candle.embedding)) < TOLERANCE);
+    assert!(difference(&map, &floats(&candle.feature_map)) < TOLERANCE);
     let logits = linear(&candle.embedding, head.weight, head.bias).expect("logits");
     let logits = logits.to_vec2::<f32>().expect("values");
     let probabilities: Vec<f32> = logits.iter().flat_map(|logits| softmax(logits)).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Worker;
 use super::host::{Control, StoreHost};
 use super::prepare::{Frozen, PrepareError, composed};
+use crate::domain::evaluation::Evaluation;
 use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::name::Name;
 use crate::domain::run::{Finetune, Method, Provenance, Status};
@@ -153,7 +154,7 @@ impl Worker {
             backbone: job.backbone.id,
             labels: job.ground.version.labels.clone(),
             preprocessing: job.backbone.preprocessing.clone(),
-            evaluation: outcome.evaluation,
+            evaluation: Evaluation::Classification(outcome.evaluation),
             license: job.backbone.license.clone(),
             artifacts,
             predictions: outcome.predictions,

@@ -55,8 +55,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     cancel_on_signal(ending.clone())?;
     follow_supervisor()?;
     tell_signs_of_life(&config)?;
+    work(config, std::env::current_exe()?, ending).await
+}
+
+/// Works until `ending` is cancelled. `program` is this one, whose children measure.
+pub async fn work(
+    config: Config,
+    program: PathBuf,
+    ending: CancellationToken,
+) -> anyhow::Result<()> {
     let worker = tokio::select! {
-        worker = start(config, ending.clone()) => worker?,
+        worker = start(config, program, ending.clone()) => worker?,
         () = ending.cancelled() => return Ok(()),
     };
     let changes = events::listen(worker.store.pool.clone());
@@ -69,7 +78,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Connects to what a worker needs.
-async fn start(config: Config, ending: CancellationToken) -> anyhow::Result<Worker> {
+async fn start(
+    config: Config,
+    program: PathBuf,
+    ending: CancellationToken,
+) -> anyhow::Result<Worker> {
     let storage = &config.storage;
     let url = storage.database_url.as_deref().context(
         "a worker needs DATABASE_URL; `lvmed serve` starts its own workers and gives it to them",
@@ -86,7 +99,7 @@ async fn start(config: Config, ending: CancellationToken) -> anyhow::Result<Work
         id,
         scratch,
         runtime: Runtime::load(&config.compute)?,
-        estimator: Estimator::new(pool.clone(), storage.measuring(), ending.clone()),
+        estimator: Estimator::new(pool.clone(), program, storage.measuring(), ending.clone()),
         config: Arc::new(config),
         store: Store { pool, blobs },
         ending,

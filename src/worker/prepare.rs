@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Worker;
-use crate::domain::VersionId;
 use crate::domain::dataset::Version;
 use crate::domain::image::Image;
 use crate::domain::line::MAX_LINE_CHARS;
 use crate::domain::name::Name;
+use crate::domain::{Target, VersionId};
 use crate::store::queue::Ending;
 use crate::store::versions::VersionImage;
 use crate::store::{StoreError, datasets, versions};
@@ -67,16 +67,16 @@ impl Worker {
             let Some(at) = index.get(label.as_str()) else {
                 return Err(PrepareError::UnknownLabel(label.clone()));
             };
-            examples.push(example(entry, *at));
+            examples.push(example(entry, Target::Class(*at)));
         }
         Ok(examples)
     }
 }
 
-/// An image of a version whose class has this number.
-pub(super) fn example(VersionImage { image, split }: VersionImage, label: usize) -> Example {
+/// An image of a version with its target.
+pub(super) fn example(VersionImage { image, split }: VersionImage, target: Target) -> Example {
     let Image { id, blob, frame, patient_key, .. } = image;
-    Example { image: id, blob, frame, label, patient: patient_key, split }
+    Example { image: id, blob, frame, target, patient: patient_key, split }
 }
 
 /// A name as far as it may be long, or the other one where it cannot be a name.

@@ -12,7 +12,7 @@ use crate::domain::forecast::{Calibration, Trial};
 use crate::domain::model::Artifact;
 use crate::domain::name::Name;
 use crate::domain::pretrain::Pretrain;
-use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing};
+use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Target};
 use crate::estimate;
 use crate::service::import;
 use crate::store::queue::{Claimed, Ending};
@@ -43,7 +43,9 @@ impl Worker {
     async fn pretraining(&self, run: &Claimed, recipe: &Pretrain) -> Result<Job, PrepareError> {
         let Frozen { version, dataset } = self.frozen(recipe.dataset_version).await?;
         let entries = versions::images(&self.store.pool, version.id, None).await?;
-        let pictures = entries.into_iter().map(|entry| example(entry, 0)).collect();
+        // Nothing is asked of them: the target is never looked at.
+        let picture = |entry| example(entry, Target::Class(0));
+        let pictures = entries.into_iter().map(picture).collect();
         let gate = match &recipe.gate {
             Some(gate) => {
                 let Frozen { version, dataset } = self.frozen(gate.dataset_version).await?;

@@ -2,7 +2,9 @@
 
 mod event;
 mod finetune;
+mod outcome;
 mod replay;
+mod shown;
 mod steps;
 
 use std::fmt;
@@ -13,13 +15,13 @@ use time::OffsetDateTime;
 
 pub use event::{Event, EventBody};
 pub use finetune::{Finetune, MAX_SEED};
+pub use outcome::Outcome;
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{FEW_STEPS, LEAST_PATIENCE};
 
-use super::evaluation::Evaluation;
-use super::ids::{BackboneId, ModelId, RunId};
+use super::ids::RunId;
 pub use super::method::Method;
-use super::pretrain::{Comparison, Pretrain};
+use super::pretrain::Pretrain;
 pub use super::word::UnknownWord;
 
 /// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
@@ -153,7 +155,7 @@ pub struct Provenance {
 }
 
 /// A run as it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Run {
     /// Identifier.
     pub id: RunId,
@@ -177,16 +179,10 @@ pub struct Run {
     pub error: Option<String>,
     /// What to know about how it was computed, such as that a later attempt adds up in another order.
     pub notices: Vec<String>,
-    /// The evaluation on the test split, once finished.
-    pub evaluation: Option<Evaluation>,
-    /// What it found, once a replay has finished.
-    pub replayed: Option<Replayed>,
-    /// The model that it published, once finished.
-    pub model: Option<ModelId>,
-    /// The backbone that it published, once pretraining has finished.
-    pub backbone: Option<BackboneId>,
-    /// The frozen probe before and after pretraining, where the run was asked to judge it.
-    pub comparison: Option<Comparison>,
+    /// What it found and published, once it has succeeded.
+    #[serde(flatten, serialize_with = "shown::serialize")]
+    #[schema(value_type = shown::Shown)]
+    pub outcome: Option<Outcome>,
     /// When it was queued.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,

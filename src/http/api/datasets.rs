@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::image::Image;
 use crate::domain::name::Name;
-use crate::domain::{DatasetId, ImageId, Role, Sha256, line};
+use crate::domain::{DatasetId, ImageId, Role, Sha256, Task, line};
 use crate::http::app::App;
 use crate::http::wire::answer::shape::{Created, Items, Json, Page};
 use crate::http::wire::caller::{AsTrainer, Caller};
@@ -22,6 +22,9 @@ use crate::store::{datasets, deletion, images};
 pub struct NewDataset {
     /// Its name, which must be free.
     pub name: Name,
+    /// The task that its labels are for; `classification` when absent.
+    #[serde(default)]
+    pub task: Task,
 }
 
 /// Which images of a dataset to list.
@@ -62,7 +65,7 @@ pub async fn create(
     _: AsTrainer,
     JsonBody(wanted): JsonBody<NewDataset>,
 ) -> Result<Created<Dataset>, Problem> {
-    let dataset = datasets::create(&app.store.pool, &wanted.name).await?;
+    let dataset = datasets::create(&app.store.pool, &wanted.name, wanted.task).await?;
     Ok(Created::at(format!("/api/v1/datasets/{}", dataset.id), dataset))
 }
 

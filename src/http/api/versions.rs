@@ -66,9 +66,10 @@ pub async fn create(
     Id(id): Id<DatasetId>,
     JsonBody(wanted): JsonBody<NewVersion>,
 ) -> Result<Created<Version>, Problem> {
-    datasets::existing(&app, id).await?;
+    let dataset = datasets::existing(&app, id).await?;
     let draw = Draw {
         dataset: id,
+        task: dataset.task,
         seed: wanted.seed,
         shares: Shares { validation: wanted.validation, test: wanted.test },
         include_unlabelled: wanted.include_unlabelled,

@@ -9,7 +9,7 @@ use crate::domain::dataset::{SplitCounts, Version};
 use crate::domain::image::Image;
 use crate::domain::patients::by_first_image;
 use crate::domain::split::{Item, Shares, SplitError, assign};
-use crate::domain::{DatasetId, Sha256, Split, VersionId};
+use crate::domain::{DatasetId, Sha256, Split, Task, VersionId};
 use crate::store::versions::VersionImage;
 
 /// Patients in several splits that are told by their files; the rest is counted.
@@ -23,6 +23,8 @@ const FEW_TEST_IMAGES: u64 = 5;
 pub struct Draw {
     /// The dataset.
     pub dataset: DatasetId,
+    /// Its task.
+    pub task: Task,
     /// Seed of the draw.
     pub seed: u64,
     /// How much goes into validation and test.
@@ -72,6 +74,7 @@ pub(super) fn draft(
         id: VersionId::new(),
         dataset: draw.dataset,
         number: 0,
+        task: draw.task,
         digest: digest(&images),
         seed: draw.seed,
         splits: Split::ALL.into_iter().map(|split| (split, count(&images, split))).collect(),
@@ -228,7 +231,7 @@ mod tests {
     use super::{Draw, VersionImage, draft};
     use crate::domain::image::{Format, Image};
     use crate::domain::split::Shares;
-    use crate::domain::{DatasetId, ImageId, Sha256, Split};
+    use crate::domain::{DatasetId, ImageId, Sha256, Split, Task};
 
     fn images() -> Vec<Image> {
         let image = |number: u32| Image {
@@ -253,7 +256,8 @@ mod tests {
 
     fn draw() -> Draw {
         let shares = Shares { validation: 0.15, test: 0.25 };
-        Draw { dataset: DatasetId::new(), seed: 0, shares, include_unlabelled: true }
+        let (dataset, task) = (DatasetId::new(), Task::Classification);
+        Draw { dataset, task, seed: 0, shares, include_unlabelled: true }
     }
 
     #[test]

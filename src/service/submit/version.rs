@@ -63,7 +63,7 @@ mod tests {
 
     use super::{SubmitError, enough_images, has_labels, pool};
     use crate::domain::dataset::{SplitCounts, Version};
-    use crate::domain::{DatasetId, Sha256, Split, VersionId};
+    use crate::domain::{DatasetId, Sha256, Split, Task, VersionId};
 
     fn version() -> Version {
         let counts = |left: u64, right: u64| SplitCounts {
@@ -75,6 +75,7 @@ mod tests {
             id: VersionId::new(),
             dataset: DatasetId::new(),
             number: 1,
+            task: Task::Classification,
             digest: Sha256::of(b""),
             seed: 0,
             labels: ["left", "right"].map(str::to_owned).to_vec(),

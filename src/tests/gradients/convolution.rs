@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use lvmed::nn::conv::{ConvSettings, conv2d, convolve};
 use proptest::prelude::*;
 
-use super::{check, values, variable};
+use super::{check, variable};
+use crate::tensors::doubles;
 
 /// The sum over the window, one output after the other.
 fn by_definition(x: &Tensor, weight: &Tensor, settings: &ConvSettings) -> Vec<f64> {
@@ -19,7 +20,7 @@ fn by_definition(x: &Tensor, weight: &Tensor, settings: &ConvSettings) -> Vec<f6
     };
     let rows = count(height, kernel_height, stride.0, padding.0, dilation.0);
     let columns = count(width, kernel_width, stride.1, padding.1, dilation.1);
-    let (x, w) = (values(x), values(weight));
+    let (x, w) = (doubles(x), doubles(weight));
     let at = |image: usize, output: usize, row: usize, column: usize| {
         let first = output / (outputs / groups) * inner;
         let mut sum = 0.0;
@@ -94,7 +95,7 @@ proptest! {
         let out = convolve(&x, &weight, &settings).expect("convolved");
         let expected = by_definition(&x, &weight, &settings);
         prop_assert_eq!(out.elem_count(), expected.len());
-        for (found, expected) in values(&out).iter().zip(&expected) {
+        for (found, expected) in doubles(&out).iter().zip(&expected) {
             prop_assert!((found - expected).abs() < 1e-12, "{} {}", found, expected);
         }
     }
@@ -109,7 +110,7 @@ proptest! {
         let out = conv2d(&x, &weight, stride, padding).expect("convolved");
         let expected = by_definition(&x, &weight, &ConvSettings::square(stride, padding));
         prop_assert_eq!(out.elem_count(), expected.len());
-        for (found, expected) in values(&out).iter().zip(&expected) {
+        for (found, expected) in doubles(&out).iter().zip(&expected) {
             prop_assert!((found - expected).abs() < 1e-12);
         }
     }

@@ -6,7 +6,8 @@ use lvmed::nn::loss::{
 };
 use proptest::prelude::*;
 
-use super::{check, values, variable};
+use super::{check, variable};
+use crate::tensors::doubles;
 
 fn ids(values: &[u32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).expect("targets")
@@ -97,7 +98,7 @@ fn expect(logits: &Var, loss: Result<Tensor>, expected: f64, row: [f64; 3]) {
     let found = loss.to_scalar::<f64>().expect("a number");
     assert!((found - expected).abs() < 1e-11, "{found} {expected}");
     let grads = loss.backward().expect("gradients");
-    let gradient = values(grads.get(logits).expect("a gradient"));
+    let gradient = doubles(grads.get(logits).expect("a gradient"));
     for (found, expected) in gradient[3..6].iter().zip(row) {
         assert!((found - expected).abs() < 1e-11, "{found} {expected}");
     }

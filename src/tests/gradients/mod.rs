@@ -13,6 +13,8 @@ use candle_core::{Device, Tensor, Var};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::tensors::doubles;
+
 /// Step of the central differences.
 const STEP: f64 = 1e-5;
 /// Relative difference allowed, in 64-bit arithmetic.
@@ -23,10 +25,6 @@ fn variable(shape: &[usize], seed: u64) -> Var {
     let values: Vec<f64> =
         (0..shape.iter().product()).map(|_| random.random_range(-1.0..1.0)).collect();
     Var::from_vec(values, shape, &Device::Cpu).expect("a tensor")
-}
-
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
 }
 
 /// A loss that weighs every output differently, so that no gradient can hide in a sum.
@@ -42,8 +40,8 @@ fn check(variables: &[&Var], forward: impl Fn() -> Tensor) {
     let loss = || weigh(&forward());
     let grads = loss().backward().expect("gradients");
     for (which, variable) in variables.iter().enumerate() {
-        let start = values(variable);
-        let found = values(grads.get(variable).expect("every variable has a gradient"));
+        let start = doubles(variable);
+        let found = doubles(grads.get(variable).expect("every variable has a gradient"));
         let at = |position: usize, shift: f64| {
             let mut moved = start.clone();
             moved[position] += shift;

@@ -165,7 +165,7 @@ fn a_gate_that_can_tell_nothing_is_refused_before_the_first_step() {
     let mut world = World::of(8);
     world.gate(8, 12);
     let judge = world.job.gate.as_mut().expect("a gate");
-    judge.examples.retain(|image| image.split == Split::Train || image.label == 0);
+    judge.examples.retain(|image| image.split == Split::Train || image.class() == 0);
 
     let refused = world.run(Tiny::new(false)).expect_err("one class is not told from another");
 

@@ -5,27 +5,17 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use candle_core::{Device, Tensor};
-use lvmed::config::{Compute, Device as On, Limits};
-use lvmed::domain::backbone::{ChannelOrder, Origin, Parity};
-use lvmed::domain::dataset::Version;
-use lvmed::domain::name::Name;
 use lvmed::domain::pretrain::{Gate, Learning, Pretrain, Views};
-use lvmed::domain::run::{Progress, Provenance};
-use lvmed::domain::{
-    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    VersionId,
-};
-use lvmed::inference::Runtime;
+use lvmed::domain::run::Progress;
+use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, Target, VersionId};
 use lvmed::nn::{Params, Tensors, weights};
 use lvmed::training::objective::{MatchedPair, Moment, Objective, Scored, Shown};
 use lvmed::training::pretrain::{Job, Judge, Pretrained, Start, pretrain, with_objective};
-use lvmed::training::{CachedFeatures, Example, Ground, Host, HostError, Stop, TrainingError};
-use time::OffsetDateTime;
+use lvmed::training::{CachedFeatures, Example, Host, HostError, Stop, TrainingError};
 
+use crate::ground::{SIDE, backbone, ground, name, preprocessing, version};
 use crate::pictures::png;
 
-/// Side of the pictures and of the views.
-const SIDE: u32 = 32;
 const ARCHITECTURE: Architecture = Architecture::RESNET18;
 
 pub(super) struct World {
@@ -46,39 +36,14 @@ impl World {
         let path = folder.path().join("weights");
         let tensors = weights::random(architecture, 1).expect("weights");
         weights::write(&tensors, &BTreeMap::new(), &path).expect("written");
-        let preprocessing = Preprocessing {
-            size: SIDE,
-            channel_order: ChannelOrder::Rgb,
-            mean: [0.5; 3],
-            std: [0.25; 3],
-        };
         let mut host = Memory::default();
         let pictures = (0..images)
             .map(|number| host.keep(png(number as usize % 2, number, 48), number, Split::Train))
             .collect();
-        let compute = Compute { onnx_runtime: None, device: On::Cpu, threads: 2 };
-        let parent = Box::new(parent(architecture, preprocessing.clone()));
-        let ground = Ground {
-            run: RunId::new(),
-            provenance: Provenance {
-                dataset_digest: Sha256::of(b"version"),
-                backbone_sha256: Some(parent.weights_sha256),
-                code_version: "0.0.0".to_owned(),
-                threads: Some(2),
-                micro_batch: None,
-            },
-            name: name("made"),
-            dataset: name("sides"),
-            version: version(),
-            runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
-            threads: 2,
-            scratch: folder.path().to_owned(),
-            limits: Limits::default(),
-            memory_bytes: u64::MAX,
-            calibration: None,
-        };
+        let parent = Box::new(backbone("parent", "For research alone", architecture));
+        let ground = ground("made", folder.path());
         let start = Start::Backbone { parent, weights: path };
-        let spec = spec();
+        let (spec, preprocessing) = (spec(), preprocessing());
         let job = Job { ground, spec, pictures, start, preprocessing, architecture, gate: None };
         Self { job, host, _folder: folder }
     }
@@ -138,45 +103,6 @@ fn spec() -> Pretrain {
     }
 }
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
-fn version() -> Version {
-    Version {
-        id: VersionId::new(),
-        dataset: DatasetId::new(),
-        number: 1,
-        digest: Sha256::of(b"version"),
-        seed: 0,
-        labels: vec!["left".to_owned(), "right".to_owned()],
-        splits: BTreeMap::new(),
-        notices: vec![],
-        created_at: OffsetDateTime::UNIX_EPOCH,
-    }
-}
-
-fn parent(architecture: Architecture, preprocessing: Preprocessing) -> Backbone {
-    Backbone {
-        id: BackboneId::new(),
-        name: name("parent"),
-        architecture,
-        preprocessing,
-        embedding_size: architecture.embedding_size() as u32,
-        parameters: 0,
-        weights_sha256: Sha256::of(b"weights"),
-        weights_size_bytes: 0,
-        onnx_sha256: Sha256::of(b"onnx"),
-        source_sha256: Sha256::of(b"source"),
-        source_url: "https://example.org/weights".to_owned(),
-        license: "For research alone".to_owned(),
-        notices: vec![],
-        parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
-        origin: Origin::default(),
-        created_at: OffsetDateTime::UNIX_EPOCH,
-    }
-}
-
 /// A published file.
 pub(super) fn file(made: &Pretrained, name: &str) -> Vec<u8> {
     let found = made.files.iter().find(|file| file.name == name).expect("it is made");
@@ -218,7 +144,7 @@ impl Memory {
             image: ImageId::new(),
             blob,
             frame: 0,
-            label: number as usize % 2,
+            target: Target::Class(number as usize % 2),
             patient: format!("patient-{number}"),
             split,
         }

@@ -2,7 +2,7 @@
 
 use lvmed::domain::image::Image;
 use lvmed::domain::receipt::{Capped, Refused};
-use lvmed::domain::{BackboneId, DatasetId, ImageId, Preprocessing, Sha256};
+use lvmed::domain::{BackboneId, DatasetId, ImageId, Preprocessing, Sha256, Task};
 use lvmed::store::images::{self, Page};
 use lvmed::store::queue::{Ending, end};
 use lvmed::store::{StoreError, backbones, datasets, deletion, runs};
@@ -14,8 +14,8 @@ use crate::database::Scratch;
 async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
-    datasets::create(pool, &name("another")).await.expect("created");
+    let id = datasets::create(pool, &name("chest"), Task::default()).await.expect("created").id;
+    datasets::create(pool, &name("another"), Task::default()).await.expect("created");
     let mut added = Vec::new();
     for (number, label) in [(0, Some("a")), (1, Some("a")), (2, Some("b")), (3, None)] {
         let image = image(id, number, label);
@@ -58,7 +58,7 @@ async fn a_dataset_counts_its_images_patients_classes_and_rejected_files() {
 async fn a_dataset_with_unfinished_runs_stays_and_a_deleted_one_frees_its_name() {
     let lab = Lab::new().await;
     let (pool, store) = (lab.pool(), &lab.scratch.store);
-    let taken = datasets::create(pool, &name("lab")).await;
+    let taken = datasets::create(pool, &name("lab"), Task::default()).await;
     assert!(matches!(taken, Err(StoreError::NameTaken(found)) if found == "lab"));
     let running = lab.running().await;
     let queued = lab.queue().await;
@@ -75,7 +75,7 @@ async fn a_dataset_with_unfinished_runs_stays_and_a_deleted_one_frees_its_name()
     assert!(datasets::one(pool, lab.dataset).await.expect("answered").is_none());
     assert!(datasets::list(pool).await.expect("answered").is_empty());
     assert!(images::one(pool, lab.images[0].image.id).await.expect("answered").is_none());
-    datasets::create(pool, &name("lab")).await.expect("the name is free again");
+    datasets::create(pool, &name("lab"), Task::default()).await.expect("the name is free again");
     assert!(deletion::backbone(store, lab.backbone).await.expect("answered"));
 }
 
@@ -83,8 +83,9 @@ async fn a_dataset_with_unfinished_runs_stays_and_a_deleted_one_frees_its_name()
 async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
-    let other = datasets::create(pool, &name("abdomen")).await.expect("created").id;
+    let id = datasets::create(pool, &name("chest"), Task::default()).await.expect("created").id;
+    let other =
+        datasets::create(pool, &name("abdomen"), Task::default()).await.expect("created").id;
     let add = async |image: Image| add(pool, &image).await;
     let original = image(id, 1, Some("a"));
 
@@ -109,8 +110,9 @@ async fn an_image_reads_back_and_the_same_frame_of_the_same_file_is_added_once()
 async fn files_are_numbered_in_the_order_of_upload_and_no_number_is_given_twice() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
-    let other = datasets::create(pool, &name("abdomen")).await.expect("created").id;
+    let id = datasets::create(pool, &name("chest"), Task::default()).await.expect("created").id;
+    let other =
+        datasets::create(pool, &name("abdomen"), Task::default()).await.expect("created").id;
     let number = async |image: &Image| {
         let found = images::one(pool, image.id).await.expect("answered");
         found.expect("there").number
@@ -146,7 +148,7 @@ async fn files_are_numbered_in_the_order_of_upload_and_no_number_is_given_twice(
 async fn a_picture_is_found_by_each_file_that_it_came_from() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let id = datasets::create(pool, &name("chest"), Task::default()).await.expect("created").id;
     let (kept, other) = (image(id, 1, None), image(id, 2, None));
     let mut connection = pool.acquire().await.expect("a connection");
     for original in ["one", "two", "two"].into_iter().chain(["more"; 3]) {
@@ -171,7 +173,7 @@ async fn a_picture_is_found_by_each_file_that_it_came_from() {
 async fn images_are_listed_in_the_order_of_their_upload_by_class_and_page() {
     let scratch = Scratch::new().await;
     let pool = &scratch.store.pool;
-    let id = datasets::create(pool, &name("chest")).await.expect("created").id;
+    let id = datasets::create(pool, &name("chest"), Task::default()).await.expect("created").id;
     let mut ids = Vec::new();
     for (number, label) in [(5, Some("a")), (3, Some("b")), (4, Some("a")), (1, None)] {
         let image = image(id, number, label);

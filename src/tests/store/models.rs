@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lvmed::domain::ModelId;
 use lvmed::domain::model::Stage;
-use lvmed::domain::run::Status;
+use lvmed::domain::run::{Outcome, Status};
+use lvmed::domain::{ModelId, Task};
 use lvmed::store::{StoreError, deletion, models, predictions};
 
 use super::{Lab, artifact, evaluation};
@@ -21,11 +21,13 @@ async fn a_published_model_reads_back_with_its_files_and_predictions_and_ends_it
     assert_eq!((model.name, model.version, model.stage), (publication.name, 1, Stage::Candidate));
     assert_eq!((model.run, model.backbone), (run.id, lab.backbone));
     assert_eq!((model.labels, model.license), (publication.labels, publication.license));
+    assert_eq!(model.task, Task::Classification);
     assert_eq!((model.preprocessing, model.evaluation), (publication.preprocessing, evaluation()));
     assert_eq!(model.artifacts, [artifact("card.md"), artifact("model.onnx")]);
     let ended = lab.run(&run).await;
-    assert_eq!((ended.status, ended.model), (Status::Succeeded, Some(id)));
-    assert_eq!(ended.evaluation, Some(evaluation()));
+    assert_eq!(ended.status, Status::Succeeded);
+    let found = |model| Some(Outcome::Finetune { evaluation: Box::new(evaluation()), model });
+    assert_eq!(ended.outcome, found(Some(id)));
     assert!((ended.progress.fraction - 1.0).abs() < f64::EPSILON);
     let listed = predictions::list(pool, run.id).await.expect("answered");
     let told: Vec<_> = listed.iter().map(|one| (one.number, one.truth.as_str())).collect();
@@ -33,6 +35,9 @@ async fn a_published_model_reads_back_with_its_files_and_predictions_and_ends_it
     assert_eq!(listed[0].image, lab.images[2].image.id);
     assert_eq!(listed[0].probabilities, [0.25, 0.75]);
     assert!(models::one(pool, ModelId::new()).await.expect("answered").is_none());
+    // What it found stays on record when the model is deleted.
+    assert!(deletion::model(&lab.scratch.store, id).await.expect("answered"));
+    assert_eq!(lab.run(&run).await.outcome, found(None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

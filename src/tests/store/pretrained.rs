@@ -3,7 +3,7 @@
 use lvmed::domain::backbone::{BackboneStage, Origin};
 use lvmed::domain::evaluation::Estimate;
 use lvmed::domain::pretrain::{AtShots, Comparison, Verdict};
-use lvmed::domain::run::Status;
+use lvmed::domain::run::{Outcome, Status};
 use lvmed::domain::{Backbone, BackboneId, RunId, Split};
 use lvmed::store::versions::{self, VersionImage};
 use lvmed::store::{StoreError, backbones, deletion, matched_pairs};
@@ -50,15 +50,15 @@ fn pretrained(lab: &Lab, run: RunId) -> Backbone {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pretrained_backbone_is_published_with_its_run_and_can_be_approved() {
     let lab = Lab::new().await;
-    let (pool, run) = (lab.pool(), lab.running().await);
+    let (pool, run) = (lab.pool(), lab.pretraining().await);
     let given = pretrained(&lab, run.id);
 
     let made = backbones::publish(pool, &run, &given).await.expect("published");
 
     assert_eq!(made.origin, given.origin);
     let ended = lab.run(&run).await;
-    assert_eq!((ended.status, ended.model), (Status::Succeeded, None));
-    assert_eq!((ended.backbone, ended.comparison), (Some(given.id), Some(comparison())));
+    let found = |backbone| Some(Outcome::Pretrain { backbone, comparison: Some(comparison()) });
+    assert_eq!((ended.status, ended.outcome), (Status::Succeeded, found(Some(given.id))));
     let approved = backbones::set_stage(pool, given.id, BackboneStage::Approved).await;
     let approved = approved.expect("answered").expect("there");
     assert_eq!(approved.origin.stage, BackboneStage::Approved);
@@ -67,8 +67,7 @@ async fn a_pretrained_backbone_is_published_with_its_run_and_can_be_approved() {
     assert!(none.expect("answered").is_none());
     // What it was compared with stays on record when the backbone is deleted.
     assert!(deletion::backbone(&lab.scratch.store, given.id).await.expect("answered"));
-    let ended = lab.run(&run).await;
-    assert_eq!((ended.backbone, ended.comparison), (None, Some(comparison())));
+    assert_eq!(lab.run(&run).await.outcome, found(None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use lvmed::domain::evaluation::Evaluation;
 use lvmed::domain::receipt::{Capped, Refused};
-use lvmed::domain::{DatasetId, Sha256};
+use lvmed::domain::run::Outcome;
+use lvmed::domain::{DatasetId, Sha256, Task};
 use lvmed::store::queue::{Ending, end};
 use lvmed::store::sweep::{Keep, Swept, sweep};
 use lvmed::store::{
@@ -88,7 +90,7 @@ async fn what_is_stored_again_is_as_young_as_what_is_new() {
     put(&scratch.store, "wanted again").await;
 
     // The folder is taken for this database's while it is empty of its files, or has been used.
-    datasets::create(&scratch.store.pool, &name("used")).await.expect("created");
+    datasets::create(&scratch.store.pool, &name("used"), Task::default()).await.expect("created");
     assert_eq!(swept(&scratch, HOUR).await.blobs, 1);
     assert!(scratch.holds(b"wanted again").await && !scratch.holds(b"forgotten").await);
 }
@@ -106,9 +108,9 @@ async fn the_files_of_another_database_are_not_swept() {
     // Neither before the folder was ever swept, nor after.
     let refused = sweep(&stranger, &keep(&mine, AT_ONCE)).await.expect_err("it named nothing");
     assert!(refused.to_string().contains("DATABASE_URL"), "{refused}");
-    datasets::create(&mine.store.pool, &name("used")).await.expect("created");
+    datasets::create(&mine.store.pool, &name("used"), Task::default()).await.expect("created");
     sweep(&mine.store, &keep(&mine, HOUR)).await.expect("swept");
-    datasets::create(&other.store.pool, &name("used")).await.expect("created");
+    datasets::create(&other.store.pool, &name("used"), Task::default()).await.expect("created");
     let refused = sweep(&stranger, &keep(&mine, AT_ONCE)).await.expect_err("another database");
 
     assert!(refused.to_string().contains("another database"), "{refused}");
@@ -119,9 +121,13 @@ async fn the_files_of_another_database_are_not_swept() {
 async fn an_original_that_comes_back_while_its_last_dataset_is_deleted_stays() {
     let scratch = Scratch::new().await;
     let store = &scratch.store;
-    let kept = datasets::create(&store.pool, &name("kept")).await.expect("created").id;
+    let kept =
+        datasets::create(&store.pool, &name("kept"), Task::default()).await.expect("created").id;
     for number in 0..24_u32 {
-        let dataset = datasets::create(&store.pool, &name("first")).await.expect("created").id;
+        let dataset = datasets::create(&store.pool, &name("first"), Task::default())
+            .await
+            .expect("created")
+            .id;
         let keep = async |dataset: DatasetId| {
             let content = Content::Bytes(Bytes::copy_from_slice(&number.to_le_bytes()));
             images::keep(store, &content, &[image(dataset, number, None)], "original").await
@@ -181,7 +187,10 @@ async fn a_deleted_dataset_leaves_only_the_versions_that_runs_learnt_from() {
     assert!(versions::one(pool, unused.id).await.expect("answered").is_none());
     let kept = versions::one(pool, lab.version).await.expect("answered").expect("on record");
     assert_eq!((kept.digest, kept.labels.len()), (Sha256::of(b"version"), 2));
-    let evaluation = lab.run(&run).await.evaluation.expect("it stays");
+    let Some(Outcome::Finetune { evaluation, .. }) = lab.run(&run).await.outcome else {
+        panic!("what it found stays")
+    };
+    let Evaluation::Classification(evaluation) = *evaluation;
     assert_eq!(evaluation.images, 2);
 }
 

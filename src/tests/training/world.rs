@@ -4,28 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use lvmed::config::{Compute, Device, Limits};
-use lvmed::domain::backbone::{ChannelOrder, Origin, Parity};
-use lvmed::domain::dataset::Version;
-use lvmed::domain::name::Name;
-use lvmed::domain::run::{Finetune, Method, Progress, Provenance};
+use lvmed::domain::run::{Finetune, Method, Progress};
 use lvmed::domain::training::Training;
-use lvmed::domain::{
-    Architecture, Backbone, BackboneId, DatasetId, ImageId, Preprocessing, RunId, Sha256, Split,
-    VersionId,
-};
-use lvmed::inference::Runtime;
+use lvmed::domain::{Architecture, BackboneId, ImageId, Sha256, Split, Target, VersionId};
 use lvmed::nn::weights;
 use lvmed::onnx::{Export, export};
 use lvmed::training::{
-    self, CachedFeatures, Example, Ground, Host, HostError, Job, Outcome, Stop, TrainingError,
+    self, CachedFeatures, Example, Host, HostError, Job, Outcome, Stop, TrainingError,
 };
-use time::OffsetDateTime;
 
+use crate::ground::{SIDE, backbone, ground};
 use crate::pictures::png;
-
-/// Side of the pictures and of the network's input.
-const SIDE: u32 = 32;
+use crate::tensors::floats;
 
 /// A curve's points.
 pub(super) type Curve = BTreeMap<u64, f64>;
@@ -46,12 +36,6 @@ impl World {
     pub(super) fn on(architecture: Architecture, training: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tensors = weights::random(architecture, 1).expect("weights");
-        let preprocessing = Preprocessing {
-            size: SIDE,
-            channel_order: ChannelOrder::Rgb,
-            mean: [0.5; 3],
-            std: [0.25; 3],
-        };
         let (weights, onnx) = (folder.path().join("weights"), folder.path().join("onnx"));
         weights::write(&tensors, &BTreeMap::new(), &weights).expect("written");
         let metadata = BTreeMap::new();
@@ -70,34 +54,15 @@ impl World {
                     image: ImageId::new(),
                     blob,
                     frame: 0,
-                    label,
+                    target: Target::Class(label),
                     patient: format!("patient-{}", examples.len()),
                     split,
                 });
                 originals.insert(blob, bytes);
             }
         }
-        let compute = Compute { onnx_runtime: None, device: Device::Cpu, threads: 2 };
-        let ground = Ground {
-            run: RunId::new(),
-            provenance: Provenance {
-                dataset_digest: Sha256::of(b"version"),
-                backbone_sha256: Some(Sha256::of(b"weights")),
-                code_version: "0.0.0".to_owned(),
-                threads: Some(2),
-                micro_batch: None,
-            },
-            name: name("small"),
-            dataset: name("sides"),
-            version: version(),
-            runtime: Runtime::load(&compute).expect("ONNX Runtime is installed"),
-            threads: 2,
-            scratch: folder.path().to_owned(),
-            limits: Limits::default(),
-            memory_bytes: u64::MAX,
-            calibration: None,
-        };
-        let backbone = backbone(architecture, preprocessing);
+        let ground = ground("small", folder.path());
+        let backbone = backbone("random", "none", architecture);
         let job = Job { ground, spec: spec(), examples, backbone, weights, onnx };
         Self { job, host: Memory { originals, ..Memory::default() }, _folder: folder }
     }
@@ -112,7 +77,7 @@ impl World {
     pub(super) fn judge_what_was_learnt(&mut self) {
         self.job.examples.retain(|example| example.split == Split::Train);
         for (at, example) in self.job.examples.iter_mut().enumerate() {
-            example.label = (at / 2) % 2;
+            example.target = Target::Class((at / 2) % 2);
         }
         let again = self.job.examples.clone().into_iter();
         self.job.examples.extend(again.map(|example| Example { split: Split::Test, ..example }));
@@ -139,45 +104,6 @@ fn spec() -> Finetune {
     }
 }
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
-fn version() -> Version {
-    Version {
-        id: VersionId::new(),
-        dataset: DatasetId::new(),
-        number: 1,
-        digest: Sha256::of(b"version"),
-        seed: 0,
-        labels: vec!["left".to_owned(), "right".to_owned()],
-        splits: BTreeMap::new(),
-        notices: vec![],
-        created_at: OffsetDateTime::UNIX_EPOCH,
-    }
-}
-
-fn backbone(architecture: Architecture, preprocessing: Preprocessing) -> Backbone {
-    Backbone {
-        id: BackboneId::new(),
-        name: name("random"),
-        architecture,
-        preprocessing,
-        embedding_size: architecture.embedding_size() as u32,
-        parameters: 0,
-        weights_sha256: Sha256::of(b"weights"),
-        weights_size_bytes: 0,
-        onnx_sha256: Sha256::of(b"onnx"),
-        source_sha256: Sha256::of(b"source"),
-        source_url: "https://example.org/weights".to_owned(),
-        license: "none".to_owned(),
-        notices: vec![],
-        parity: Parity { max_relative_difference: 0.0, bound: 1e-3 },
-        origin: Origin::default(),
-        created_at: OffsetDateTime::UNIX_EPOCH,
-    }
-}
-
 /// A published file.
 pub(super) fn file(outcome: &Outcome, name: &str) -> Vec<u8> {
     let found = outcome.files.iter().find(|file| file.name == name).expect("it is published");
@@ -187,7 +113,7 @@ pub(super) fn file(outcome: &Outcome, name: &str) -> Vec<u8> {
 /// The values of a published tensor.
 pub(super) fn numbers(outcome: &Outcome, tensor: &str) -> Vec<f32> {
     let tensors = weights::load_bytes(&file(outcome, "model.safetensors")).expect("weights");
-    tensors[tensor].flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
+    floats(&tensors[tensor])
 }
 
 /// A host in memory.

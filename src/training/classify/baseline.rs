@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::features::of_network;
 use super::job::Job;
 use crate::domain::HeadRule;
-use crate::domain::evaluation::{Baseline, Evaluation};
+use crate::domain::evaluation::{Baseline, ClassificationEvaluation};
 use crate::domain::run::Method;
 use crate::nn::weights::random;
 use crate::onnx::{Export, export};
@@ -104,7 +104,7 @@ fn judge(
         .zip(&seen.training)
         .map(|(example, features)| Sample {
             features,
-            label: example.label,
+            label: example.class(),
             patient: &example.patient,
         })
         .collect();
@@ -133,7 +133,11 @@ fn judge(
 }
 
 /// Says so when a baseline ranks at least as well as the model.
-pub(super) fn as_good(baseline: &Baseline, model: &Evaluation, method: Method) -> Option<String> {
+pub(super) fn as_good(
+    baseline: &Baseline,
+    model: &ClassificationEvaluation,
+    method: Method,
+) -> Option<String> {
     let (floor, found) = (baseline.macro_auroc?, model.macro_auroc?);
     let advice = if found.value >= 1.0 {
         "The classes differ in something simple, such as brightness or framing: see that it is the finding \

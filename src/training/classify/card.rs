@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::job::Job;
 use super::recipe::{Network, Recipe};
-use crate::domain::evaluation::{Estimate, Evaluation, Repeats, Spread};
+use crate::domain::evaluation::{ClassificationEvaluation, Estimate, Repeats, Spread};
 use crate::domain::run::Method;
 use crate::domain::{Sha256, Split};
 use crate::training::probe::head::{Classifier, HeadFacts};
@@ -18,7 +18,7 @@ const TRAINING_AND_VALIDATION: &str = " of the training and validation splits";
 pub(super) fn card(
     job: &Job,
     recipe: &Recipe,
-    evaluation: &Evaluation,
+    evaluation: &ClassificationEvaluation,
     hashes: &BTreeMap<&str, Sha256>,
 ) -> String {
     let mut text = String::new();
@@ -186,7 +186,7 @@ fn repeated(text: &mut String, repeats: &Repeats) -> std::fmt::Result {
     Ok(())
 }
 
-fn measured(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+fn measured(text: &mut String, evaluation: &ClassificationEvaluation) -> std::fmt::Result {
     writeln!(text, "## Evaluation\n")?;
     writeln!(
         text,

@@ -8,7 +8,7 @@ use super::pack::{onnx, pack};
 use super::probes::{fitted, probes};
 use super::recipe::Recipe;
 use super::repeats::Repeat;
-use crate::domain::evaluation::Evaluation;
+use crate::domain::evaluation::ClassificationEvaluation;
 use crate::domain::run::Method;
 use crate::domain::{ImageId, Split};
 use crate::training::data::glimpses::Glimpses;
@@ -31,7 +31,7 @@ pub struct Outcome {
     /// The downloadable files.
     pub files: Vec<Packed>,
     /// The evaluation on the test split.
-    pub evaluation: Evaluation,
+    pub evaluation: ClassificationEvaluation,
     /// The probabilities of each test image.
     pub predictions: Vec<(ImageId, Vec<f32>)>,
 }
@@ -107,7 +107,7 @@ pub fn run(job: &Job, host: &dyn Host) -> Result<Outcome, TrainingError> {
 }
 
 /// Says so when the test images are met much worse than those that were held out in training.
-fn other_patients(recipe: &Recipe, evaluation: &Evaluation) -> Option<String> {
+fn other_patients(recipe: &Recipe, evaluation: &ClassificationEvaluation) -> Option<String> {
     // What training changed is judged by its own validation; its certainty is not the head's.
     let expected = recipe.head_as_published()?.loss?;
     let found = evaluation.log_loss?;

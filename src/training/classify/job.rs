@@ -59,7 +59,7 @@ impl Job {
             .iter()
             .zip(&named)
             .map(|(example, named)| Candidate {
-                label: example.label,
+                target: example.target,
                 patient: if by_content { named } else { &example.patient },
             })
             .collect();

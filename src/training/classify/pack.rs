@@ -11,7 +11,7 @@ use super::job::Job;
 use super::network::learner::{HEAD_BIAS, HEAD_WEIGHT};
 use super::recipe::Recipe;
 use crate::domain::Sha256;
-use crate::domain::evaluation::Evaluation;
+use crate::domain::evaluation::ClassificationEvaluation;
 use crate::nn::Tensors;
 use crate::nn::weights::to_bytes;
 use crate::onnx::{Export, Head, export};
@@ -24,7 +24,7 @@ pub(super) fn pack(
     recipe: &Recipe,
     tensors: &Tensors,
     onnx: Vec<u8>,
-    evaluation: &Evaluation,
+    evaluation: &ClassificationEvaluation,
 ) -> Result<Vec<Packed>, TrainingError> {
     let weights = to_bytes(tensors, &metadata(job))?;
     let hashes = BTreeMap::from([
@@ -59,7 +59,7 @@ pub(super) fn metadata(job: &Job) -> BTreeMap<String, String> {
 fn config(
     job: &Job,
     recipe: &Recipe,
-    evaluation: &Evaluation,
+    evaluation: &ClassificationEvaluation,
     hashes: &BTreeMap<&str, Sha256>,
 ) -> Value {
     let backbone = &job.backbone;

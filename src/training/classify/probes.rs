@@ -132,7 +132,7 @@ fn by_image(
 fn samples<'a>(training: &[&'a Example], features: &'a Features) -> Vec<Sample<'a>> {
     let of = |example: &&'a Example| {
         let features = features.get(&example.key())?;
-        Some(Sample { features, label: example.label, patient: &example.patient })
+        Some(Sample { features, label: example.class(), patient: &example.patient })
     };
     training.iter().filter_map(of).collect()
 }

@@ -1,6 +1,6 @@
 //! One labelled image of a frozen version, as training sees it.
 
-use crate::domain::{ImageId, Sha256, Split};
+use crate::domain::{ImageId, Sha256, Split, Target};
 
 /// An image: its original and the frame of it.
 pub(in crate::training) type Key = (Sha256, u32);
@@ -14,8 +14,8 @@ pub struct Example {
     pub blob: Sha256,
     /// Frame within the original.
     pub frame: u32,
-    /// Index of its class in the version's labels.
-    pub label: usize,
+    /// What a model is to answer for it.
+    pub target: Target,
     /// Key of its patient.
     pub patient: String,
     /// The part of the version it belongs to.
@@ -23,6 +23,11 @@ pub struct Example {
 }
 
 impl Example {
+    /// The index of its class in the version's labels.
+    pub fn class(&self) -> usize {
+        self.target.class()
+    }
+
     /// The original and the frame of it.
     pub(in crate::training) fn key(&self) -> Key {
         (self.blob, self.frame)

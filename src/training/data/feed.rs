@@ -117,7 +117,7 @@ impl Making for Feed<'_> {
             None => Mixing::none(images.len()),
         };
         let labels: Vec<u32> =
-            images.iter().map(|image| self.examples[*image].label as u32).collect();
+            images.iter().map(|image| self.examples[*image].class() as u32).collect();
         let side = self.pictures.preprocessing().size as usize;
         let cpu = Device::Cpu;
         let input = Tensor::from_vec(mixing.mix(&pictures), (images.len(), 3, side, side), &cpu)?;

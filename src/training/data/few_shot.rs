@@ -6,11 +6,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use crate::domain::Target;
+
 /// One training image, as the draw sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Index of its class.
-    pub label: usize,
+    /// What a model is to answer for it.
+    pub target: Target,
     /// Key of its patient.
     pub patient: &'a str,
 }
@@ -95,7 +97,7 @@ fn rounds(candidates: &[Candidate<'_>], class: usize, rng: &mut StdRng) -> Vec<u
 fn by_patient<'a>(candidates: &[Candidate<'a>], class: usize) -> BTreeMap<&'a str, Vec<usize>> {
     let mut found: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, candidate) in candidates.iter().enumerate() {
-        if candidate.label == class {
+        if candidate.target.class() == class {
             found.entry(candidate.patient).or_default().push(at);
         }
     }
@@ -106,16 +108,16 @@ fn by_patient<'a>(candidates: &[Candidate<'a>], class: usize) -> BTreeMap<&'a st
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Candidate, TooFewImages, choose, most};
+    use super::{Candidate, Target, TooFewImages, choose, most};
 
     /// Class 0 has four images of each of three patients; class 1 has one of each of five.
     const PATIENTS: [&str; 17] =
         ["a", "a", "a", "a", "b", "b", "b", "b", "c", "c", "c", "c", "p", "q", "r", "s", "t"];
 
     fn candidates() -> Vec<Candidate<'static>> {
-        let label = |at| usize::from(at >= 12);
+        let target = |at| Target::Class(usize::from(at >= 12));
         let patients = PATIENTS.into_iter().enumerate();
-        patients.map(|(at, patient)| Candidate { label: label(at), patient }).collect()
+        patients.map(|(at, patient)| Candidate { target: target(at), patient }).collect()
     }
 
     fn classes() -> Vec<String> {

@@ -14,7 +14,7 @@
 //!
 //! ```ignore
 //! let pictures = Arc::new(Pictures::new(Source { host, limits, preprocessing, scratch }));
-//! let labels: Vec<u32> = training.iter().map(|example| example.label as u32).collect();
+//! let labels: Vec<u32> = training.iter().map(|example| example.class() as u32).collect();
 //! let plan = Plan::training(&labels, Drawing { batch_size: 16, imbalance, seed, epochs });
 //! let steps = plan.batch_count() * u64::from(plan.epochs());
 //! let feed = Feed::new(pictures, training, classes, plan).augmented(augmentation).mixed(mixup);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::bootstrap::{Patients, leave_one_out, resample};
 use super::interval::{Sampled, estimate};
 use super::metrics::{CannotJudge, Judged, Scorer, Scores, calibrated};
-use crate::domain::evaluation::{Calibration, Estimate, Evaluation};
+use crate::domain::evaluation::{Calibration, ClassificationEvaluation, Estimate};
 
 /// Patients of a class below which an interval says little.
 const FEW_PATIENTS: usize = 6;
@@ -64,7 +64,7 @@ pub fn evaluate(
     judged: &[Judged<'_>],
     resamples: u32,
     seed: u64,
-) -> Result<Evaluation, CannotJudge> {
+) -> Result<ClassificationEvaluation, CannotJudge> {
     let scorer = Scorer::new(judged, labels.len())?;
     let patients = Patients::of(judged);
     let once = vec![1; judged.len()];
@@ -77,7 +77,7 @@ pub fn evaluate(
     let balanced_accuracy = sample.share(|scores| scores.balanced_accuracy);
     let nothing = Estimate { value: 0.0, low: 0.0, high: 0.0 };
     let brier = sample.of(|scores| Some(scores.brier), &BRIER).unwrap_or(nothing);
-    Ok(Evaluation {
+    Ok(ClassificationEvaluation {
         labels: labels.to_vec(),
         images: judged.len() as u64,
         patients: sample.patients.count() as u64,

@@ -11,7 +11,7 @@ pub(in crate::training) fn judged<'a>(
     let pairs = examples.iter().zip(probabilities);
     pairs
         .map(|(example, probabilities)| Judged {
-            truth: example.label,
+            truth: example.class(),
             probabilities,
             patient: &example.patient,
         })

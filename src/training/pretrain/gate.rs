@@ -86,10 +86,11 @@ impl<'a> Gate<'a> {
         let candidates: Vec<Candidate<'_>> = train
             .iter()
             .zip(&named)
-            .map(|(example, patient)| Candidate { label: example.label, patient })
+            .map(|(example, patient)| Candidate { target: example.target, patient })
             .collect();
         let classes = &judge.version.labels;
-        let of_class = |class| candidates.iter().filter(|found| found.label == class).count();
+        let of_class =
+            |class| candidates.iter().filter(|found| found.target.class() == class).count();
         let smallest = (0..classes.len()).map(of_class).min().unwrap_or(0);
         let counts = asked.counts(smallest as u64);
         let mut draws = Vec::new();
@@ -104,7 +105,7 @@ impl<'a> Gate<'a> {
                 draws.push(chosen.into_iter().map(|at| train[at]).collect());
             }
         }
-        let classes: BTreeSet<usize> = test.iter().map(|example| example.label).collect();
+        let classes: BTreeSet<usize> = test.iter().map(|example| example.class()).collect();
         if classes.len() < 2 {
             return Err(TrainingError::CannotCompare { images: test.len() });
         }
@@ -137,7 +138,7 @@ impl<'a> Gate<'a> {
                 .iter()
                 .map(|example| Sample {
                     features: of(example),
-                    label: example.label,
+                    label: example.class(),
                     patient: &example.patient,
                 })
                 .collect();

@@ -157,7 +157,7 @@ impl<'a> Images<'a> {
                 learner.enter(&Tensor::from_vec(picture, (1, 3, side, side), &Device::Cpu)?)
             })?);
         }
-        let labels: Vec<u32> = indices.iter().map(|at| examples[*at].label as u32).collect();
+        let labels: Vec<u32> = indices.iter().map(|at| examples[*at].class() as u32).collect();
         let classes = self.job.classes();
         let targets = Mixing::none(labels.len()).targets(&labels, classes);
         Ok(Shown {
@@ -169,5 +169,5 @@ impl<'a> Images<'a> {
 
 /// Classes of examples.
 pub(super) fn labels(examples: &[&Example]) -> Vec<u32> {
-    examples.iter().map(|example| example.label as u32).collect()
+    examples.iter().map(|example| example.class() as u32).collect()
 }

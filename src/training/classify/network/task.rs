@@ -213,7 +213,7 @@ impl<'a> Classification<'a> {
         let mut total = 0.0;
         let mut probabilities = Vec::with_capacity(self.sets.validation.len());
         for (mut row, example) in logits?.into_iter().zip(self.sets.validation) {
-            let own = row[example.label];
+            let own = row[example.class()];
             total += softmax(&mut row) - own;
             probabilities.push(row.into_iter().map(|p| p as f32).collect::<Vec<f32>>());
         }
