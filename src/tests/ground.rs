@@ -9,7 +9,7 @@ use lvmed::domain::dataset::Version;
 use lvmed::domain::name::Name;
 use lvmed::domain::run::Provenance;
 use lvmed::domain::{
-    Architecture, Backbone, BackboneId, DatasetId, Preprocessing, RunId, Sha256, VersionId, Task,
+    Architecture, Backbone, BackboneId, DatasetId, Preprocessing, RunId, Sha256, Task, VersionId,
 };
 use lvmed::inference::Runtime;
 use lvmed::training::Ground;
