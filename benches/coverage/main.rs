@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use lvmed::domain::evaluation::{Estimate, Evaluation};
+use lvmed::domain::evaluation::{ClassificationEvaluation, Estimate};
 use lvmed::training::evaluate;
 use lvmed::training::judge::metrics::Judged;
 use rand::rngs::StdRng;
@@ -88,7 +88,12 @@ impl Split {
         Self(images)
     }
 
-    fn evaluated(&self, classes: usize, resamples: u32, seed: u64) -> Result<Evaluation, Failed> {
+    fn evaluated(
+        &self,
+        classes: usize,
+        resamples: u32,
+        seed: u64,
+    ) -> Result<ClassificationEvaluation, Failed> {
         let labels: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
         let judged: Vec<Judged<'_>> = self
             .0
@@ -109,7 +114,7 @@ const METRICS: [&str; 7] = [
     "log loss",
 ];
 
-fn estimates(found: &Evaluation) -> Result<[Estimate; 7], Failed> {
+fn estimates(found: &ClassificationEvaluation) -> Result<[Estimate; 7], Failed> {
     Ok([
         found.accuracy,
         found.balanced_accuracy,

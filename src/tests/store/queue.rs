@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lvmed::domain::run::{EventBody, Progress, Status};
+use lvmed::domain::run::{Outcome, EventBody, Progress, Status};
 use lvmed::domain::{KeyId, Role, RunId, Sha256, WorkerId};
 use lvmed::store::queue::{self, Beat, Claimed, Ending};
 use lvmed::store::runs::Once;
@@ -125,7 +125,11 @@ async fn silent_worker_loses_its_run_and_cannot_finish_it() {
     assert_eq!(queue::beat(lab.pool(), &heir, LONG).await.expect("answered"), Beat::Continue);
     assert!(lab.take(LONG).await.is_none());
     let model = models::publish(lab.pool(), &heir, &lab.publication("heir")).await.expect("done");
-    assert_eq!(lab.run(&heir).await.model, Some(model));
+    let outcome = lab.run(&heir).await.outcome;
+    assert!(
+        matches!(&outcome, Some(Outcome::Finetune { model: Some(found), .. }) if *found == model),
+        "{outcome:?}"
+    );
     let stale = models::publish(lab.pool(), &silent, &lab.publication("late")).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
 }
