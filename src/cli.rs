@@ -193,7 +193,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// What followed the name of the command.
+/// The arguments that followed the name of the command.
 fn arguments_after_command() -> Vec<OsString> {
     std::env::args_os().skip(2).collect()
 }

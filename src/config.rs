@@ -1,4 +1,5 @@
-//! What an operator can set: every field is a flag, an `LVMED_*` variable and a documented default.
+//! The settings of an operator: every field is a flag, an `LVMED_*` variable and a documented
+//! default.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

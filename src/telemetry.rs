@@ -9,7 +9,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged unless `LVMED_LOG` says otherwise.
+/// The filter of what is logged unless `LVMED_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info,ort=warn,sqlx=warn,tower_http=warn";
 /// Libraries that read files, by the start of their names. What they log quotes what they read, so
 /// that it is left out whatever is asked for.

@@ -1,4 +1,5 @@
-//! How often the intervals of an evaluation hold the truth: simulated test splits of a known model.
+//! The frequency with which the intervals of an evaluation hold the truth: simulated test splits of a
+//! known model.
 //!
 //! Images of a class have logits that are normal about the class's, with a part that a patient's images
 //! share. The truth of each metric is that of very many patients.
@@ -27,7 +28,7 @@ struct Kind {
     images: usize,
     images_a_patient: usize,
     classes: usize,
-    /// How far the classes lie apart, in standard deviations of an image.
+    /// The distance between the classes, in standard deviations of an image.
     distance: f64,
     /// Share of the first class; the others have equal parts of the rest.
     first: f64,

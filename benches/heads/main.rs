@@ -24,7 +24,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// Side of the pictures that the convolutional backbone sees, in pixels.
 const SIDE: u32 = 96;
 
-/// What the peer asks for.
+/// The requests of the peer.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Ask {

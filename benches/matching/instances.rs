@@ -1,5 +1,5 @@
-//! What is solved: two noisy views of the same features, affinities without structure, and products
-//! of weights, the only form that SciPy's solvers take.
+//! The problems that are solved: two noisy views of the same features, affinities without structure,
+//! and products of weights, the only form that SciPy's solvers take.
 
 use lvmed::matching::Mode;
 use lvmed::matching::Problem;
@@ -10,7 +10,7 @@ use rand_distr::{Distribution, Gumbel, StandardNormal};
 /// Numbers of a feature vector.
 const CHANNELS: usize = 32;
 
-/// How affinities come about.
+/// The origin of affinities.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     /// Cosines between two views `f + noise · normal` of random features, of nodes and of the

@@ -1,5 +1,5 @@
-//! What matching costs a pretraining step: graphs, affinities, both solutions and the gradient, as a
-//! share of the whole step of a ResNet-50 at 224 pixels.
+//! The cost of matching in a pretraining step: graphs, affinities, both solutions and the gradient,
+//! as a share of the whole step of a ResNet-50 at 224 pixels.
 
 use std::time::Instant;
 

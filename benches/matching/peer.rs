@@ -9,7 +9,7 @@ use crate::instances::Instance;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What one of them answered.
+/// The answer of one of them.
 pub(crate) struct Answer {
     pub(crate) seconds: f64,
     pub(crate) partners: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What is compared: whole training steps, and single convolutions forward and backward.
+//! The cases that are compared: whole training steps, and single convolutions forward and backward.
 
 use candle_core::{DType, Device, Tensor};
 use lvmed::domain::Architecture;
@@ -31,7 +31,7 @@ enum Kind {
 }
 
 impl Case {
-    /// What the peer is sent.
+    /// The request that the peer is sent.
     pub(crate) fn request(&self) -> String {
         match self.kind {
             Kind::Step(architecture) => {

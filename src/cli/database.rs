@@ -1,4 +1,4 @@
-//! What every short command does: it opens the database, and writes its result where it is read.
+//! The way of every short command: it opens the database, and writes its result where it is read.
 
 use anyhow::Context;
 
@@ -6,7 +6,7 @@ use crate::config::Storage;
 use crate::store::Database;
 use crate::store::database::{Absent, whole};
 
-/// What a command works on.
+/// The part of the store that a command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Uses {
     /// The database alone.

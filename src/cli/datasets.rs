@@ -48,7 +48,7 @@ pub(super) struct Import {
     limits: Limits,
 }
 
-/// Where the files go.
+/// The dataset that the files go to.
 struct Target {
     dataset: Dataset,
     /// Made by this command.
@@ -120,7 +120,7 @@ async fn import(wanted: &Import, name: &Name, pool: &PgPool) -> anyhow::Result<S
     }
 }
 
-/// What is read: the file itself, or the folder as an archive.
+/// The file that is read: the file itself, or the folder as an archive.
 fn opened(wanted: &Import, scratch: &Path) -> anyhow::Result<File> {
     let Import { source, limits, .. } = wanted;
     let file = if source.is_dir() {

@@ -52,7 +52,7 @@ fn files(folder: &Path, max: u64) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What of the file system cannot be read.
+/// The complaint that `path` in the file system cannot be read.
 pub(super) fn unreadable(path: &Path) -> String {
     format!("{} cannot be read", path.display())
 }

@@ -1,4 +1,5 @@
-//! Why a child gives no answer: the file is refused in words, or it broke the child's bounds.
+//! The reasons why a child gives no answer: the file is refused in words, or it broke the child's
+//! bounds.
 
 use std::process::ExitStatus;
 
@@ -10,10 +11,10 @@ use crate::domain::size::Size;
 
 /// Counter of breaches, by kind.
 const BREACHES: &str = "lvmed_decode_breaches_total";
-/// What the standard library writes before it ends a process that gets no memory.
+/// The text that the standard library writes before it ends a process that gets no memory.
 const NO_MEMORY: &str = "memory allocation of";
 
-/// How a file broke the bounds of the process that read it.
+/// The way in which a file broke the bounds of the process that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// It needs more memory than a child may have.
@@ -36,8 +37,8 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// What the end of a child tells: by the system's hand for want of memory or of time, or by a
-    /// crash. `said` is what it wrote to its standard error.
+    /// The breach that the end of a child tells of: by the system's hand for want of memory or of
+    /// time, or by a crash. `said` is what it wrote to its standard error.
     pub(super) fn of(status: Option<ExitStatus>, said: &str, bounds: &Bounds) -> Self {
         let signal = status.and_then(|status| status.signal());
         if said.contains(NO_MEMORY) {
@@ -61,7 +62,7 @@ impl Breach {
     }
 }
 
-/// What a child may use.
+/// The bounds of what a child may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// Address space beyond what the program itself takes.
@@ -72,7 +73,7 @@ pub(super) struct Bounds {
     pub(super) seconds: u64,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The file cannot be used, in words for whoever sent it; they go on after its name.

@@ -1,4 +1,5 @@
-//! How a child gives up what it does not need: memory, descriptors, files, network, processes.
+//! The confinement of a child, which gives up what it does not need: memory, descriptors, files,
+//! network, processes.
 //!
 //! The limits of the system always hold. Landlock and seccomp hold where the kernel has them; the
 //! server says at its start when one is absent.
@@ -23,7 +24,7 @@ const DESCRIPTORS: u64 = 16;
 /// The newest Landlock whose restrictions are asked for.
 const LANDLOCK: ABI = ABI::V6;
 
-/// What holds beside the limits of memory and time.
+/// The confinement that holds beside the limits of memory and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confined {
     /// No file can be opened, and no connection made (Landlock).

@@ -1,4 +1,4 @@
-//! What is said between the server and a child: what is asked of it, and what it tells.
+//! The messages between the server and a child: what is asked of it, and what it tells.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::domain::{Preprocessing, Split};
 use crate::imaging::Found;
 use crate::nn::weights::{ReadOptions, WeightsError};
 
-/// What a child is asked; the file that it is about travels beside it.
+/// The question to a child; the file that it is about travels beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// The first message: what holds for all others.
@@ -21,7 +21,7 @@ pub(super) enum Ask {
     },
     /// Every picture of a file as a network's input.
     Inputs {
-        /// How they are prepared.
+        /// The preparation of them.
         preprocessing: Preprocessing,
     },
     /// One picture of a file as a PNG.
@@ -40,10 +40,10 @@ pub(super) enum Ask {
     Checkpoint(ReadOptions),
 }
 
-/// What an upload is read with.
+/// The settings that an upload is read with.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UploadAsk {
-    /// What the client called it.
+    /// The name that the client gave it.
     pub name: String,
     /// Class of files that neither a row nor a folder gives one.
     pub label: Option<String>,
@@ -55,7 +55,7 @@ pub struct UploadAsk {
     pub first_entry: u64,
 }
 
-/// What a child tells; bytes may follow.
+/// The answer of a child; bytes may follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Tell {
     /// It has read its settings and confined itself.
@@ -67,7 +67,7 @@ pub(super) enum Tell {
     },
     /// A PNG.
     Preview,
-    /// What was found in an upload; the bytes of a kept file follow.
+    /// A finding in an upload; the bytes of a kept file follow.
     Found(Found),
     /// Nothing more comes.
     Done,
@@ -75,7 +75,7 @@ pub(super) enum Tell {
     Refused(String),
     /// The checkpoint is refused.
     BadWeights(WeightsError),
-    /// What was left out of a checkpoint or changed.
+    /// The notices of what was left out of a checkpoint or changed.
     Weights {
         /// Its architecture.
         architecture: crate::domain::Architecture,
@@ -87,7 +87,7 @@ pub(super) enum Tell {
 /// The bytes of a kept file.
 #[derive(Debug)]
 pub enum Stored {
-    /// What was found is no file that is kept.
+    /// No file that is kept was found.
     Nothing,
     /// A small file.
     Memory(Vec<u8>),

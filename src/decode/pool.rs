@@ -293,7 +293,7 @@ impl Pool {
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     left: Duration,
-    /// What a single file may take.
+    /// The time that a single file may take.
     of_one: Duration,
 }
 

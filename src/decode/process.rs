@@ -26,7 +26,7 @@ const SAID_BYTES: u64 = 4096;
 /// threshold of blocks of their own.
 const KEPT_BYTES: &str = "33554432";
 
-/// What every child is started with.
+/// The program and limits that every child is started with.
 #[derive(Debug, Clone)]
 pub(super) struct Starting {
     /// This program.
@@ -41,7 +41,7 @@ pub(super) struct Process {
     socket: UnixStream,
     bounds: Bounds,
     confined: Option<Confined>,
-    /// What it was asked so far.
+    /// The number of times that it was asked so far.
     pub(super) asked: u32,
 }
 
@@ -176,7 +176,7 @@ impl Process {
         breach
     }
 
-    /// How it ended; it is killed when it does not end by itself.
+    /// The way in which it ended; it is killed when it does not end by itself.
     fn end(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + END;
         while Instant::now() < deadline {
@@ -189,7 +189,7 @@ impl Process {
         self.child.wait().ok().filter(|status| status.signal().is_none())
     }
 
-    /// What it wrote to its standard error before it ended.
+    /// The text that it wrote to its standard error before it ended.
     fn said(&mut self) -> String {
         let mut said = Vec::new();
         if let Some(stream) = self.child.stderr.take() {

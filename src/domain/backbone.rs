@@ -82,7 +82,7 @@ pub struct Preprocessing {
     pub std: [f32; 3],
 }
 
-/// Why a preprocessing cannot be used.
+/// The reason why a preprocessing cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPreprocessing {
     /// Size outside 32..=2048 or not a multiple of what the architecture needs.
@@ -90,7 +90,7 @@ pub enum BadPreprocessing {
     Size {
         /// The size.
         size: u32,
-        /// What it must be a multiple of.
+        /// The number that it must be a multiple of.
         step: u32,
     },
     /// A standard deviation that is zero, negative or not finite, or a mean that is not finite.

@@ -1,4 +1,4 @@
-//! What an evaluation on held-out images says, every number with its interval.
+//! The results of an evaluation on held-out images, every number with its interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// What it is, for a sentence.
+    /// The description of it, for a sentence.
     pub fn clause(&self) -> String {
         let without = if self.name == "pixels" { "without any backbone, " } else { "" };
         format!("{without}{}", self.about)

@@ -1,4 +1,4 @@
-//! What a run will take: time and memory, foretold from the measured cost of a few steps.
+//! The forecast of a run: time and memory, foretold from the measured cost of a few steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,20 +6,20 @@ use super::Architecture;
 use super::run::{Finetune, Method};
 use super::training::{Optimiser, Statistics, Training};
 
-/// What decides the cost of a step: equal requests cost the same on one machine.
+/// The settings that decide the cost of a step: equal requests cost the same on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Trial {
     /// The network.
     pub architecture: Architecture,
     /// Side of its square input.
     pub size: u32,
-    /// What is trained.
+    /// The part that is trained.
     pub method: Method,
     /// `last`: stages or blocks trained.
     pub stages: u32,
     /// `lora`: rank.
     pub rank: u32,
-    /// What moves the weights.
+    /// The optimiser that moves the weights.
     pub optimiser: Optimiser,
     /// Whether normalisation statistics are those of the batch.
     pub batch_statistics: bool,
@@ -100,7 +100,7 @@ impl Calibration {
     }
 }
 
-/// How many images a run handles.
+/// The numbers of images that a run handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amounts {
     /// Training images of each repeat.
@@ -111,7 +111,7 @@ pub struct Amounts {
     pub test: u64,
 }
 
-/// What a run will take on this machine, for at most its epochs.
+/// The forecast of a run on this machine, for at most its epochs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
     /// Time until it ends if no early stop ends it before.
@@ -127,7 +127,7 @@ pub struct Forecast {
     pub threads: usize,
 }
 
-/// Why a run is refused before it begins.
+/// The reason why a run is refused before it begins.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "the run needs about {} MB of memory with one image at a time; {} MB may be used \

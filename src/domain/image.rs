@@ -38,8 +38,8 @@ impl Format {
     }
 }
 
-/// How a picture is shown: the number and the format of its file, and which frame it is where it is
-/// not the first: `17.dcm`, `17.dcm frame 3`.
+/// The text under which a picture is shown: the number and the format of its file, and which frame it
+/// is where it is not the first: `17.dcm`, `17.dcm frame 3`.
 pub fn shown(number: u64, format: Format, frame: u32) -> String {
     let ending = match format {
         Format::Png => "png",
@@ -99,7 +99,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// How it is shown; see [`shown`].
+    /// The text under which it is shown; see [`shown`].
     pub fn shown(&self) -> String {
         shown(self.number, self.format, self.frame)
     }

@@ -1,4 +1,4 @@
-//! What is done about classes of unequal size, and mixup.
+//! The remedies for classes of unequal size, and mixup.
 
 use serde::{Deserialize, Serialize};
 

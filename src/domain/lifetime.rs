@@ -15,7 +15,7 @@ impl Lifetime {
     /// The most days.
     pub const MOST: u16 = 3650;
 
-    /// How many days.
+    /// The number of days.
     pub fn days(self) -> u16 {
         self.0
     }

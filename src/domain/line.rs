@@ -5,7 +5,7 @@ use unicode_normalization::UnicodeNormalization;
 /// The longest line, in characters.
 pub const MAX_LINE_CHARS: usize = 120;
 
-/// Why a text cannot be a name or a class; the sentence lacks what it is about.
+/// The reason why a text cannot be a name or a class; the sentence lacks what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
     /// Nothing but white space.

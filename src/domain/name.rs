@@ -12,7 +12,7 @@ use super::line::{self, BadLine};
 #[schema(value_type = String, min_length = 1, max_length = 120)]
 pub struct Name(String);
 
-/// Why a text cannot be a name.
+/// The reason why a text cannot be a name.
 #[derive(Debug, thiserror::Error)]
 #[error("the name {0}")]
 pub struct BadName(#[from] BadLine);

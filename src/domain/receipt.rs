@@ -81,12 +81,12 @@ impl<T> Capped<T> {
         &self.items
     }
 
-    /// How many there were.
+    /// The number of entries.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// How many were not kept.
+    /// The number of entries that were not kept.
     pub fn left_out(&self) -> u64 {
         self.total - self.items.len() as u64
     }
@@ -102,7 +102,7 @@ pub fn remarks() -> Capped<String> {
     Capped::new(NOTICES as u64)
 }
 
-/// What is said of an upload as a whole, and then the first remarks on single files; the others are
+/// The notices of an upload as a whole, and then the first remarks on single files; the others are
 /// counted.
 pub fn notices(mut general: Vec<String>, remarks: Capped<String>) -> Vec<String> {
     let (room, total) = (NOTICES.saturating_sub(general.len()), remarks.total());

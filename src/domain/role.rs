@@ -1,4 +1,4 @@
-//! What a caller may do: three roles, each including the ones below it.
+//! The roles of callers: three, each allowed what the ones below it are.
 
 use std::fmt;
 use std::str::FromStr;

@@ -80,7 +80,7 @@ pub struct Item<'a> {
     pub given: Option<Split>,
 }
 
-/// How much of the images goes into validation and test; the rest is for training.
+/// The shares of the images that go into validation and test; the rest is for training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shares {
     /// Share for validation, 0 to below 1.
@@ -94,11 +94,11 @@ pub struct Shares {
 pub struct Assignment {
     /// In the order of the items.
     pub splits: Vec<Split>,
-    /// How the labels' own splits were read, where that needed a decision.
+    /// The notices of how the labels' own splits were read, where that needed a decision.
     pub notices: Vec<String>,
 }
 
-/// Why no honest split exists.
+/// The reason why no honest split exists.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum SplitError {
     /// Shares that leave nothing for training or for test.
@@ -230,7 +230,7 @@ fn patients<'a>(items: &[Item<'a>], classes: usize) -> Result<Vec<Patient<'a>>, 
     }
 }
 
-/// What the labels mark each patient for, and how that was read.
+/// The splits that the labels mark each patient for, and the notices of how that was read.
 fn read_marks(patients: &[Patient<'_>]) -> (Vec<Option<Split>>, Vec<String>) {
     let marks = |split| patients.iter().any(|patient| patient.given == Some(split));
     let mut marked: Vec<Option<Split>> = patients.iter().map(|patient| patient.given).collect();

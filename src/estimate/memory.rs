@@ -17,12 +17,12 @@ pub fn capacity(setting: u64) -> u64 {
     if setting > 0 { setting } else { (least(Kind::All) as f64 * SHARE) as u64 }
 }
 
-/// Which memory is asked for.
+/// The kind of memory that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What is free now.
+    /// The memory that is free now.
     Free,
-    /// What there is.
+    /// The memory that there is.
     All,
 }
 

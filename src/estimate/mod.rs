@@ -1,4 +1,4 @@
-//! What a training step costs on this machine: measured once by a child process, and kept in
+//! The cost of a training step on this machine: measured once by a child process, and kept in
 //! Postgres for the server and its workers.
 //!
 //! A process of its own: its peak memory is that of the step alone, and a step that does not fit
@@ -38,12 +38,12 @@ const WAITING: usize = 8;
 /// Names the process that started this one, which then does not outlive it.
 pub const PARENT: &str = "LVMED_SUPERVISOR";
 
-/// Why nothing could be measured.
+/// The reason why nothing could be measured.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the cost of a training step could not be measured: {0}")]
 pub struct CannotMeasure(String);
 
-/// What is known of the cost of a step.
+/// The knowledge of the cost of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cost {
     /// It was measured.
@@ -63,11 +63,11 @@ pub struct Estimator {
     lock: PathBuf,
     /// Cancelled when the process ends, and with it the measurement.
     ending: CancellationToken,
-    /// What is being measured for somebody who did not wait, or failed.
+    /// The measurements for somebody who did not wait, or that failed.
     asked: Arc<Mutex<HashMap<Trial, State>>>,
 }
 
-/// Where a measurement is that was asked for.
+/// The state of a measurement that was asked for.
 #[derive(Debug, Clone)]
 enum State {
     Measuring,

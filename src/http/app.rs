@@ -1,4 +1,4 @@
-//! What every handler may use, and how much may go on at the same time.
+//! The state that every handler may use, and how much may go on at the same time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::service::predict::Predictor;
 use crate::service::submit::Submitter;
 use crate::store::Store;
 
-/// What every handler may use.
+/// The state that every handler may use.
 #[derive(Clone)]
 pub struct App {
     /// Rows and blobs.
@@ -54,11 +54,11 @@ pub struct App {
     pub loopback: bool,
     /// Cancelled when the server begins to stop: event streams end, readiness is over.
     pub stopping: CancellationToken,
-    /// How much may go on at the same time.
+    /// The limits on how much may go on at the same time.
     pub gates: Gates,
-    /// Which keys have ended, for what is long under way.
+    /// The keys that have ended, for what is long under way.
     pub standing: Standing,
-    /// How far the uploads are that go on now.
+    /// The progress of the uploads that go on now.
     pub underway: Underway,
 }
 
@@ -73,7 +73,7 @@ impl App {
     }
 }
 
-/// How much may go on at the same time.
+/// The limits on how much may go on at the same time.
 #[derive(Debug, Clone)]
 pub struct Gates {
     /// Uploads being taken in.

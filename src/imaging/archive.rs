@@ -14,7 +14,7 @@ use crate::domain::Size;
 /// The ratio limit leaves the first bytes of an entry alone: small text packs well.
 const RATIO_GRACE_BYTES: u64 = 10 << 20;
 
-/// Why a whole archive is refused.
+/// The reason why a whole archive is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The central directory cannot be read.
@@ -45,7 +45,7 @@ pub enum ArchiveError {
     },
 }
 
-/// Why one entry is refused.
+/// The reason why one entry is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EntryError {
     /// The name would leave the archive's own folder.
@@ -107,7 +107,7 @@ pub struct Archive<'a> {
 pub struct Entry {
     /// The name as it can be shown.
     pub name: String,
-    /// Whether the entry may be read.
+    /// The permission to read the entry, or the reason why it is refused.
     pub usable: Result<(), EntryError>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Archive<'a> {
         Ok(Self { zip, limits, inflated: 0 })
     }
 
-    /// How many entries there are, folders included.
+    /// The number of entries, folders included.
     pub fn len(&self) -> usize {
         self.zip.len()
     }
@@ -139,7 +139,7 @@ impl<'a> Archive<'a> {
         self.len() == 0
     }
 
-    /// What entry `index` is; `None` for a folder.
+    /// The entry `index`; `None` for a folder.
     pub fn entry(&mut self, index: usize) -> Option<Entry> {
         let Ok(file) = self.zip.by_index_raw(index) else {
             let usable = Err(EntryError::Damaged);

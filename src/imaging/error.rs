@@ -1,10 +1,10 @@
-//! Why a file gives no picture, in words that go on after its name. No message ever quotes what the
-//! file says of a patient.
+//! The reasons why a file gives no picture, in words that go on after its name. No message ever
+//! quotes what the file says of a patient.
 
 use super::foreign::Foreign;
 use crate::domain::Size;
 
-/// Why a file gives no picture.
+/// The reason why a file gives no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagingError {
     /// Neither PNG nor JPEG nor DICOM, whatever its name says.
@@ -21,7 +21,7 @@ pub enum ImagingError {
     Raster {
         /// `PNG` or `JPEG`.
         format: &'static str,
-        /// What the decoder says.
+        /// The words of the decoder.
         reason: String,
     },
     /// More pixels than allowed.
@@ -66,7 +66,7 @@ pub enum ImagingError {
     /// Nested too deeply or split into too many elements.
     #[error("has {what} beyond the limit of {max} ({setting})")]
     TooComplex {
-        /// What there is too much of.
+        /// The thing that there is too much of.
         what: &'static str,
         /// The limit.
         max: u64,

@@ -17,7 +17,7 @@ pub(super) fn unescaped(text: &str) -> Option<String> {
     Some(std::iter::once(start.to_owned()).chain(pieces).collect())
 }
 
-/// What follows an escape.
+/// The text that follows an escape.
 fn part(piece: &str) -> String {
     let after = |sequence: &&str| piece.strip_prefix(*sequence);
     if ["$B", "$@"].iter().any(|sequence| piece.starts_with(sequence)) {

@@ -60,7 +60,7 @@ pub enum Foreign {
     Office,
 }
 
-/// Where bytes of a kind stand, and which.
+/// The places where bytes of a kind stand, and the kind.
 const MAGIC: &[(usize, &[u8], Foreign)] = &[
     (0, b"II*\0", Foreign::Tiff),
     (0, b"MM\0*", Foreign::Tiff),
@@ -116,7 +116,7 @@ const MAGIC: &[(usize, &[u8], Foreign)] = &[
 ];
 
 impl Foreign {
-    /// What the first bytes of a file say that it is, if it is known.
+    /// The kind of file that the first bytes say it is, if it is known.
     pub fn of(start: &[u8]) -> Option<Self> {
         let is =
             |at: usize, magic: &[u8]| start.get(at..).is_some_and(|rest| rest.starts_with(magic));

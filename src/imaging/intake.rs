@@ -15,7 +15,7 @@ use crate::domain::image::{Format, Window};
 /// Modalities of objects that are computed or drawn.
 const MADE: &[&str] = &["SEG", "RTDOSE", "RTSTRUCT", "RTSEGANN", "M3D", "REG"];
 
-/// What is recorded of each picture of a file.
+/// The facts that are recorded of each picture of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FrameFacts {
     /// Width in pixels.
@@ -31,7 +31,7 @@ pub struct FrameFacts {
 /// A file that was read.
 #[derive(Debug, Clone)]
 pub struct TakenFile {
-    /// What it is.
+    /// The format of it.
     pub format: Format,
     /// The original, de-identified: all that may be stored.
     pub stored: Vec<u8>,
@@ -39,11 +39,11 @@ pub struct TakenFile {
     pub frames: Vec<FrameFacts>,
     /// Whom it shows; never to be stored or shown.
     pub identifiers: Identifiers,
-    /// What a person should know about it.
+    /// The notices that a person should have about it.
     pub notices: Vec<String>,
 }
 
-/// What the bytes are, by content and never by name.
+/// The format of the bytes, by content and never by name.
 pub fn sniff(bytes: &[u8]) -> Option<Format> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         Some(Format::Png)
@@ -141,7 +141,7 @@ fn take_in_dicom(bytes: &[u8], limits: &Limits) -> Result<TakenFile, ImagingErro
     })
 }
 
-/// What the bytes are; an error when they are nothing that is read here. The first
+/// The format of the bytes; an error when they are nothing that is read here. The first
 /// [`SNIFFED_BYTES`](super::SNIFFED_BYTES) of a file are enough.
 pub(super) fn known(bytes: &[u8]) -> Result<Format, ImagingError> {
     if bytes.is_empty() {

@@ -13,7 +13,7 @@ const COLUMNS: [&str; 4] = ["file", "label", "patient", "split"];
 /// Rows whose errors are listed; the rest is counted.
 const ERRORS_SHOWN: usize = 100;
 
-/// What a row or a folder says of an image.
+/// The label, split and patient that a row or a folder tells of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labelled {
     /// Class.
@@ -24,7 +24,7 @@ pub struct Labelled {
     pub split: Option<Split>,
 }
 
-/// Why `labels.csv` cannot be used.
+/// The reason why `labels.csv` cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadLabels {
     /// The columns are not the expected ones.
@@ -130,7 +130,7 @@ impl Table {
         Ok(())
     }
 
-    /// What the table says of a file, by its path beside the table, else by its unique base name.
+    /// The row of the table for a file, by its path beside the table, else by its unique base name.
     pub fn find(&mut self, path: &str) -> Option<Labelled> {
         let path = normal(path);
         let at = self
@@ -150,7 +150,8 @@ impl Table {
     }
 }
 
-/// What the folders of a path say: the last one is the class, a leading one may be the split.
+/// The label and split that the folders of a path tell: the last one is the class, a leading one may
+/// be the split.
 pub fn from_folders(path: &str) -> Result<Labelled, String> {
     let path = normal(path);
     let mut folders: Vec<&str> = path.split('/').collect();

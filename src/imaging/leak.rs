@@ -1,4 +1,4 @@
-//! Whether a text, such as the name of a class, tells whom a file shows.
+//! The search for texts, such as the name of a class, that tell whom a file shows.
 //!
 //! Names and numbers are compared folded, so that case, accents, separators and widths do not matter.
 //! A long name is found within a word; a short one only as a word, since `Ali` is in `malignant` and
@@ -18,7 +18,7 @@ const JOINED_WORDS: usize = 6;
 /// Parts of a name beyond which it is no name, and the rest is not looked at.
 const MOST_PARTS: usize = 12;
 
-/// What stands where nobody is named, and what stands in many names.
+/// The words that stand where nobody is named, and those that stand in many names.
 const NOBODY: &[&str] = &[
     "anon",
     "anonym",

@@ -28,12 +28,13 @@ impl PatientHasher {
         self.hash(b"image", blob.as_bytes())
     }
 
-    /// What an uploaded file is found by again: made of its digest, which itself is not kept.
+    /// The mark that an uploaded file is found by again: made of its digest, which itself is not
+    /// kept.
     pub fn original(&self, sha256: &Sha256) -> String {
         self.hash(b"original", sha256.as_bytes())
     }
 
-    /// What an upload is known by when it comes again, made of the digest of its bytes.
+    /// The mark that an upload is known by when it comes again, made of the digest of its bytes.
     pub fn upload(&self, sha256: &Sha256) -> String {
         self.hash(b"upload", sha256.as_bytes())
     }

@@ -1,9 +1,9 @@
-//! How far the reading of an upload is: counted by whoever reads, looked at by whoever asks.
+//! The progress of the reading of an upload: counted by whoever reads, looked at by whoever asks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far the reading of an upload is; its copies share one count.
+/// The progress of the reading of an upload; its copies share one count.
 #[derive(Debug, Clone, Default)]
 pub struct UploadProgress(Arc<Counts>);
 

@@ -64,7 +64,7 @@ pub(super) fn strip_png(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, Imagin
     Ok(kept)
 }
 
-/// What is needed of a PNG's chunks.
+/// The parts that are needed of a PNG's chunks.
 struct Png {
     header: [u8; 13],
     width: u32,

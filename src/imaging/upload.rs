@@ -17,7 +17,7 @@ use crate::config::Limits;
 use crate::domain::image::Format;
 use crate::domain::{Sha256, Split};
 
-/// What applies to a whole upload.
+/// The context that applies to a whole upload.
 #[derive(Debug)]
 pub struct UploadContext<'a> {
     /// The limits.
@@ -39,7 +39,7 @@ pub struct KeptFile {
     pub entry: u64,
     /// Its path as the caller named it; for the caller's eyes only.
     pub path: String,
-    /// What it is.
+    /// The format of it.
     pub format: Format,
     /// Digest of the file as it was uploaded.
     pub original: Sha256,
@@ -54,7 +54,7 @@ pub struct KeptFile {
     pub split: Option<Split>,
     /// Its pictures.
     pub frames: Vec<FrameFacts>,
-    /// What a person should know about it.
+    /// The notices that a person should have about it.
     pub notices: Vec<String>,
 }
 
@@ -65,14 +65,14 @@ pub struct RejectedEntry {
     pub entry: u64,
     /// Its path as the caller named it; for the caller's eyes only.
     pub path: String,
-    /// What is wrong with it; quotes nothing of the file or of its name.
+    /// The fault of it; quotes nothing of the file or of its name.
     pub reason: String,
 }
 
-/// What reading an upload finds, in the order in which it is found.
+/// The findings of reading an upload, in the order in which they are found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Found {
-    /// How many files are to be read.
+    /// The number of files to be read.
     Files(u64),
     /// The work on a file begins.
     Begun {
@@ -94,7 +94,7 @@ pub enum Found {
 /// Takes what is found; breaking stops the reading.
 pub type Listener<'a> = dyn FnMut(Found) -> ControlFlow<()> + 'a;
 
-/// Why an upload is refused as a whole.
+/// The reason why an upload is refused as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// There was no body.
@@ -304,12 +304,13 @@ fn is_path_of(text: &str, path: &str) -> bool {
     text.contains('/') && path.replace('\\', "/").ends_with(text)
 }
 
-/// Why a file is refused whose class would be the name of a patient, and what to do about it.
+/// The reason why a file is refused whose class would be the name of a patient, and what to do about
+/// it.
 const LABEL_TELLS: &str = "its label holds a name, a number or the birth date of its patient, and a \
     label is stored with every version and model. Name the class by what the picture shows, as its \
     folder or in the column `label` of labels.csv; folders named after patients make no classes";
 
-/// Where an entry stands in its archive, counted from 1.
+/// The place where an entry stands in its archive, counted from 1.
 fn place(index: usize) -> u64 {
     index as u64 + 1
 }

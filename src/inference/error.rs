@@ -1,4 +1,4 @@
-//! What can go wrong between a prepared picture and a network's answer.
+//! The failures between a prepared picture and a network's answer.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub enum InferenceError {
         looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     NoRuntime {
-        /// Where it was looked for.
+        /// The paths where it was looked for.
         looked_at: Vec<PathBuf>,
     },
     /// The library is there and does not load.
@@ -20,7 +20,7 @@ pub enum InferenceError {
     BrokenRuntime {
         /// The library.
         path: PathBuf,
-        /// Why.
+        /// The words of the loader.
         reason: String,
     },
     /// The configured device cannot be used.

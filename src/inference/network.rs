@@ -6,7 +6,7 @@ use ort::value::{TensorRef, ValueType};
 use super::InferenceError;
 use crate::onnx::{EMBEDDING, FEATURE_MAP, INPUT, PROBABILITIES};
 
-/// What a network says of a batch, image after image.
+/// The output of a network for a batch, image after image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// `[images, D]`.

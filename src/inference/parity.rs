@@ -1,4 +1,4 @@
-//! Whether candle, which trains, and ONNX Runtime, which serves, agree on a network.
+//! The agreement of candle, which trains, and ONNX Runtime, which serves, on a network.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const BOUND: f64 = 1e-3;
 /// Pictures that are compared.
 const IMAGES: usize = 2;
 
-/// Why a network is not to be served.
+/// The reason why a network is not to be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ParityError {
     /// candle and ONNX Runtime disagree on these weights.

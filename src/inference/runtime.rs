@@ -10,9 +10,9 @@ use ort::session::builder::GraphOptimizationLevel;
 use super::{InferenceError, Network};
 use crate::config::{Compute, Device};
 
-/// Where the set-up step puts the library, seen from the project's folder.
+/// The path where the set-up step puts the library, seen from the project's folder.
 const PLACED: &str = ".runtime/onnxruntime/libonnxruntime.so";
-/// Where an administrator may have put it.
+/// The paths where an administrator may have put it.
 const INSTALLED: [&str; 3] = [
     "/usr/local/lib/libonnxruntime.so",
     "/usr/lib/libonnxruntime.so",

@@ -9,7 +9,7 @@
 /// No partner, in [`Assignment::partners`].
 const FREE: usize = usize::MAX;
 
-/// Whether rows may stay without a column.
+/// The choice whether rows may stay without a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// Every row gets a column; there must be at least as many columns.

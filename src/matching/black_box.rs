@@ -24,12 +24,12 @@ pub struct Links {
     pub target: Vec<(u32, u32)>,
 }
 
-/// How problems are solved, and how gradients come back through the solver.
+/// The settings by which problems are solved, and by which gradients come back through the solver.
 #[derive(Debug, Clone)]
 pub struct BlackBox {
     /// Finds the assignments of both passes.
     pub solver: Solver,
-    /// Which assignments are allowed.
+    /// The assignments that are allowed.
     pub mode: Mode,
     /// λ of Eq. 6.
     pub lambda: f64,

@@ -53,12 +53,12 @@ struct Parts {
     assignment: Assignment,
     matrix: Vec<f64>,
     shifted: Vec<f64>,
-    /// What being alone is worth to each row, and the columns beside it.
+    /// The worth of being alone to each row, and the columns beside it.
     alone: Vec<f64>,
     columns: usize,
 }
 
-/// What is left of the problem when some nodes have their partners.
+/// The rest of the problem when some nodes have their partners.
 #[derive(Clone)]
 struct Node {
     /// The source nodes and the labels that are left; the last label is being alone, where allowed.
@@ -67,7 +67,7 @@ struct Node {
     may_be_alone: bool,
     /// Partners so far.
     partners: Vec<u32>,
-    /// What the partners so far are worth.
+    /// The worth of the partners so far.
     constant: f64,
     /// `[rows, labels]`, negative infinity where excluded.
     c: Vec<f64>,
@@ -230,7 +230,7 @@ impl Node {
         (row, open(row))
     }
 
-    /// What is left when a row gets a label.
+    /// The rest of the problem when a row gets a label.
     fn with(&self, row: usize, label: usize) -> Self {
         let (rows, labels) = (self.rows.len(), self.labels.len());
         let size = rows * labels;

@@ -15,7 +15,8 @@ pub struct Layer {
     pub own: Option<Tensor>,
 }
 
-/// How much each node hears of every other, `[G, N, N]`, in the type and on the device of `like`.
+/// The share with which each node hears of every other, `[G, N, N]`, in the type and on the device of
+/// `like`.
 ///
 /// `A_ij = 1` for the edge (i, j): row i gathers, so that a node hears of the neighbours it has an
 /// edge to. A graph without directions has both (i, j) and (j, i).

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// Where in a run noise is drawn.
+/// The place in a run where noise is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Seed of the run.
@@ -26,7 +26,7 @@ pub struct Noise {
     pub edges: Vec<f32>,
 }
 
-/// How much noise the affinities get.
+/// The amount of noise that the affinities get.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scales {
     /// Scale on affinities of nodes.

@@ -1,4 +1,4 @@
-//! What became of the problems of a batch, to be asked for after each of the two passes.
+//! The outcome of the problems of a batch, to be asked for after each of the two passes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ struct Record {
     backward: Option<Backward>,
 }
 
-/// What the backward pass found.
+/// The findings of the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backward {
     /// Share of the problems whose second solution was the first, so that they give no gradient.
@@ -59,7 +59,7 @@ impl Outcome {
         mean.is_finite().then_some(mean)
     }
 
-    /// What the backward pass found, once it has run.
+    /// The findings of the backward pass, once it has run.
     pub fn backward(&self) -> Option<Backward> {
         self.record().backward
     }

@@ -19,14 +19,14 @@ pub struct Problem<'a> {
     pub target_edges: &'a [(u32, u32)],
     /// Affinities of edges, `[source_edges, target_edges]` by rows, the weight already in.
     pub edges: &'a [f32],
-    /// Which assignments are allowed.
+    /// The assignments that are allowed.
     pub mode: Mode,
 }
 
 /// No partner, in [`Solution::partners`].
 pub const ALONE: u32 = u32::MAX;
 
-/// What a solver found.
+/// The finding of a solver.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Solution {
     /// Target of each source node; [`ALONE`] where it has none.

@@ -22,7 +22,7 @@ pub const FEATURE_MAP: &str = "feature_map";
 /// Outputs of an exported file with a head: class probabilities `[batch, K]`.
 pub const PROBABILITIES: &str = "probabilities";
 
-/// Why a file could not be written.
+/// The reason why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
     /// Nothing here knows how networks of the family are written.

@@ -1,4 +1,4 @@
-//! What is written as ONNX: a network of an architecture, with or without a classifier.
+//! The subject of an ONNX file: a network of an architecture, with or without a classifier.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Head<'a> {
     pub bias: &'a Tensor,
 }
 
-/// What is written.
+/// The subject that is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Export<'a> {
     /// The architecture.

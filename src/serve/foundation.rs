@@ -1,4 +1,5 @@
-//! What a server is built on, and how it is put together from it: in tests as in production.
+//! The foundation that a server is built on, and how it is put together from it: in tests as in
+//! production.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,16 +26,16 @@ use crate::service::submit::{Machine, Submitter};
 use crate::store::{self, Blobs, Store, events, keys, secret};
 use crate::telemetry;
 
-/// What a server is built on.
+/// The foundation that a server is built on.
 #[derive(Debug)]
 pub struct Foundation<'a> {
-    /// What the operator has set. The data folder is there.
+    /// The settings of the operator. The data folder is there.
     pub config: &'a Config,
     /// This program: its children read files, measure and transcribe.
     pub program: PathBuf,
     /// ONNX Runtime.
     pub runtime: Runtime,
-    /// Where the database is.
+    /// The address of the database.
     pub database_url: String,
     /// Whether that is the built-in cluster.
     pub is_built_in: bool,
@@ -99,7 +100,7 @@ impl Foundation<'_> {
         })
     }
 
-    /// What runs are foretold for: this machine.
+    /// The machine that runs are foretold for: this one.
     fn machine(&self, pool: &PgPool) -> Machine {
         let lock = self.config.storage.measuring();
         let stopping = self.stopping.clone();

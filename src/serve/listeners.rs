@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::http::wire::listen::{self, Purpose};
 use crate::http::{App, router};
 
-/// Where the server listens.
+/// The sockets where the server listens.
 pub(super) struct Listeners {
     main: TcpListener,
     /// Answers probes only.

@@ -45,7 +45,7 @@ impl Running {
         Ok(Self { address, pool, decoder, served })
     }
 
-    /// Where everything is answered.
+    /// The address where everything is answered.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -25,7 +25,7 @@ const STEADY: Duration = Duration::from_mins(1);
 pub(super) struct Supervised<'a> {
     /// The program: this one.
     pub(super) program: &'a Path,
-    /// What follows the name of its command.
+    /// The arguments that follow the name of its command.
     pub(super) arguments: &'a [OsString],
     pub(super) database_url: &'a str,
     pub(super) pool: &'a PgPool,

@@ -20,11 +20,11 @@ use crate::store::{Blob, Content, Store, StoreError, datasets, images};
 /// An upload that has come in whole: an archive, or one file.
 #[derive(Debug)]
 pub struct Upload {
-    /// Where its files belong.
+    /// The dataset that its files belong to.
     pub dataset: DatasetId,
     /// Its bytes.
     pub file: File,
-    /// What its sender calls it.
+    /// The name that its sender gives it.
     pub name: Option<String>,
     /// Class of files that neither a row of `labels.csv` nor a folder gives one.
     pub label: Option<String>,
@@ -36,7 +36,7 @@ pub struct Upload {
     pub progress: UploadProgress,
 }
 
-/// Why an upload was not taken in to its end.
+/// The reason why an upload was not taken in to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// It is nothing that could be read.
@@ -54,7 +54,7 @@ pub enum IntakeError {
     /// It broke off when some of it was kept already, which stays.
     #[error("{cause}. {}", kept_so_far(*.images))]
     BrokenOff {
-        /// Why.
+        /// The error that broke it off.
         cause: Box<IntakeError>,
         /// Images that were kept.
         images: u64,
@@ -125,7 +125,7 @@ impl Intake {
 /// Files named in a notice at most.
 const CONFLICTS_SHOWN: u64 = 20;
 
-/// What was found of an upload and kept of it so far.
+/// The state of an upload: what was found of it and kept so far.
 struct Keeping<'a> {
     intake: &'a Intake,
     dataset: DatasetId,
@@ -140,7 +140,7 @@ struct Keeping<'a> {
     rejected: Capped<Refused>,
     /// Files that were there already with another class, patient or split.
     conflicts: Capped<String>,
-    /// What is to be known of single files.
+    /// The remarks on single files.
     remarks: Capped<String>,
     left_out: u64,
     failure: Option<StoreError>,
@@ -237,7 +237,7 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    /// What is to be known of the upload as a whole.
+    /// The notices of the upload as a whole.
     fn general(&self) -> Vec<String> {
         let mut general = Vec::new();
         if self.left_out > 0 {
@@ -285,7 +285,7 @@ impl<'a> Keeping<'a> {
         })
     }
 
-    /// Why the upload was not read to its end, and what was kept of it before.
+    /// The reason why the upload was not read to its end, and what was kept of it before.
     fn broken_off(self, error: DecodeError) -> IntakeError {
         let cause = match (error, self.failure) {
             // Of a dataset that is gone nothing is kept.

@@ -10,7 +10,8 @@ use crate::domain::backbone::{BackboneStage, Origin};
 use crate::domain::run::Outcome;
 use crate::domain::{Backbone, BackboneId, Preprocessing, RunId, Sha256};
 
-/// What every query of backbones selects. How one compares with its start is an outcome of its run.
+/// The columns that every query of backbones selects. How one compares with its start is an outcome
+/// of its run.
 const COLUMNS: &str = "select b.*, nullif(r.outcome -> 'comparison', 'null') as comparison
      from backbones b left join runs r on r.id = b.run_id ";
 

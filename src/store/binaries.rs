@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the set-up step puts binaries, seen from the project's folder.
+/// The folder where the set-up step puts binaries, seen from the project's folder.
 const PLACED: &str = ".runtime/postgres/bin";
-/// Where Debian and its relatives keep one folder a version.
+/// The folder where Debian and its relatives keep one folder a version.
 const DISTRIBUTION: &str = "/usr/lib/postgresql";
-/// Where other systems keep them.
+/// The folders where other systems keep them.
 const INSTALLED: [&str; 3] = ["/usr/pgsql/bin", "/usr/local/pgsql/bin", "/usr/bin"];
 
-/// Why no binaries can be used.
+/// The reason why no binaries can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BinariesError {
     /// None were found.

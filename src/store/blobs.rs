@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The folder of all blobs in a store.
 const FOLDER: &str = "blobs";
 
-/// What was stored.
+/// A blob that was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blob {
     /// Its name.
@@ -39,16 +39,16 @@ pub struct Blob {
 pub struct Listed {
     /// Name and size.
     pub blob: Blob,
-    /// When it was stored last.
+    /// The time at which it was stored last.
     pub modified: SystemTime,
 }
 
-/// What is to be stored.
+/// The content that is to be stored.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// What is in memory.
+    /// Bytes in memory.
     Bytes(Bytes),
-    /// What is in a file.
+    /// Bytes in a file.
     File(PathBuf),
 }
 
@@ -144,7 +144,7 @@ impl Blobs {
         }
     }
 
-    /// What a blob is. It is hashed, unless it was found whole before and has not changed since.
+    /// The state of a blob. It is hashed, unless it was found whole before and has not changed since.
     pub async fn state(&self, sha256: &Sha256) -> Result<State, StoreError> {
         if let Some(path) = self.path(sha256) {
             return self.look(path, *sha256).await;

@@ -1,4 +1,4 @@
-//! What training steps cost, by the machine that measured it: the server and its workers share it.
+//! The cost of training steps, by the machine that measured it: the server and its workers share it.
 
 use sqlx::PgPool;
 use sqlx::types::Json;
@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use super::StoreError;
 use crate::domain::forecast::{Calibration, Trial};
 
-/// What was measured on a machine before.
+/// The cost that was measured on a machine before.
 pub async fn get(
     pool: &PgPool,
     machine: &str,

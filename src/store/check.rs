@@ -15,11 +15,11 @@ use crate::domain::Sha256;
 pub struct Finding {
     /// The SHA-256 that it is named by.
     pub blob: Sha256,
-    /// What it is to people; none when no row names it.
+    /// The name that it has for people; none when no row names it.
     pub what: Option<String>,
 }
 
-/// What was found.
+/// The findings of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
     /// Files that were looked at.

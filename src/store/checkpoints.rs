@@ -7,7 +7,7 @@ use super::row::{parsed, parsed_option};
 use super::{Store, StoreError, named, sweep};
 use crate::domain::{RunId, Sha256};
 
-/// What is kept of a run.
+/// The record that is kept of a run.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
     newest: Sha256,

@@ -1,4 +1,4 @@
-//! Which database is used: the configured one, or the built-in cluster of the data folder.
+//! The database that is used: the configured one, or the built-in cluster of the data folder.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,7 +23,7 @@ pub struct Database {
     built_in: bool,
 }
 
-/// Why there is no database.
+/// The reason why there is no database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The data folder could not be made.
@@ -31,7 +31,7 @@ pub enum DatabaseError {
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// There is no data folder, and none was to be made.
@@ -116,7 +116,7 @@ impl Database {
         Self::own(storage, &CancellationToken::new()).await
     }
 
-    /// Where it is, for people.
+    /// The place where it is, for people.
     pub fn place(&self) -> String {
         if self.built_in {
             let by = if self.cluster.is_some() { "no server runs" } else { "of a running server" };
@@ -139,7 +139,7 @@ impl Database {
         self.cluster.as_mut().is_some_and(Cluster::has_ended)
     }
 
-    /// Where to connect.
+    /// The address to connect to.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -157,7 +157,7 @@ impl Database {
     }
 }
 
-/// What a command does where there is no data folder, or no cluster in it.
+/// The behaviour of a command where there is no data folder, or no cluster in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
     /// Makes it.

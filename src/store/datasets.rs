@@ -106,7 +106,7 @@ pub(super) async fn hold(connection: &mut PgConnection, id: DatasetId) -> Result
     found.map(|_| ()).ok_or(StoreError::Gone("the dataset"))
 }
 
-/// What stands for an upload that is being read.
+/// The text that stands for an upload that is being read.
 const UNFINISHED: &str = "is still being read, or the server stopped while it was: upload it again; \
     what is here already is not added twice";
 

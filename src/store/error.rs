@@ -1,8 +1,8 @@
-//! What can go wrong between the program and what it stores.
+//! The failures between the program and what it stores.
 
 use crate::domain::Sha256;
 
-/// What to do about a stored file that is lost or damaged.
+/// The advice about a stored file that is lost or damaged.
 const HEALING: &str = "Upload or import the same file again, or restore it from a backup; \
                        `lvmed check` lists every file that is not what it should be";
 
@@ -27,7 +27,7 @@ pub enum StoreError {
     /// A blob has another content than its name says.
     #[error("the stored file {0} is damaged: its content has another SHA-256. {HEALING}")]
     DamagedBlob(Sha256),
-    /// What was to be used was deleted since it was looked up.
+    /// The thing that was to be used was deleted since it was looked up.
     #[error("{0} was deleted meanwhile")]
     Gone(&'static str),
     /// A file could not be read or written.
@@ -36,9 +36,9 @@ pub enum StoreError {
     /// The thing is in use and cannot be removed.
     #[error("{what} is used by {by}")]
     InUse {
-        /// What was to be removed.
+        /// The thing that was to be removed.
         what: &'static str,
-        /// What uses it.
+        /// The thing that uses it.
         by: String,
     },
     /// Another thing has the name already.

@@ -8,7 +8,7 @@ use super::StoreError;
 use super::row::{parsed, small};
 use crate::domain::Sha256;
 
-/// Which features: those of one backbone under one preprocessing.
+/// The features that are asked for: those of one backbone under one preprocessing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extractor {
     /// SHA-256 of the backbone's weights.

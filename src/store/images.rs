@@ -87,7 +87,7 @@ async fn add_all(
 /// Originals by which a file is found, at most: more of equal pictures are not worth remembering.
 const ORIGINALS: i32 = 16;
 
-/// What became of a file that was to be added.
+/// The outcome of a file that was to be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Added {
     /// The number of its pictures in the dataset.
@@ -211,7 +211,7 @@ pub async fn one(pool: &PgPool, id: ImageId) -> Result<Option<Image>, StoreError
     Ok(found.map(|found| found.0))
 }
 
-/// Which images of a dataset to list.
+/// The images of a dataset to list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     /// Only images of this class.

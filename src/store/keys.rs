@@ -19,7 +19,8 @@ pub const PREFIX: &str = "lvmed_";
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 43 digits of base 62 hold over 256 bits.
 const KEY_DIGITS: usize = 43;
-/// Whether a key still opens anything. The database's clock is the one that all servers share.
+/// The condition on which a key still opens anything. The database's clock is the one that all
+/// servers share.
 const VALID: &str = "(revoked_at is null and (expires_at is null or expires_at > now()))";
 
 /// A key as it is shown: everything but the key.
@@ -146,7 +147,7 @@ fn lasts_as_long(key: &Key, other: &Key) -> bool {
     }
 }
 
-/// What has come to an end for good.
+/// The keys that have come to an end for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Whether any key was ever made, which ended the time of callers without one.
@@ -155,7 +156,7 @@ pub struct Ended {
     pub keys: HashSet<KeyId>,
 }
 
-/// What has come to an end so far.
+/// The keys that have come to an end so far.
 pub async fn ended(pool: &PgPool) -> Result<Ended, StoreError> {
     let keys = format!("select id, not {VALID} from api_keys");
     let rows: Vec<(uuid::Uuid, bool)> = sqlx::query_as(AssertSqlSafe(keys)).fetch_all(pool).await?;

@@ -13,7 +13,7 @@ use crate::domain::name::Name;
 use crate::domain::run::Outcome;
 use crate::domain::{BackboneId, ImageId, ModelId, Preprocessing, RunId};
 
-/// What a finished run publishes; its artifacts' blobs are stored already.
+/// The model that a finished run publishes; its artifacts' blobs are stored already.
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// Name of the model; its version counts up within the name.
@@ -22,7 +22,7 @@ pub struct Publication {
     pub backbone: BackboneId,
     /// Class labels in the order of the outputs.
     pub labels: Vec<String>,
-    /// How pictures are prepared for it.
+    /// The preparation of pictures for it.
     pub preprocessing: Preprocessing,
     /// The evaluation on the test split.
     pub evaluation: Evaluation,

@@ -1,5 +1,5 @@
-//! Which rows name which blobs, and the lock between those who add such rows and those who remove
-//! blobs that no row names.
+//! The rows that name blobs, and the lock between those who add such rows and those who remove blobs
+//! that no row names.
 //!
 //! Whoever adds a row holds the lock with others, and sees under it that the blob is there; whoever
 //! removes blobs holds it alone, and sees under it that no row names them. Neither can slip in
@@ -20,11 +20,11 @@ const LOCK: i64 = 0x6c76_6d65_645f_6f72;
 struct Naming {
     /// The name, as an expression.
     blob: &'static str,
-    /// Where the rows are.
+    /// The table that the rows are in.
     from: &'static str,
-    /// Which of them count.
+    /// The condition on the rows that count.
     only: &'static str,
-    /// What the blob is to people, as an expression.
+    /// The name of the blob for people, as an expression.
     what: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Which database a data folder belongs to, so that a sweep never takes the files of one for the
+//! The database that a data folder belongs to, so that a sweep never takes the files of one for the
 //! leftovers of another.
 
 use std::io::Write;
@@ -9,7 +9,7 @@ use sqlx::Row;
 
 use super::{Store, StoreError};
 
-/// Why blobs are not swept.
+/// The reason why blobs are not swept.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
     /// The folder was used with another database.
@@ -32,7 +32,7 @@ pub enum OwnerError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The store failed.

@@ -30,7 +30,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Linux allows 107 bytes for the path of a socket; Postgres adds `/.s.PGSQL.5432`.
 const SOCKET_FOLDER_MAX: usize = 90;
 
-/// Why the built-in cluster does not run.
+/// The reason why the built-in cluster does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No usable server binaries.
@@ -74,9 +74,9 @@ pub enum ClusterError {
     /// A file or process could not be handled.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The work that was being done.
         what: String,
-        /// Why it failed.
+        /// The reason why it failed.
         source: io::Error,
     },
     /// Somebody asked to stop before it was up.
@@ -197,7 +197,7 @@ fn url(socket: &Path, database: &str) -> String {
     format!("postgres://{NAME}@localhost/{database}?host={socket}")
 }
 
-/// Where the cluster lies and who runs it.
+/// The place where the cluster lies and who runs it.
 struct Place {
     binaries: PathBuf,
     cluster: PathBuf,

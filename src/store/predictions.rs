@@ -44,7 +44,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// What a run said of its test images.
+/// The predictions of a run for its test images.
 pub async fn list(pool: &PgPool, run: RunId) -> Result<Vec<TestPrediction>, StoreError> {
     let rows = sqlx::query(
         "select p.image_id, i.number, i.format, i.frame, v.label, p.probabilities

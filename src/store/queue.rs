@@ -29,12 +29,12 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Claimed {
     /// The run.
     pub id: RunId,
-    /// What is asked.
+    /// The recipe that is asked for.
     pub spec: Spec,
-    /// What it takes to repeat it.
+    /// The facts that it takes to repeat it.
     pub provenance: Provenance,
-    /// Which attempt it is, from 1. One that was handed back is made again under the same number,
-    /// so that it takes the worker too to tell two holders apart.
+    /// The number of the attempt, from 1. One that was handed back is made again under the same
+    /// number, so that it takes the worker too to tell two holders apart.
     pub attempt: u32,
     /// The worker that holds it.
     pub worker: WorkerId,
@@ -55,7 +55,7 @@ impl FromRow<'_, PgRow> for Claimed {
     }
 }
 
-/// What a worker learns when it renews its lease.
+/// The news that a worker learns when it renews its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
     /// Go on.
@@ -69,8 +69,8 @@ pub enum Beat {
 /// By how much a time may lie further ahead than any that is set: transactions begin at different
 /// times, and clocks are corrected by moments all the time.
 const SLACK: Duration = Duration::from_secs(10);
-/// Whether the worker of a running run went silent, in SQL. A lease that ends further ahead than it
-/// was given for, and than [`SLACK`], was given before the clock was set back.
+/// The condition, in SQL, on which the worker of a running run went silent. A lease that ends further
+/// ahead than it was given for, and than [`SLACK`], was given before the clock was set back.
 const SILENT: &str = "(lease_until < now() or lease_until > now() + lease + interval '10 seconds')";
 
 /// Leases the oldest run that is due, or whose worker went silent. `threads` is recorded with it.
@@ -182,7 +182,7 @@ pub(super) async fn hold(connection: &mut PgConnection, run: &Claimed) -> Result
     Ok(row.is_some())
 }
 
-/// How an attempt ended without publishing anything.
+/// The end of an attempt that publishes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// Another attempt would fail alike.
@@ -195,8 +195,8 @@ pub enum Ending {
     HandedBack,
 }
 
-/// What an attempt that ends as `$4` leaves the run as, in SQL: one to be tried again is cancelled
-/// when that was asked for, and fails when no attempt is left and this one (`$6`) counts.
+/// The status that an attempt which ends as `$4` leaves the run as, in SQL: one to be tried again is
+/// cancelled when that was asked for, and fails when no attempt is left and this one (`$6`) counts.
 const BECOMES: &str = "(case when $4 <> 'queued' then $4::run_status
                              when cancel_requested_at is not null then 'cancelled'
                              when $6 = 0 and attempt >= max_attempts then 'failed'

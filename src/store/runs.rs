@@ -10,7 +10,7 @@ use super::row::{is_gone, json, parsed, small};
 use crate::domain::run::{EventBody, Outcome, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
 
-/// What every query of runs selects.
+/// The columns that every query of runs selects.
 const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id,
          case when b.deleted_at is null then b.id end as published_backbone_id,
          case when r.status = 'queued' then
@@ -47,7 +47,7 @@ impl FromRow<'_, PgRow> for Found {
     }
 }
 
-/// What a run found, with what it published as far as that is still there.
+/// The findings of a run, with what it published as far as that is still there.
 fn outcome(row: &PgRow) -> sqlx::Result<Option<Outcome>> {
     let found: Option<Json<Outcome>> = row.try_get("outcome")?;
     let Some(Json(mut outcome)) = found else { return Ok(None) };
@@ -67,9 +67,9 @@ fn outcome(row: &PgRow) -> sqlx::Result<Option<Outcome>> {
 /// A run to be queued.
 #[derive(Debug, Clone)]
 pub struct NewRun<'a> {
-    /// What is asked.
+    /// The recipe that is asked for.
     pub spec: &'a Spec,
-    /// What it takes to repeat it.
+    /// The facts that it takes to repeat it.
     pub provenance: &'a Provenance,
     /// The version it learns from.
     pub dataset_version: VersionId,
@@ -156,7 +156,7 @@ pub async fn asked_before(pool: &PgPool, once: &Once) -> Result<Option<Run>, Sto
     }
 }
 
-/// Which runs to list.
+/// The runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     /// Only runs in this status.
@@ -185,7 +185,7 @@ pub async fn list(pool: &PgPool, page: &Page) -> Result<Vec<Run>, StoreError> {
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// How many runs wait for a worker.
+/// The number of runs that wait for a worker.
 pub async fn queued(pool: &PgPool) -> Result<u64, StoreError> {
     let row = sqlx::query("select count(*) as queued from runs where status = 'queued'")
         .fetch_one(pool)

@@ -19,15 +19,15 @@ pub enum SecretError {
     /// The file could not be read or written.
     #[error("the secret {path} could not be used: {source}")]
     File {
-        /// Where it was looked for.
+        /// The path where it was looked for.
         path: String,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The file holds something else.
     #[error("{path} holds {found} bytes; a secret has 32")]
     Length {
-        /// Where it was looked for.
+        /// The path where it was looked for.
         path: String,
         /// Bytes found.
         found: usize,
@@ -38,7 +38,7 @@ pub enum SecretError {
          be recognised. Restore the secret file that belongs to it"
     )]
     Other {
-        /// Where it was looked for.
+        /// The path where it was looked for.
         path: String,
     },
     /// The database was filled under a secret that is gone.
@@ -47,7 +47,7 @@ pub enum SecretError {
          longer be recognised. Restore the secret file that belongs to it"
     )]
     Lost {
-        /// Where it was looked for.
+        /// The path where it was looked for.
         path: String,
     },
     /// The fingerprint could not be compared.

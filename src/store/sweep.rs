@@ -15,7 +15,7 @@ use crate::domain::Sha256;
 /// Blobs that are looked at in one transaction, while which nothing can be added.
 const BATCH: usize = 200;
 
-/// What a sweep leaves alone.
+/// The files that a sweep leaves alone.
 #[derive(Debug, Clone)]
 pub struct Keep {
     /// Files stored within so short a time: their rows may be on the way.
@@ -26,7 +26,7 @@ pub struct Keep {
     pub owner: PathBuf,
 }
 
-/// What a sweep removed.
+/// The files that a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Blobs that no row named.

@@ -1,5 +1,5 @@
-//! Which stored files were found to be what their names say, so that each is hashed once and not at
-//! every use.
+//! The stored files that were found to be what their names say, so that each is hashed once and not
+//! at every use.
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
@@ -23,7 +23,7 @@ const REMEMBERED: usize = 1 << 16;
 /// clock, and would look the same.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// What a blob was found to be.
+/// The state that a blob was found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Its content is what its name says.
@@ -34,7 +34,7 @@ pub enum State {
     Missing,
 }
 
-/// What a file looks like from outside; it changes whenever the content does.
+/// The marks of a file from outside; they change whenever the content does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
     /// A file of this machine. The time of change cannot be set by anybody, unlike that of the
@@ -116,7 +116,7 @@ impl Whole {
         }
     }
 
-    /// What the file at `path` is. Blocks.
+    /// The state of the file at `path`. Blocks.
     pub(super) fn look(&self, path: &Path, sha256: &Sha256) -> Result<State, StoreError> {
         self.with_file(path, sha256, |file| {
             let mut hasher = Hasher::new();

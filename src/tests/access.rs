@@ -1,4 +1,4 @@
-//! Who may do what: every route of the document against every role, and the life of a key.
+//! The rights of callers: every route of the document against every role, and the life of a key.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
 const UNAUTHORIZED: (StatusCode, &str) = (StatusCode::UNAUTHORIZED, "unauthorized");
 const FORBIDDEN: (StatusCode, &str) = (StatusCode::FORBIDDEN, "forbidden");
 
-/// Who may use a route; each one may do what those before it may.
+/// The callers who may use a route; each one may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Access {
     Everybody,
@@ -23,8 +23,8 @@ enum Access {
     Admin,
 }
 
-/// What each route asks for. A route of the document that is not here fails the test, and so does a
-/// line that names no route.
+/// The access that each route asks for. A route of the document that is not here fails the test, and
+/// so does a line that names no route.
 const RULES: &[(&str, &str, Access)] = &[
     ("get", "/livez", Access::Everybody),
     ("get", "/readyz", Access::Everybody),

@@ -85,7 +85,8 @@ fn memory(line: &str) -> Option<u64> {
     found.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// How much more memory the process had at most while `work` was done. `None` where Linux does not say.
+/// The most memory that the process had more than before while `work` was done. `None` where Linux
+/// does not say.
 fn peak(work: impl FnOnce()) -> Option<u64> {
     // PROC_PID_CLEAR_REFS(5): 5 sets the peak to what is there now.
     std::fs::write("/proc/self/clear_refs", "5").ok()?;

@@ -1,4 +1,4 @@
-//! What tests ask of a server and have it do, wherever it runs.
+//! The requests of tests to a server, wherever it runs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// The longest that anything in these tests is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
-/// What every server in these tests is set to, unless a test says otherwise.
+/// The settings of every server in these tests, unless a test says otherwise.
 pub(crate) const SETTINGS: [(&str, &str); 4] = [
     ("LVMED_LISTEN", "127.0.0.1:0"),
     ("LVMED_LEASE_SECONDS", "3"),
@@ -25,7 +25,7 @@ pub(crate) struct Api {
     pub(crate) http: Client,
     /// The database that commands are told of; none where they find the one of the data folder.
     pub(crate) external: Option<String>,
-    /// What was logged so far.
+    /// The log so far.
     pub(crate) logged: Arc<Mutex<String>>,
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, SETTINGS, make_data};
 use crate::database::Scratch;
 
-/// What the servers of this process have logged, warnings and errors only.
+/// The log of the servers of this process, warnings and errors only.
 static LOGGED: LazyLock<Arc<Mutex<String>>> = LazyLock::new(Arc::default);
 
 /// A running server; dropped, it ends, and its folder and its database are removed.

@@ -70,7 +70,7 @@ fn renamed(name: &str, to: &str) -> Vec<u8> {
     bytes
 }
 
-/// What begins as a PNG and goes on as so many zeros.
+/// A file that begins as a PNG and goes on as so many zeros.
 fn zeros_as_png(bytes: usize) -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(bytes, 0);

@@ -224,7 +224,7 @@ fn children(server: &Server) -> Vec<(u32, String)> {
     all.into_iter().filter_map(|process| Some((process, started_at(process)?))).collect()
 }
 
-/// When a process started, so that another one that gets its number is not taken for it.
+/// The time at which a process started, so that another one that gets its number is not taken for it.
 fn started_at(process: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // proc_pid_stat(5): the name in brackets may hold spaces; the start time is field 22.

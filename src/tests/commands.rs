@@ -125,7 +125,7 @@ async fn keys_are_made_listed_and_revoked_on_the_running_server_and_without_it()
     );
 }
 
-/// What a command printed, and what it told beside that.
+/// The text that a command printed, and what it told beside that.
 fn said(ended: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&ended.stdout), text(&ended.stderr))

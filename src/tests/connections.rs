@@ -36,7 +36,7 @@ async fn working(server: &Api) -> TcpStream {
     stream
 }
 
-/// What still comes until the server closes the connection, and after how long that was.
+/// The bytes that still come until the server closes the connection, and after how long that was.
 async fn rest(mut stream: TcpStream) -> (String, Duration) {
     let (started, mut text) = (Instant::now(), Vec::new());
     let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut text)).await;

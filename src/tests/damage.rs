@@ -14,7 +14,7 @@ use crate::server::Server;
 const DAMAGED: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "damaged");
 const WHAT_TO_DO: &[&str] = &["is damaged", "same file again", "backup", "lvmed check"];
 
-/// Where a blob lies.
+/// The place where a blob lies.
 fn place(server: &Api, sha256: &Value) -> PathBuf {
     let name = sha256.as_str().expect("a digest");
     server.data().join("blobs/blobs").join(&name[..2]).join(name)

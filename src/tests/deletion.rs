@@ -1,4 +1,4 @@
-//! What is deleted is gone, from the disk and from the database, and nothing else is.
+//! Things that are deleted are gone, from the disk and from the database, and nothing else is.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

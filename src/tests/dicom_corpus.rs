@@ -76,7 +76,7 @@ struct Entry {
     oracle_frame0_stored: BTreeMap<String, Oracle>,
 }
 
-/// What another decoder read from the first frame, or its error.
+/// The reading of the first frame by another decoder, or its error.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Oracle {
@@ -94,14 +94,14 @@ struct Reading {
     sha256_16: String,
 }
 
-/// What pydicom read from every frame of a file: least, greatest and mean value, and a hash.
+/// The reading by pydicom of every frame of a file: least, greatest and mean value, and a hash.
 #[derive(Deserialize)]
 struct AllFrames {
     dtype: String,
     frames: Vec<(f64, f64, f64, String)>,
 }
 
-/// How far the comparison of a file went.
+/// The extent of the comparison of a file.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 enum Agreement {
     /// Every stored value, by the hash of all of them.
@@ -326,7 +326,7 @@ fn what_is_stored_shows_the_same_pictures() {
 }
 
 impl Entry {
-    /// What the other decoders read from its first frame.
+    /// The readings of its first frame by the other decoders.
     fn readings(&self) -> impl Iterator<Item = &Reading> {
         self.oracle_frame0_stored.values().filter_map(|oracle| match oracle {
             Oracle::Read(reading) => Some(reading),
@@ -508,7 +508,7 @@ fn hash(values: &[f64], dtype: &str) -> String {
     Sha256::of(&bytes).to_string()[..16].to_owned()
 }
 
-/// What the object says of its patient, long enough to be looked for.
+/// The values that the object tells of its patient, long enough to be looked for.
 fn identifying(object: &InMemDicomObject) -> Vec<(Tag, Vec<u8>)> {
     let wanted =
         [tags::PATIENT_NAME, tags::PATIENT_ID, tags::PATIENT_BIRTH_DATE, tags::ACCESSION_NUMBER];

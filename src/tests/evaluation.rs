@@ -12,7 +12,7 @@ struct Fixture {
     judged: Vec<Expected>,
 }
 
-/// What `scripts/fixtures/metrics.py` wrote.
+/// The values that `scripts/fixtures/metrics.py` wrote.
 #[derive(serde::Deserialize)]
 struct Expected {
     name: String,

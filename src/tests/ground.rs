@@ -1,4 +1,5 @@
-//! What runs of every kind stand on in tests: a network of random weights and a version of nothing.
+//! The ground that runs of every kind stand on in tests: a network of random weights and a version of
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -55,7 +55,7 @@ fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
     [&[0xFF, marker], &(content.len() as u16 + 2).to_be_bytes()[..], content].concat()
 }
 
-/// Where the marker stands.
+/// The place where the marker stands.
 fn find(bytes: &[u8], marker: [u8; 2]) -> usize {
     bytes.windows(2).position(|two| two == marker).expect("the marker is there")
 }

@@ -73,7 +73,8 @@ impl Twice {
     }
 }
 
-/// What is on disk after a kill is what the server believes to be there: its Postgres syncs.
+/// The files that are on disk after a kill are those that the server believes to be there: its
+/// Postgres syncs.
 async fn insists_on_disk(server: &Server) {
     let mut database = server.database().await;
     for setting in ["fsync", "full_page_writes", "synchronous_commit"] {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each layer may use beside itself. The top of the house (`cli`, `serve`, `worker`) is not
-/// listed: it may use anything, and nothing may use it but itself.
+/// The layers, and what each may use beside itself. The top of the house (`cli`, `serve`, `worker`)
+/// is not listed: it may use anything, and nothing may use it but itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("domain", &["nn"]),

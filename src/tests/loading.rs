@@ -25,9 +25,9 @@ use crate::pictures::png;
 #[derive(Default)]
 struct World {
     originals: HashMap<Sha256, Bytes>,
-    /// How often an original was asked for.
+    /// The number of times that an original was asked for.
     asked: AtomicUsize,
-    /// How long an original takes.
+    /// The time that an original takes.
     delay: Duration,
     stop: Mutex<Option<Stop>>,
 }

@@ -236,8 +236,8 @@ async fn old_rows_get_numbers_in_the_order_of_their_ids_and_lose_their_names() {
     assert_eq!(added.expect("added").number, 5);
 }
 
-/// What a server of before wrote: names of files, a file that was deleted and came again, one of two
-/// frames, a decomposed label, reasons that quote.
+/// The rows that a server of before wrote: names of files, a file that was deleted and came again,
+/// one of two frames, a decomposed label, reasons that quote.
 const OLD_ROWS: &str = "
     insert into datasets (id, name) values
         ('00000000-0000-7000-8000-0000000000d1', 'chest'),

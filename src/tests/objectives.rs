@@ -48,7 +48,7 @@ fn weights_and_teachers_are_as_many_as_forecasts_count_on() {
     }
 }
 
-/// What a batch is made of: views, what the teacher makes of them, and the leaves to differentiate by.
+/// The parts of a batch: views, what the teacher makes of them, and the leaves to differentiate by.
 struct Batch {
     views: Vec<View>,
     taught: [Tensor; 2],

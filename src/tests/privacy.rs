@@ -126,8 +126,8 @@ fn with_chunk(png: &[u8]) -> Vec<u8> {
     [&png[..33], &text, &odd, &png[33..]].concat()
 }
 
-/// How many were refused: surely the texts, the folders of patients, the archive, and the pictures that
-/// are none.
+/// The number of files that were refused: surely the texts, the folders of patients, the archive, and
+/// the pictures that are none.
 fn refused_at_least(report: &Value) -> u64 {
     let refused = report["rejected"].as_array().map_or(0, Vec::len) as u64;
     assert!(refused >= 5 + 7 + 1 + 2 + 8, "only {refused} files were refused: {report:#}");
@@ -150,7 +150,7 @@ async fn predictions(server: &Server, path: &str) -> Vec<Value> {
     answers
 }
 
-/// Which token a text holds.
+/// The token that a text holds.
 fn told(text: &str) -> Option<&'static str> {
     [CANARY, BIRTH_DATE].into_iter().chain(NAMES).find(|token| text.contains(token))
 }
@@ -182,7 +182,7 @@ fn a_name_put_where_a_number_belongs_is_not_stored() {
     assert_eq!(taken.frames[0].modality, None);
 }
 
-/// How many files lie under `folder`, and which of them hold a token.
+/// The number of files under `folder`, and which of them hold a token.
 fn search(folder: &Path) -> (usize, Vec<String>) {
     let (mut files, mut found, mut folders) = (0, Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {

@@ -21,7 +21,7 @@ struct Fixture {
     logistic: Vec<Expected>,
 }
 
-/// What `scripts/fixtures/heads.py` wrote.
+/// The values that `scripts/fixtures/heads.py` wrote.
 #[derive(serde::Deserialize)]
 struct Heads {
     discriminants: Vec<Discriminant>,
@@ -47,7 +47,7 @@ struct Temperature {
     loss: f64,
 }
 
-/// What `scripts/fixtures/metrics.py` wrote.
+/// The values that `scripts/fixtures/metrics.py` wrote.
 #[derive(serde::Deserialize)]
 struct Expected {
     name: String,

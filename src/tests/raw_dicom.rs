@@ -1,6 +1,6 @@
 //! DICOM files written byte by byte, so that any part of them can be wrong.
 
-/// How elements are written.
+/// The way in which elements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Explicit,
@@ -74,7 +74,7 @@ pub(crate) fn file(syntax: &str, data_set: &[u8]) -> Vec<u8> {
     [&[0; 128], &b"DICM"[..], &meta, data_set].concat()
 }
 
-/// What describes pixels: columns, rows, samples, bits allocated and stored.
+/// The description of pixels: columns, rows, samples, bits allocated and stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) columns: u16,

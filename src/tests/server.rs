@@ -155,7 +155,7 @@ impl Server {
         self.child.wait().expect("the child is ours").success()
     }
 
-    /// How to reach the server's built-in database.
+    /// The address of the server's built-in database.
     pub(crate) fn database_url(&self) -> String {
         let lock = std::fs::read_to_string(self.data().join("postgres/postmaster.pid"))
             .expect("the built-in Postgres is running");

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-/// What a test may want for. `scripts/test.sh` knows how to tell whether a machine has it, and fails
-/// where it has.
+/// The needs that a test may want for. `scripts/test.sh` knows how to tell whether a machine has it,
+/// and fails where it has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Need {
     /// The folder that `LVMED_TEST_DATA` names.

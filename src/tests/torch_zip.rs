@@ -7,8 +7,8 @@ use lvmed::nn::Tensors;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// What `torch.save(state)` writes, `state` being the tensors, or a dictionary that holds them
-/// under `key` beside an epoch and a learning rate.
+/// The bytes that `torch.save(state)` writes, `state` being the tensors, or a dictionary that holds
+/// them under `key` beside an epoch and a learning rate.
 pub(crate) fn torch_zip(tensors: &Tensors, key: Option<&str>) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let mut put = |name: &str, bytes: &[u8]| {

@@ -16,7 +16,7 @@ use crate::training::run::reporter::{Allowance, At, Reporter, Stage};
 /// A checkpoint at the end of an epoch may take this share of the time since the one before it.
 const CHECKPOINT_SHARE: f64 = 0.1;
 
-/// Why the epochs of a run ended.
+/// The reason why the epochs of a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ended {
@@ -28,8 +28,8 @@ pub(super) enum Ended {
     TimeBudget,
 }
 
-/// Where a run in training is. Every random draw is a function of the seed and of this, so that no
-/// generator's state has to be kept.
+/// The point in a run that is in training. Every random draw is a function of the seed and of this,
+/// so that no generator's state has to be kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Point {
     /// Epoch, from 0.
@@ -38,13 +38,13 @@ pub(super) struct Point {
     pub(super) batch: u64,
     /// Optimiser steps taken.
     pub(super) step: u64,
-    /// Why the loop has ended, once it has.
+    /// The reason why the loop has ended, once it has.
     pub(super) ended: Option<Ended>,
     /// Seconds that training took up to the newest checkpoint, over all attempts.
     pub(super) seconds: f64,
 }
 
-/// How far a run may go, and how it is told and kept on the way.
+/// The terms of a run: how far it may go, and how it is told and kept on the way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     /// Epochs at most.
@@ -67,7 +67,7 @@ pub(super) struct Terms {
     pub(super) repeat: Option<u32>,
 }
 
-/// What a step has come to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stepped {
     /// The loss before it.
@@ -78,7 +78,7 @@ pub(super) struct Stepped {
     pub(super) images: u64,
 }
 
-/// How an epoch is closed.
+/// The way in which an epoch is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
     /// It was cut short and does not count.
@@ -91,7 +91,7 @@ pub(super) enum Closing {
 
 /// Something that is learnt in steps.
 pub(super) trait Task {
-    /// Where its batches come from.
+    /// The source of its batches.
     type Batches<'s>;
     /// A checkpoint of it that was read.
     type State;
@@ -131,7 +131,7 @@ pub(super) trait Task {
 /// The time that an attempt takes.
 pub(super) struct Watch<'a> {
     host: &'a dyn Host,
-    /// When it began to train, moved on by the time that does not count.
+    /// The time at which it began to train, moved on by the time that does not count.
     begun: Instant,
 }
 
@@ -152,7 +152,7 @@ pub(super) struct Cycle<'a> {
     terms: Terms,
     point: Point,
     watch: Watch<'a>,
-    /// When the newest checkpoint was finished, and how long it took.
+    /// The time at which the newest checkpoint was finished, and how long it took.
     saved: (Instant, Duration),
 }
 
@@ -165,7 +165,7 @@ impl<'a> Cycle<'a> {
         Self { host, reporter, terms, point: Point::default(), watch, saved }
     }
 
-    /// Where the run is.
+    /// The point at which the run is.
     pub(super) fn point(&self) -> Point {
         self.point
     }
@@ -280,7 +280,7 @@ impl<'a> Cycle<'a> {
         self.terms.most_seconds.is_some_and(|most| self.seconds() >= most)
     }
 
-    /// What is left of the time, to this repeat and to those after it.
+    /// The rest of the time, left to this repeat and to those after it.
     fn allowance(&self) -> Option<Allowance> {
         let (most, seconds) = (self.terms.most_seconds?, self.seconds());
         let left_seconds = (most - seconds).max(0.0) + f64::from(self.terms.further) * most;

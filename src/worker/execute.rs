@@ -86,7 +86,8 @@ impl Worker {
         control.asked() == Some(Stop::Cancelled) || matches!(beat, Ok(Beat::Cancel))
     }
 
-    /// What it took to resume is not needed any more; that it cannot be removed harms nobody.
+    /// Forgets what it took to resume, which is not needed any more; that it cannot be removed harms
+    /// nobody.
     async fn forget_checkpoint(&self, run: &Claimed) {
         if let Err(error) = checkpoints::delete(&self.store, run.id).await {
             tracing::warn!(run = %run.id, %error, "the checkpoint was not removed");

@@ -21,7 +21,7 @@ use crate::training::{self, Example, Ground, Job, Outcome};
 /// and the run it leaves is resumed bit for bit.
 const SILENT_ATTEMPTS: usize = 2;
 
-/// What a recipe of fine-tuning names.
+/// The things that a recipe of fine-tuning names.
 pub(super) struct Named {
     frozen: Frozen,
     backbone: Backbone,
@@ -124,7 +124,7 @@ impl Worker {
         Ok(())
     }
 
-    /// What a step of a recipe costs here; none where it could not be measured, and for a probe,
+    /// The cost of a step of a recipe here; none where it could not be measured, and for a probe,
     /// which has no steps.
     async fn calibrate(
         &self,

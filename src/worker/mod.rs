@@ -33,7 +33,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// The longest that a queued run goes unnoticed when a notification was lost.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What a worker works with.
+/// The tools of a worker.
 #[derive(Clone)]
 struct Worker {
     id: WorkerId,
@@ -42,7 +42,7 @@ struct Worker {
     config: Arc<Config>,
     store: Store,
     runtime: Runtime,
-    /// What training steps cost here.
+    /// The estimator of the cost of training steps here.
     estimator: Estimator,
     /// Cancelled when the process is asked to end.
     ending: CancellationToken,

@@ -1,4 +1,4 @@
-//! What runs of every kind look up before anything is computed.
+//! The things that runs of every kind look up before anything is computed.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::store::versions::VersionImage;
 use crate::store::{StoreError, datasets, versions};
 use crate::training::Example;
 
-/// Why a run cannot even begin.
+/// The reason why a run cannot even begin.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrepareError {
-    /// What it names is gone.
+    /// The thing it names is gone.
     #[error("the {0} of the run no longer exists")]
     Gone(&'static str),
     /// An image of the version carries a label that the version does not list.
@@ -28,7 +28,7 @@ pub(super) enum PrepareError {
 }
 
 impl PrepareError {
-    /// How a run ends that could not begin.
+    /// The end of a run that could not begin.
     pub(super) fn ending(&self) -> Ending {
         match self {
             Self::Store(error) if !error.is_damage() => Ending::Stumbled(error.to_string()),

@@ -96,7 +96,7 @@ impl Worker {
         Ok((Start::Backbone { parent, weights }, architecture, preprocessing))
     }
 
-    /// What a step of the network costs here; none where it could not be measured.
+    /// The cost of a step of the network here; none where it could not be measured.
     async fn cost(&self, recipe: &Pretrain, network: (Architecture, u32)) -> Option<Calibration> {
         let trial = Trial::of_pretraining(recipe, network, self.config.compute.threads());
         let measured = self.estimator.measured(&trial).await;

@@ -151,7 +151,7 @@ pub struct Cutout {
 pub struct Violation {
     /// JSON pointer of the setting, from the augmentation's own object.
     pub pointer: &'static str,
-    /// What was given.
+    /// The value that was given.
     pub value: f64,
     /// The least that is allowed.
     pub low: f64,

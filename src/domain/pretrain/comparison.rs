@@ -1,5 +1,5 @@
-//! What pretraining did to a frozen probe: before, after, and whether the difference is more than
-//! chance.
+//! The effect of pretraining on a frozen probe: before, after, and whether the difference is more
+//! than chance.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What a pretraining run will take, foretold from the measured cost of a step of its network.
+//! The forecast of a pretraining run, foretold from the measured cost of a step of its network.
 
 use super::{Convolution, Objective, Pretrain};
 use crate::domain::Architecture;
@@ -11,7 +11,7 @@ const PARAMETER_BYTES: u64 = 16;
 /// The network of a run and the side of its input in pixels.
 pub type Network = (Architecture, u32);
 
-/// How many images a pretraining run handles.
+/// The numbers of images that a pretraining run handles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sights {
     /// Images that are learnt from.
@@ -30,9 +30,9 @@ pub struct Sights {
 pub struct BatchTooLarge {
     /// Images in a batch.
     pub batch_size: u32,
-    /// What it needs.
+    /// The memory that it needs.
     pub needed_bytes: u64,
-    /// What there is.
+    /// The memory that there is.
     pub available_bytes: u64,
     /// The largest batch that would fit.
     pub fits: Option<u32>,
@@ -131,8 +131,8 @@ impl Pretrain {
         step.bytes(pictures.learnt.ceil() as u32) + own + teacher
     }
 
-    /// Whether a batch fits into `available_bytes`; what it needs. `step` is that of
-    /// [`Trial::of_pretraining`].
+    /// The memory of a batch, in bytes, or an error where it does not fit into `available_bytes`.
+    /// `step` is that of [`Trial::of_pretraining`].
     pub fn fits(
         &self,
         network: Network,

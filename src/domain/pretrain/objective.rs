@@ -1,4 +1,5 @@
-//! What is learnt from the views: LVM-Med's graph matching, and the methods it is compared with.
+//! The objectives that learn from the views: LVM-Med's graph matching, and the methods it is compared
+//! with.
 
 use serde::{Deserialize, Serialize};
 

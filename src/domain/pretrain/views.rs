@@ -1,4 +1,4 @@
-//! How two views of one image, and small crops of it, are made.
+//! The making of two views of one image, and of small crops of it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What happens to a run, as it is told.
+//! The events of a run, as they are told.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

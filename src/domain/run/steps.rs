@@ -1,4 +1,4 @@
-//! How many steps a recipe makes of so many images, and whether they are enough.
+//! The number of steps that a recipe makes of so many images, and whether they are enough.
 
 use super::{Finetune, Method};
 use crate::domain::counted::counted;
@@ -26,7 +26,8 @@ impl Finetune {
         epochs.max(least)
     }
 
-    /// Why training on so many images can hardly change the network, where it can not: too few steps.
+    /// The reason why training on so many images can hardly change the network, where it can not: too
+    /// few steps.
     pub fn too_few_steps(&self, images: u64, is_validated: bool) -> Option<String> {
         let (epochs, batch_size) = (self.epochs(images, is_validated), self.training.batch_size);
         let steps = u64::from(epochs) * images.div_ceil(u64::from(batch_size)).max(1);

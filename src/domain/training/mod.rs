@@ -128,7 +128,7 @@ impl Default for Training {
     }
 }
 
-/// Why settings cannot be used.
+/// The reason why settings cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum BadSetting {
     /// A number outside its range.
@@ -136,9 +136,9 @@ pub enum BadSetting {
     OutOfRange {
         /// JSON pointer of the setting.
         pointer: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: f64,
-        /// What is allowed.
+        /// The range that is allowed.
         range: &'static str,
     },
     /// A setting that the architecture or another setting rules out.
@@ -146,7 +146,7 @@ pub enum BadSetting {
     DoesNotFit {
         /// JSON pointer of the setting.
         pointer: String,
-        /// What is wrong, and what would be right.
+        /// The fault, and the setting that would be right.
         detail: String,
     },
 }
@@ -171,7 +171,7 @@ impl Training {
         })
     }
 
-    /// How training pictures are varied.
+    /// The settings by which training pictures are varied.
     pub fn augmentation(&self) -> Augmentation {
         match (&self.augment, self.flip) {
             (Some(augment), _) => augment.settings(),
@@ -254,7 +254,8 @@ impl Training {
         wrong
     }
 
-    /// What `method` would need of a network of this architecture and does not find.
+    /// The settings that do not fit: what `method` would need of a network of this architecture and
+    /// does not find.
     pub fn misfits(&self, method: Method, architecture: Architecture) -> Vec<BadSetting> {
         let mut found = Vec::new();
         if method == Method::Lora && !architecture.has_attention() {

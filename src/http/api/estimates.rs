@@ -1,4 +1,4 @@
-//! What a run will take, told before it is queued.
+//! The forecast of a run, told before it is queued.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::http::wire::documented::{BadJson, Guarded};
 use crate::http::wire::problem::Problem;
 use crate::service::submit::Estimate;
 
-/// What is said while a measurement is under way.
+/// The sentence to say while a measurement is under way.
 const MEASURING: &str = "not measured yet on this machine; the measurement is running. Ask again in a \
                          few seconds. A run can be queued meanwhile";
 

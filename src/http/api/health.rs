@@ -1,4 +1,5 @@
-//! Whether the server lives, is ready and how it does; open to all, tells nothing of the data.
+//! The health of the server: whether it lives, is ready and how it does; open to all, tells nothing
+//! of the data.
 
 use std::time::Duration;
 

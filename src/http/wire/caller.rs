@@ -1,4 +1,5 @@
-//! Who asks: an API key and its role, or somebody at the machine itself while no key exists.
+//! The caller who asks: an API key and its role, or somebody at the machine itself while no key
+//! exists.
 
 use std::net::SocketAddr;
 
@@ -29,13 +30,13 @@ const PROXY_HEADERS: [&str; 9] = [
     "fastly-client-ip",
     "cdn-loop",
 ];
-/// How other such headers begin.
+/// The prefixes of other such headers.
 const PROXY_PREFIXES: [&str; 3] = ["x-forwarded", "x-original-", "x-envoy-"];
 
 /// Whoever sent the request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// What the caller may do.
+    /// The role of the caller: what it may do.
     pub role: Role,
     /// The caller's key; none while no key exists.
     pub key: Option<KeyId>,
@@ -163,7 +164,7 @@ fn must_be_here(parts: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What shows that a proxy passed the request on, which may have come from anywhere.
+/// The header that shows that a proxy passed the request on, which may have come from anywhere.
 fn proxied(parts: &Parts) -> Option<String> {
     let is_sign = |name: &str| {
         PROXY_HEADERS.contains(&name) || PROXY_PREFIXES.iter().any(|p| name.starts_with(p))

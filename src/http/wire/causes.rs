@@ -1,4 +1,4 @@
-//! Which problem each failure is: what the caller may act on is told, the rest is for the log.
+//! The problem that each failure is: what the caller may act on is told, the rest is for the log.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -56,7 +56,7 @@ fn full() -> Problem {
     Problem::new(Code::StorageFull, detail)
 }
 
-/// What Postgres calls the failure; class 57P is a server that stops or starts.
+/// The code that Postgres gives the failure; class 57P is a server that stops or starts.
 fn sql_state(error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.unwrap_or_default().into_owned()

@@ -1,4 +1,5 @@
-//! What the OpenAPI document says of every route alike: its refusals, and bytes that have no fields.
+//! The words of the OpenAPI document on every route alike: its refusals, and bytes that have no
+//! fields.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +32,11 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// What any route of the API may answer instead.
+    /// The refusals that any route of the API may answer instead.
     Guarded: Unauthorized, Forbidden, Internal, Unavailable;
     /// The thing named in the path is not there.
     Missing: NotFound;
-    /// What is asked cannot be used.
+    /// The thing that is asked cannot be used.
     Invalid: Invalid;
     /// The state of the thing does not allow it.
     Conflict: Conflict;

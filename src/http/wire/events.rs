@@ -52,7 +52,7 @@ impl Following {
         Self { app, run, changes, after, read: VecDeque::new(), _place: place }
     }
 
-    /// What it is told from here on.
+    /// The events that it is told from here on.
     pub fn into_stream(self) -> impl Stream<Item = Result<Told, Infallible>> {
         stream::unfold(self, |mut following| async {
             let event = following.next().await?;

@@ -1,4 +1,4 @@
-//! What handlers are given: ids, queries and JSON bodies, whose refusals are problems.
+//! The arguments of handlers: ids, queries and JSON bodies, whose refusals are problems.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -167,7 +167,7 @@ impl Checks {
     }
 }
 
-/// How many items a page has: `limit`, else the default.
+/// The number of items that a page has: `limit`, else the default.
 pub fn page_size(limit: Option<u32>) -> Result<u32, Problem> {
     Checks::default().within("limit", limit, 1, 1000).done()?;
     Ok(limit.unwrap_or(100))

@@ -1,4 +1,5 @@
-//! What applies to every answer: its record, its security headers, compression, caught panics.
+//! The layers that apply to every answer: its record, its security headers, compression, caught
+//! panics.
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};

@@ -1,4 +1,5 @@
-//! What all routes share: what they are given, how they answer and fail, and the connections below.
+//! The things that all routes share: what they are given, how they answer and fail, and the
+//! connections below.
 
 pub mod answer;
 pub mod body;

@@ -1,4 +1,4 @@
-//! What is recorded of requests: an id, a span, one log line and one measured duration.
+//! The record of requests: an id, a span, one log line and one measured duration.
 //!
 //! Only the matched route is recorded, never the path, the query or a header: they may name files
 //! or patients.

@@ -127,7 +127,7 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<Violation>,
-    /// What only the log may say.
+    /// The cause that only the log may tell.
     cause: Option<String>,
 }
 
@@ -192,7 +192,7 @@ impl Problem {
         self
     }
 
-    /// What kind of problem it is.
+    /// The kind of problem that it is.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -202,7 +202,7 @@ impl Problem {
         &self.errors
     }
 
-    /// What is told of it.
+    /// The detail that is told of it.
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -279,7 +279,8 @@ pub async fn unknown_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path does not know the method; `Allow` lists those")
 }
 
-/// What may be told: whatever a library puts behind its errors, no backtrace leaves the server.
+/// The text that may be told: whatever a library puts behind its errors, no backtrace leaves the
+/// server.
 fn told(detail: impl Into<String>) -> String {
     let mut detail = detail.into();
     let end = without_trace(&detail).len();

@@ -1,4 +1,4 @@
-//! Whether callers may still do what they began: what is long under way ends when its key does.
+//! The standing of callers: what is long under way ends when its key does.
 //!
 //! One look at the keys every two seconds serves all requests and answers under way. A key that was
 //! revoked or has expired stays so; what an old look found is never wrong, only late.
@@ -26,7 +26,7 @@ use crate::store::keys::{self, Ended};
 /// Time between two looks at the keys; none is taken while nothing is under way.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Which keys have ended, for everything that is under way.
+/// The keys that have ended, for everything that is under way.
 #[derive(Debug, Clone)]
 pub struct Standing(Arc<watch::Sender<Ended>>);
 
@@ -89,7 +89,7 @@ impl Standing {
     }
 }
 
-/// Who sent a request, once that is known: the caller's key, or none while no key exists.
+/// The sender of a request, once that is known: the caller's key, or none while no key exists.
 #[derive(Debug, Clone, Default)]
 pub struct Seat(Arc<OnceLock<Option<KeyId>>>);
 
@@ -108,7 +108,7 @@ impl Seat {
 )]
 pub struct Lost;
 
-/// Whether a body broke off because its caller's key has ended.
+/// The error of a body that broke off because its caller's key has ended, if it did.
 pub fn lost<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Lost> {
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref())
@@ -137,7 +137,7 @@ pub async fn watch(State(standing): State<Standing>, request: Request, next: Nex
     response.map(|body| watched(body, ending))
 }
 
-/// How a body ends when its caller's key has.
+/// The ending of a body when its caller's key has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     /// As if there were no more: an event stream has no length, and may end at any time.

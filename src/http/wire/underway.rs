@@ -1,4 +1,4 @@
-//! How far uploads are that go on now: kept in memory, and told only to who sends them.
+//! The progress of the uploads that go on now: kept in memory, and told only to who sends them.
 //!
 //! There are never more entries than uploads that may go on at the same time: each is removed when
 //! its upload has ended, however it ended.
@@ -38,7 +38,7 @@ pub struct UploadState {
     pub files_total: u64,
 }
 
-/// Who sends an upload: the digest of the key in its header, or nobody in particular.
+/// The sender of an upload: the digest of the key in its header, or nobody in particular.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner(Option<Sha256>);
 
@@ -77,7 +77,7 @@ impl Underway {
         Ok(Watched { underway: self.clone(), id, progress })
     }
 
-    /// How far an upload is; unknown is one that does not go on, or is somebody else's.
+    /// The progress of an upload; unknown is one that does not go on, or is somebody else's.
     pub fn state(&self, id: UploadId, owner: Owner) -> UploadState {
         let known = self.known();
         match known.get(&id).filter(|found| found.owner == owner) {
@@ -112,7 +112,7 @@ impl Watched {
         }
     }
 
-    /// What counts its files.
+    /// The counter of its files.
     pub fn progress(&self) -> UploadProgress {
         self.progress.clone()
     }

@@ -51,7 +51,7 @@ pub(super) struct Part<'a> {
     pub(super) blocks: u32,
 }
 
-/// What a scan codes.
+/// The content that a scan codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// Whole blocks.
@@ -78,7 +78,7 @@ pub(super) struct Scan<'a> {
     pub(super) restart: u32,
 }
 
-/// Why a scan cannot be followed.
+/// The reason why a scan cannot be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The data end before the picture does.

@@ -29,7 +29,7 @@ pub(in crate::imaging) struct Clean {
     pub(in crate::imaging) rotated: bool,
 }
 
-/// What the frame header says, wherever it stands.
+/// The facts of the frame header, wherever it stands.
 pub(in crate::imaging) fn facts(bytes: &[u8]) -> Result<Facts, &'static str> {
     let mut segments = Segments::of(bytes)?;
     while let Some(segment) = segments.next()? {

@@ -9,7 +9,7 @@ const CODESTREAM_START: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51];
 const TILE_PART: u8 = 0x90;
 const DATA: u8 = 0x93;
 const END: [u8; 2] = [0xFF, 0xD9];
-/// What a file of boxes starts with (Annex I).
+/// The bytes that a file of boxes starts with (Annex I).
 const BOXES: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";
 /// Marker segments that say how to decode: COD, COC, QCD, QCC, RGN, POC, PPM, PPT, CAP, PRF, CPF and
 /// the multiple component transforms. Comments (COM), registration (CRG) and the lengths that only
@@ -17,7 +17,7 @@ const BOXES: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";
 const NEEDED: &[u8] =
     &[0x50, 0x52, 0x53, 0x56, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x74, 0x75, 0x77];
 
-/// What SIZ says of the picture.
+/// The facts that SIZ tells of the picture.
 pub(in crate::imaging) fn facts(bytes: &[u8]) -> Result<Facts, &'static str> {
     let bytes = raw(bytes)?;
     let siz = bytes.strip_prefix(&CODESTREAM_START).ok_or("it does not start as JPEG 2000 does")?;

@@ -61,10 +61,10 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// What is said of JPEG-LS (ITU-T T.87), which starts as JPEG does.
+/// The sentence on JPEG-LS (ITU-T T.87), which starts as JPEG does.
 pub(in crate::imaging) const JPEG_LS: &str = "it is JPEG-LS, which is not read";
 
-/// How blocks are coded.
+/// The process by which blocks are coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Process {
     Sequential,
@@ -173,7 +173,7 @@ impl Frame {
     }
 }
 
-/// What a scan of these parameters codes (B.2.3, G.1.1.1).
+/// The content that a scan of these parameters codes (B.2.3, G.1.1.1).
 pub(super) fn coding(process: Process, from: u8, to: u8, bits: u8) -> Option<Coding> {
     let refines = bits >> 4 > 0;
     Some(match process {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Facts;
 use super::bits::Bits;
 
-/// What a container starts with.
+/// The bytes that a container starts with.
 const CONTAINER: &[u8] = b"\0\0\0\x0CJXL \r\n\x87\n";
 const START: &[u8] = &[0xFF, 0x0A];
 
@@ -44,8 +44,8 @@ fn next_box(bytes: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
     Some((*kind, content, after))
 }
 
-/// What a codestream says of its picture. Only still pictures as they are to be seen are read: what
-/// is rotated, animated, floating point or has channels beside its colours is refused.
+/// The facts that a codestream tells of its picture. Only still pictures as they are to be seen are
+/// read: what is rotated, animated, floating point or has channels beside its colours is refused.
 pub(in crate::imaging) fn facts(codestream: &[u8]) -> Result<Facts, &'static str> {
     let header = codestream.strip_prefix(START).ok_or("it does not start as JPEG XL does")?;
     let mut bits = Bits::new(header);

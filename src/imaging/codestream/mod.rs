@@ -14,7 +14,7 @@ pub(super) mod jpegxl;
 use super::ImagingError;
 use super::dicom::Header;
 
-/// What compressed data say of their picture.
+/// The facts that compressed data tell of their picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) width: u32,

@@ -7,7 +7,7 @@ use dicom_dictionary_std::{StandardDataDictionary, tags};
 
 use super::kept::is_read;
 
-/// What becomes of an element.
+/// The role of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Nobody needs it.
@@ -24,7 +24,7 @@ impl Role {
     }
 }
 
-/// What becomes of an element that declares a representation, or none that is known. The dictionary
+/// The role of an element that declares a representation, or none that is known. The dictionary
 /// decides: a standard element may be sent as UN (PS3.5 6.2.2), and any writer may be wrong. Only
 /// between representations of one kind is the writer believed, as the bytes show.
 pub(super) fn role(tag: Tag, declared: Option<VR>) -> Role {
@@ -208,7 +208,7 @@ fn put_tag(out: &mut Vec<u8>, Tag(group, number): Tag) {
 
 /// A whole file of these elements: preamble, meta information (PS3.10 7.1) and data set.
 pub(super) fn file(transfer_syntax: &str, class: &str, instance: &str, elements: &[u8]) -> Vec<u8> {
-    /// What wrote the file (PS3.10 7.1): a UID made of a UUID (PS3.5 B.2).
+    /// The program that wrote the file (PS3.10 7.1): a UID made of a UUID (PS3.5 B.2).
     const IMPLEMENTATION: &str = "2.25.152263480563012718311126871361237401611";
     let mut meta = Vec::new();
     element(&mut meta, Tag(2, 0x0001), VR::OB, &[0, 1], 0);

@@ -8,7 +8,7 @@ use crate::imaging::error::ImagingError;
 /// The length of what ends at a delimiter.
 pub(super) const UNDEFINED: u32 = 0xFFFF_FFFF;
 
-/// How elements are encoded (PS3.5 7.1).
+/// The encoding of elements (PS3.5 7.1).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encoding {
     pub(super) explicit: bool,
@@ -16,7 +16,7 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    /// How sequences are encoded whose representation a writer did not know (PS3.5 6.2.2 note 2).
+    /// The encoding of sequences whose representation a writer did not know (PS3.5 6.2.2 note 2).
     pub(super) const OF_UNKNOWN: Self = Self { explicit: false, big: false };
 
     fn u16(self, bytes: [u8; 2]) -> u16 {
@@ -34,7 +34,7 @@ pub(super) struct Header {
     pub(super) tag: Tag,
     pub(super) vr: Option<[u8; 2]>,
     pub(super) length: u32,
-    /// Where the value starts.
+    /// The place where the value starts.
     pub(super) value: usize,
 }
 
@@ -70,7 +70,7 @@ impl Header {
         Ok(Self { tag, vr: Some(vr), length, value: at + 12 })
     }
 
-    /// Where a value of defined length ends; it must not reach beyond what holds it.
+    /// The place where a value of defined length ends; it must not reach beyond what holds it.
     pub(super) fn end(&self, bound: usize) -> Result<usize, ImagingError> {
         let end = self.value.checked_add(self.length as usize).filter(|end| *end <= bound);
         end.ok_or_else(|| {

@@ -25,8 +25,8 @@ thread_local! {
     static IS_DEEP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is needed of a DICOM file: its elements, parsed from what the walk wrote, and its pixels, which
-/// stay in the file.
+/// The parts that are needed of a DICOM file: its elements, parsed from what the walk wrote, and its
+/// pixels, which stay in the file.
 pub(in crate::imaging) struct DicomFile<'a> {
     elements: InMemDicomObject,
     /// Transfer syntax of the file.

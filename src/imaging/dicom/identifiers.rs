@@ -1,4 +1,4 @@
-//! What identifies the patient of a file. It lives in memory only, and is never shown.
+//! The identifiers of the patient of a file. It lives in memory only, and is never shown.
 
 use std::fmt;
 
@@ -45,7 +45,8 @@ pub struct Identifiers {
 }
 
 impl Identifiers {
-    /// What an object says of its patient. PatientID tells patients apart, else PatientName.
+    /// The identifiers that an object tells of its patient. PatientID tells patients apart, else
+    /// PatientName.
     pub(in crate::imaging) fn of(object: &InMemDicomObject) -> Self {
         let all = |tags: &[Tag]| tags.iter().filter_map(|tag| text(object, *tag)).collect();
         let mut numbers: Vec<String> = all(NUMBERS);
@@ -58,7 +59,7 @@ impl Identifiers {
         }
     }
 
-    /// What tells this patient from others, if the file says.
+    /// The identifier that tells this patient from others, if the file says.
     pub fn patient(&self) -> Option<&str> {
         self.patient.as_deref()
     }

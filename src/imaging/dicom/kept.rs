@@ -43,8 +43,8 @@ pub(super) const SEQUENCES: &[Tag] = &[
     tags::PIXEL_MEASURES_SEQUENCE,
 ];
 
-/// What is read and written anew in a form of its own: the header of the pixels, lookup tables, what
-/// notices are made of.
+/// The elements that are read and written anew in a form of their own: the header of the pixels,
+/// lookup tables, what notices are made of.
 const READ: &[Tag] = &[
     tags::SPECIFIC_CHARACTER_SET,
     tags::BURNED_IN_ANNOTATION,

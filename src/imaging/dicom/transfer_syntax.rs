@@ -17,8 +17,8 @@ pub(super) fn not_decoded(uid: &str) -> ImagingError {
     ImagingError::TransferSyntax(compression(uid))
 }
 
-/// What people call the compression of a transfer syntax (PS3.5 section 10, PS3.6 table A-1). One
-/// that is not listed is not quoted: anything may stand there.
+/// The name that people give the compression of a transfer syntax (PS3.5 section 10, PS3.6 table
+/// One that is not listed is not quoted: anything may stand there.
 fn compression(syntax: &str) -> &'static str {
     const JPEG: &str = "1.2.840.10008.1.2.4.";
     let number = syntax.strip_prefix(JPEG).and_then(|rest| rest.parse::<u32>().ok());

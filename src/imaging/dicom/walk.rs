@@ -15,7 +15,7 @@ use super::transfer_syntax::{EXPLICIT_BIG, IMPLICIT_LITTLE};
 use crate::config::Limits;
 use crate::imaging::error::ImagingError;
 
-/// Where the meta information starts: 128 bytes of preamble and `DICM`.
+/// The place where the meta information starts: 128 bytes of preamble and `DICM`.
 const META_START: usize = 132;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
@@ -26,15 +26,15 @@ pub(in crate::imaging) fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..META_START) == Some(b"DICM")
 }
 
-/// What the meta information of a file says.
+/// The meta information of a file.
 pub(super) struct Meta {
     /// Transfer syntax of the data set.
     pub(super) transfer_syntax: String,
-    /// Where the data set starts.
+    /// The place where the data set starts.
     pub(super) data_set: usize,
 }
 
-/// What a data set holds of what is needed.
+/// The elements that a data set holds of what is needed.
 pub(super) struct Walked<'a> {
     /// The elements that are needed, as explicit VR little endian.
     pub(super) elements: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) fn walk<'a>(
     })
 }
 
-/// Where a data set or a sequence ends: at a byte, or at a delimiter that comes before one.
+/// The place where a data set or a sequence ends: at a byte, or at a delimiter that comes before one.
 #[derive(Debug, Clone, Copy)]
 enum Extent {
     Until(usize),
@@ -127,7 +127,7 @@ impl Extent {
     }
 }
 
-/// Where a data set stands.
+/// The place where a data set stands.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     encoding: Encoding,

@@ -79,7 +79,7 @@ struct Local<T> {
     sizes: Sizes,
     places: [Vec<Vec<Place>>; 2],
     closest: Option<usize>,
-    /// What the way back needs of the way there.
+    /// The values of the forward pass that the backward pass needs.
     kept: Mutex<Option<Arc<Kept<T>>>>,
 }
 
@@ -208,8 +208,8 @@ impl<T: WithDType> Local<T> {
         self.collect(view, &kept.cells[view], length, of_part)
     }
 
-    /// What the cosine of some cells of an image with each cell of its graph of the other view counts
-    /// for: adds to `weights`, `[those cells, N, other cells]`.
+    /// Adds to `weights`, `[those cells, N, other cells]`, what the cosine of some cells of an image
+    /// with each cell of its graph of the other view counts for.
     fn weigh(
         &self,
         kept: &Kept<T>,

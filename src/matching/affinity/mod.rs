@@ -1,4 +1,4 @@
-//! How well nodes and edges of two graphs go together (LVM-Med, section 3.2).
+//! The affinities of nodes and edges of two graphs: how well they go together (LVM-Med, section 3.2).
 
 mod cells;
 mod local;
@@ -30,7 +30,7 @@ pub fn cosines(source: &Tensor, target: &Tensor) -> Result<Tensor> {
     unit(source)?.matmul(&unit(target)?.transpose(1, 2)?.contiguous()?)
 }
 
-/// What every edge (i, j) spans, `ẑ_i − ẑ_j`, of nodes `[G, N, F]`: `[G, E, F]`.
+/// The span of every edge (i, j), `ẑ_i − ẑ_j`, of nodes `[G, N, F]`: `[G, E, F]`.
 pub fn differences(nodes: &Tensor, graphs: &Graphs) -> Result<Tensor> {
     let count = graphs.nodes();
     let mut ends = vec![0.0_f64; graphs.count() * graphs.edges_each() * count];

@@ -1,4 +1,4 @@
-//! Which cells of two feature maps are compared: the nearest by location, and by features.
+//! The cells of two feature maps that are compared: the nearest by location, and by features.
 
 /// Centre of a cell in the picture that its view was cut from: row and column, in pixels.
 pub type Place = [f32; 2];

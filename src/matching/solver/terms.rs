@@ -158,7 +158,7 @@ impl Terms {
         self.slot_of[a * self.labels + b] as usize
     }
 
-    /// What the ends of a link with labels `a` and `b` add as they are and exchanged.
+    /// The values that the ends of a link with labels `a` and `b` add as they are and exchanged.
     pub(crate) fn both_ways(&self, link: usize, a: usize, b: usize) -> f64 {
         let table = self.table(link);
         table[self.slot(a, b)] + table[self.slot(b, a)]
@@ -170,7 +170,8 @@ impl Terms {
         &self.tables[link * stride..(link + 1) * stride]
     }
 
-    /// What a link adds when its own end has label `a`: the other end's labels and `θ[a, ·]`.
+    /// The terms that a link adds when its own end has label `a`: the other end's labels and
+    /// `θ[a, ·]`.
     pub(crate) fn row(&self, link: usize, a: usize) -> (&[u32], &[f64]) {
         let range = self.near_starts[a] as usize..self.near_starts[a + 1] as usize;
         (&self.near[range.clone()], &self.table(link)[range])

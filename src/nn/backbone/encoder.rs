@@ -42,7 +42,7 @@ impl Encoder {
         Ok(Features { embedding: embedding.detach(), feature_map: feature_map.detach() })
     }
 
-    /// What enters the last `stages` stages (blocks of a transformer) for a batch of pictures
+    /// The input of the last `stages` stages (blocks of a transformer) for a batch of pictures
     /// `[N, 3, H, W]`; with [`Self::tail`] the whole network.
     pub fn trunk(&self, images: &Tensor, stages: usize, mode: Mode) -> Result<Tensor> {
         self.0.trunk(images, stages, Way { pass: Pass::Training, mode })

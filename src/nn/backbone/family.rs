@@ -1,5 +1,5 @@
-//! What a family of backbones says of each of its architectures: facts, tensors, names of others, and how
-//! the network is built.
+//! The account that a family of backbones gives of each of its architectures: facts, tensors, names
+//! of others, and how the network is built.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub enum First {
 
 /// An architecture as its family describes it.
 pub trait Family: Debug + Send + Sync {
-    /// What can be told without weights.
+    /// The facts that can be told without weights.
     fn facts(&self) -> Facts;
 
     /// Every tensor's name and shape: no classifier, nothing that only counts.

@@ -7,10 +7,10 @@ use candle_core::{Result, Tensor};
 use crate::nn::tape::gradients::Gradients;
 use crate::nn::tape::pass::{Features, Mode, Pass};
 
-/// How a batch goes through a network.
+/// The way in which a batch goes through a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// Whether a backward pass follows.
+    /// The pass: with a backward pass after it, or without one.
     pub pass: Pass,
     /// The statistics that batch normalisation uses.
     pub mode: Mode,
@@ -18,7 +18,7 @@ pub struct Way {
 
 /// A network of any family over parameters that it shares.
 pub trait Network: Debug + Send + Sync {
-    /// What enters the last `stages` stages for a batch of pictures `[N, 3, H, W]`.
+    /// The input of the last `stages` stages for a batch of pictures `[N, 3, H, W]`.
     fn trunk(&self, images: &Tensor, stages: usize, way: Way) -> Result<Tensor>;
 
     /// Features from what enters the last `stages` stages.

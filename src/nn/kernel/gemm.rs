@@ -45,7 +45,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// Where a product goes: rows that lie one after the other, or a range of their columns.
+/// The place where a product goes: rows that lie one after the other, or a range of their columns.
 pub(crate) struct Target<'a, T> {
     values: &'a mut [T],
     rows: usize,
@@ -67,15 +67,15 @@ impl<'a, T> Target<'a, T> {
     }
 }
 
-/// Whether a product replaces what is there or is added to it.
+/// The choice whether a product replaces what is there or is added to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Into {
     Replace,
     Add,
 }
 
-/// Whether a product is computed on one thread or shared out over the pool. Every output is summed
-/// by one thread in one order either way.
+/// The choice whether a product is computed on one thread or shared out over the pool. Every output
+/// is summed by one thread in one order either way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
     One,

@@ -8,7 +8,7 @@ use crate::nn::layer::conv::conv2d;
 use crate::nn::tape::params::Params;
 use crate::nn::tape::pass::Mode;
 
-/// What follows the normalisation.
+/// The function that follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.

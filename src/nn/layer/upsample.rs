@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::nn::kernel::ops::{Borrowed, with_values};
 
-/// How values between pixels are found.
+/// The rule by which values between pixels are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
     /// Output `i` of `m` takes input `⌊i n / m⌋` of `n`: PyTorch's `nearest`, with the quotient of

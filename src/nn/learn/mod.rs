@@ -1,4 +1,4 @@
-//! What moves parameters: losses, and optimisers with their schedules.
+//! The movers of parameters: losses, and optimisers with their schedules.
 
 pub mod loss;
 pub mod optim;

@@ -38,7 +38,7 @@ impl Gradients {
         self.0.iter().map(|(name, gradient)| (name.as_str(), gradient))
     }
 
-    /// How many parameters have a gradient.
+    /// The number of parameters that have a gradient.
     pub fn len(&self) -> usize {
         self.0.len()
     }

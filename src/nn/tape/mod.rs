@@ -1,4 +1,5 @@
-//! What a computation leaves behind: parameters by name, their gradients, and how a batch went through.
+//! The traces that a computation leaves behind: parameters by name, their gradients, and how a batch
+//! went through.
 
 pub mod gradients;
 pub mod params;

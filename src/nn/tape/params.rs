@@ -49,7 +49,7 @@ impl Params {
         !follows && self.all.contains_key(name) && !self.frozen.contains(name)
     }
 
-    /// What is trained, in the order of the names.
+    /// The parameters that are trained, in the order of the names.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.iter().filter(|(name, _)| self.is_trainable(name))
     }

@@ -1,4 +1,4 @@
-//! How a batch goes through a network, and what comes out of it.
+//! The way in which a batch goes through a network, and what comes out of it.
 
 use candle_core::Tensor;
 

@@ -1,4 +1,4 @@
-//! Where the gradients of parameters go that do not pass through candle's graph.
+//! The place where the gradients of parameters go that do not pass through candle's graph.
 //!
 //! candle starts every gradient as zeros and adds to them. A network's parameters are large and each
 //! is used once, so that its operators hand theirs over whole instead.

@@ -14,7 +14,7 @@ pub use random::random;
 pub use read::{Imported, ReadOptions, read};
 pub use safetensors::{load, load_bytes, metadata_of, to_bytes, write};
 
-/// Why weights cannot be used.
+/// The reason why weights cannot be used.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum WeightsError {
     /// Neither safetensors nor a torch zip checkpoint.
@@ -82,7 +82,7 @@ pub enum WeightsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
 }

@@ -22,7 +22,7 @@ const KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "encoder"];
 /// Names shown of a file that fits nothing.
 const NAMES_SHOWN: usize = 5;
 
-/// How to read a checkpoint.
+/// The options for reading a checkpoint.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct ReadOptions {
     /// The architecture; found from the tensors when absent.
@@ -39,7 +39,7 @@ pub struct Imported {
     pub architecture: Architecture,
     /// Exactly its tensors, 32-bit.
     pub tensors: Tensors,
-    /// What was left out or changed.
+    /// The notices of what was left out or changed.
     pub notices: Vec<String>,
 }
 

@@ -18,7 +18,7 @@ const LEAKS_SHOWN: usize = 20;
 /// Test images of a class below which a version says so.
 const FEW_TEST_IMAGES: u64 = 5;
 
-/// How a version is drawn.
+/// The rule by which a version is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
     /// The dataset.
@@ -27,7 +27,7 @@ pub struct Draw {
     pub task: Task,
     /// Seed of the draw.
     pub seed: u64,
-    /// How much goes into validation and test.
+    /// The shares that go into validation and test.
     pub shares: Shares,
     /// Whether images without a label belong to it as well.
     pub include_unlabelled: bool,
@@ -36,9 +36,9 @@ pub struct Draw {
 /// A version that is not frozen yet.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// What is recorded of it.
+    /// The record of it.
     pub(super) version: Version,
-    /// What it holds.
+    /// The images that it holds.
     pub(super) images: Vec<VersionImage>,
 }
 
@@ -115,7 +115,7 @@ fn beside(labelled: &[VersionImage], unlabelled: Vec<Image>) -> Vec<VersionImage
     placed.collect()
 }
 
-/// What images without a label are good for.
+/// The notice of what images without a label are good for.
 fn only_for_pretraining(unlabelled: usize, images: usize) -> Option<String> {
     (unlabelled > 0).then(|| {
         format!(
@@ -125,7 +125,7 @@ fn only_for_pretraining(unlabelled: usize, images: usize) -> Option<String> {
     })
 }
 
-/// What it means that patients are not known.
+/// The notice of what it means that patients are not known.
 fn nameless(lone: usize, images: usize) -> Option<String> {
     (lone > 0).then(|| {
         format!(

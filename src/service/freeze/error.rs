@@ -1,11 +1,11 @@
-//! Why a dataset was not frozen.
+//! The reasons why a dataset was not frozen.
 
 use tokio::task::JoinError;
 
 use crate::domain::split::SplitError;
 use crate::store::StoreError;
 
-/// Why a dataset was not frozen; there is no version then.
+/// The reason why a dataset was not frozen; there is no version then.
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
     /// The dataset has more classes than allowed.
@@ -22,7 +22,7 @@ pub enum FreezeError {
     /// The labels put images of one patient into several splits.
     #[error("{split}{}", behind(.images))]
     PatientLeak {
-        /// How many patients there are.
+        /// The error of the split.
         split: SplitError,
         /// For some of them two images that say so.
         images: Vec<String>,

@@ -1,4 +1,4 @@
-//! Why a backbone was not imported.
+//! The reasons why a backbone was not imported.
 
 use crate::decode::Breach;
 use crate::domain::backbone::BadPreprocessing;
@@ -7,7 +7,7 @@ use crate::nn::weights::WeightsError;
 use crate::onnx::OnnxError;
 use crate::store::StoreError;
 
-/// Why a backbone was not imported. Nothing is stored then.
+/// The reason why a backbone was not imported. Nothing is stored then.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The checkpoint cannot be used.

@@ -20,18 +20,18 @@ use crate::store::{Content, Store, StoreError, backbones, settle};
 /// Longest source and licence text, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
 
-/// What the importer is told beside the file.
+/// The facts that the importer is told beside the file.
 #[derive(Debug, Clone)]
 pub struct ImportRequest {
     /// Name of the backbone.
     pub name: Name,
-    /// Where the weights come from.
+    /// The address that the weights come from.
     pub source_url: String,
     /// Their licence: a name or the whole text.
     pub license: String,
-    /// How pictures are prepared.
+    /// The preparation of pictures.
     pub preprocessing: Preprocessing,
-    /// How to read the checkpoint.
+    /// The options for reading the checkpoint.
     pub options: ReadOptions,
 }
 
@@ -44,7 +44,7 @@ pub struct RandomRequest {
     pub architecture: Architecture,
     /// Equal seeds give equal weights.
     pub seed: u64,
-    /// How pictures are prepared.
+    /// The preparation of pictures.
     pub preprocessing: Preprocessing,
 }
 
@@ -59,14 +59,14 @@ pub struct Importer {
     recording: std::sync::Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What reading, exporting and checking a file gives.
+/// The result of reading, exporting and checking a file.
 struct Made {
     architecture: Architecture,
     notices: Vec<String>,
     source: Sha256,
     parity: Parity,
     parameters: u64,
-    /// Where its files lie, and their folder, which goes when this does.
+    /// The place of its files, and their folder, which goes when this does.
     files: Transcription,
     #[expect(dead_code, reason = "held for as long as its files are wanted")]
     folder: TempDir,

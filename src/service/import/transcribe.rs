@@ -15,7 +15,7 @@ use crate::nn::weights::{self, Imported, ReadOptions, WeightsError};
 use crate::nn::{self, Tensors};
 use crate::onnx::{Export, export};
 
-/// What is to be transcribed, and how.
+/// The order to transcribe a file: which, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Transcription {
     /// Exactly the architecture's tensors, as safetensors.
@@ -24,20 +24,20 @@ pub struct Transcription {
     pub architecture: Architecture,
     /// Side of the square input in pixels.
     pub size: u32,
-    /// What both files say of themselves.
+    /// The metadata that both files carry.
     pub metadata: BTreeMap<String, String>,
-    /// What computes.
+    /// The device that computes.
     pub compute: Compute,
-    /// Where the files are written.
+    /// The folder that the files are written to.
     pub folder: PathBuf,
 }
 
-/// What came of it.
+/// The outcome of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Transcribed {
     /// Both files are written.
     Made {
-        /// How closely they agree.
+        /// The closeness with which they agree.
         parity: Parity,
         /// Weights that training would move.
         parameters: u64,
@@ -52,12 +52,12 @@ pub enum Transcribed {
 }
 
 impl Transcription {
-    /// Where the weights are written.
+    /// The path that the weights are written to.
     pub fn weights(&self) -> PathBuf {
         self.folder.join("weights.safetensors")
     }
 
-    /// Where the network is written.
+    /// The path that the network is written to.
     pub fn onnx(&self) -> PathBuf {
         self.folder.join("network.onnx")
     }

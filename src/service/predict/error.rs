@@ -1,4 +1,4 @@
-//! Why pictures were not answered for.
+//! The reasons why pictures were not answered for.
 
 use tokio::sync::AcquireError;
 use tokio::task::JoinError;
@@ -8,7 +8,7 @@ use crate::inference::InferenceError;
 use crate::service::violation::{Violation, sentence};
 use crate::store::StoreError;
 
-/// Why pictures were not answered for.
+/// The reason why pictures were not answered for.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
     /// Files that give no picture, each with the reason.

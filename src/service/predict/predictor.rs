@@ -49,7 +49,7 @@ pub struct Queued {
     ticket: Ticket,
 }
 
-/// What a network says of one picture.
+/// The answer of a network for one picture.
 #[derive(Debug)]
 pub struct Answer {
     /// The caller's name of its file.
@@ -116,7 +116,7 @@ impl Predictor {
     }
 }
 
-/// What is not a number is no answer, and JSON would make `null` of it.
+/// Refuses an answer that is not a number: it is none, and JSON would make `null` of it.
 fn finite(answer: Answer) -> Result<Answer, PredictError> {
     let probabilities = answer.output.probabilities.iter().flatten();
     if answer.output.embedding.iter().chain(probabilities).all(|value| value.is_finite()) {

@@ -1,4 +1,4 @@
-//! Why a run was not queued, or not estimated.
+//! The reasons why a run was not queued, or not estimated.
 
 use crate::domain::forecast::TooLarge;
 use crate::domain::pretrain::BatchTooLarge;
@@ -7,7 +7,7 @@ use crate::estimate::CannotMeasure;
 use crate::service::violation::{Violation, sentence};
 use crate::store::StoreError;
 
-/// Why a run was not queued, or not estimated.
+/// The reason why a run was not queued, or not estimated.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// The recipe cannot be followed; all that is wrong with it.
@@ -19,7 +19,7 @@ pub enum SubmitError {
     /// A batch of it would not fit into the memory.
     #[error(transparent)]
     BatchTooLarge(#[from] BatchTooLarge),
-    /// What a step costs here could not be measured.
+    /// The cost of a step here could not be measured.
     #[error(transparent)]
     Unmeasured(#[from] CannotMeasure),
     /// A replay is asked for by its run, not by a recipe.
@@ -36,7 +36,7 @@ pub enum SubmitError {
         /// The limit.
         max: u64,
     },
-    /// What it names could not be looked up, or the run not be stored.
+    /// The thing it names could not be looked up, or the run not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

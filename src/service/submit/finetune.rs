@@ -11,7 +11,7 @@ use crate::domain::{Backbone, Split};
 use crate::service::violation::Violation;
 use crate::store::{Store, backbones};
 
-/// What a recipe names, all of it there.
+/// The things that a recipe names, all of them there.
 pub(super) struct Asked {
     pub(super) version: Version,
     pub(super) backbone: Backbone,
@@ -66,7 +66,7 @@ fn repeats_differ(pool: &BTreeMap<&str, u64>, wanted: &Finetune) -> Result<(), S
 }
 
 impl Asked {
-    /// What it takes to repeat the run.
+    /// The facts that it takes to repeat the run.
     pub(super) fn provenance(&self) -> Provenance {
         Provenance {
             dataset_digest: self.version.digest,
@@ -77,7 +77,7 @@ impl Asked {
         }
     }
 
-    /// How many images a recipe handles.
+    /// The numbers of images that a recipe handles.
     pub(super) fn amounts(&self, wanted: &Finetune) -> Amounts {
         // Images without a label are passed over.
         let images = |split: Split| {
@@ -92,7 +92,7 @@ impl Asked {
         Amounts { training, validation, test: images(Split::Test) }
     }
 
-    /// What to measure for a recipe.
+    /// The trial to measure for a recipe.
     pub(super) fn trial(&self, wanted: &Finetune, threads: usize) -> Trial {
         let network = (self.backbone.architecture, self.backbone.preprocessing.size);
         Trial::of(wanted, network, self.amounts(wanted).training, threads)

@@ -1,4 +1,4 @@
-//! What a run will take on this machine, by the cost of steps that are measured here.
+//! The forecast of a run on this machine, by the cost of steps that are measured here.
 //!
 //! A cost that was not measured yet is measured in the background: nobody waits for it here.
 
@@ -9,14 +9,14 @@ use crate::domain::pretrain::Pretrain;
 use crate::domain::run::{Finetune, Method};
 use crate::estimate::{CannotMeasure, Cost, Estimator, memory};
 
-/// What a run will take or why it cannot run; none while that is being measured, unless it could not
-/// be.
+/// The forecast of a run or the reason why it cannot run; none while that is being measured, unless
+/// it could not be.
 pub(super) type Measured = Result<Option<Result<Forecast, SubmitError>>, CannotMeasure>;
 
 /// The machine that runs are foretold for.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// What training steps cost here.
+    /// The estimator of the cost of training steps here.
     pub estimator: Estimator,
     /// Compute threads of a worker.
     pub threads: usize,
@@ -77,7 +77,7 @@ impl Machine {
     }
 }
 
-/// What is not known is let through: its worker sees to it.
+/// Lets through what is not known: its worker sees to it.
 fn refuse(measured: Measured) -> Result<(), SubmitError> {
     match measured {
         Ok(Some(found)) => found.map(|_| ()),

@@ -9,7 +9,7 @@ use crate::domain::{Backbone, Split, VersionId};
 use crate::service::violation::Violation;
 use crate::store::{Store, backbones};
 
-/// What a recipe names, all of it there.
+/// The things that a recipe names, all of them there.
 pub(super) struct Asked {
     version: Version,
     /// None from random weights.
@@ -118,7 +118,7 @@ fn fill_a_batch(version: &Version, wanted: &Pretrain) -> Result<u64, SubmitError
 }
 
 impl Asked {
-    /// What it takes to repeat the run.
+    /// The facts that it takes to repeat the run.
     pub(super) fn provenance(&self) -> Provenance {
         Provenance {
             dataset_digest: self.version.digest,

@@ -16,12 +16,12 @@ pub struct Submitter {
     max_queued: u64,
 }
 
-/// What a run will take, as far as it is known.
+/// The forecast of a run, as far as it is known.
 #[derive(Debug, Clone)]
 pub struct Estimate {
     /// Time and memory; none while the cost of a step is being measured.
     pub forecast: Option<Forecast>,
-    /// What to do better, for people to read.
+    /// The advice on what to do better, for people to read.
     pub advice: Option<String>,
     /// Memory that it may use when no other run is at work.
     pub available_bytes: u64,
@@ -100,7 +100,7 @@ impl Submitter {
     }
 }
 
-/// What is asked with its defaults filled in.
+/// The recipe that is asked for with its defaults filled in.
 fn whole(spec: Spec) -> Result<Spec, SubmitError> {
     match spec {
         Spec::Pretrain(_) => Ok(spec),

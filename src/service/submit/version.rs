@@ -1,4 +1,4 @@
-//! What runs learn from a dataset version, and whether it has enough of it.
+//! The images of a dataset version that runs learn from, and whether it has enough of them.
 
 use std::collections::BTreeMap;
 

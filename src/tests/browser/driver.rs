@@ -195,7 +195,7 @@ impl Browser {
         .await;
     }
 
-    /// What the browser's log complains of since it was last asked: errors of scripts, refused
+    /// The complaints of the browser's log since it was last asked: errors of scripts, refused
     /// content, failed requests.
     pub(super) async fn complaints(&self) -> Vec<String> {
         let session = self.client.session_id().await.expect("a session").expect("a session");

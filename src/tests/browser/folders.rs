@@ -85,7 +85,7 @@ async fn a_folder_is_taken_by_drop_and_by_choice_and_tells_how_far_it_is() {
     browser.stop().await;
 }
 
-/// What the page makes of 3 files, and of more than the original format can count.
+/// The archives that the page makes of 3 files, and of more than the original format can count.
 const PACK: &str = "return import('/static/js/zip.js').then(async ({ zip }) => {
     const file = (path, ...content) => ({ path, file: new File(content, 'x') });
     const few = [file('a/Größe.txt', 'hello'), file('b/empty'), file('c/big', new Uint8Array(9 << 20).fill(7))];
@@ -99,7 +99,7 @@ const PACK: &str = "return import('/static/js/zip.js').then(async ({ zip }) => {
     return [await text(await zip(few)), await text(await zip(many))];
 })";
 
-/// What the page makes of sets that are too large for one upload.
+/// The uploads that the page makes of sets that are too large for one.
 const PLAN: &str = "return import('/static/js/parts.js').then(({ uploads }) => {
     const file = (path, size = 10) => ({ path, file: { name: path.split('/').at(-1), size } });
     const names = (files, most) => uploads(files, most).map((one) => (one.entries ?? []).map(({ path }) => path));

@@ -1,4 +1,4 @@
-//! Which file depends on which, each name followed to the file that defines it.
+//! The dependencies of files on files, each name followed to the file that defines it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ struct Module {
 /// Every module under its path; the root of the crate under the empty one.
 struct Modules(BTreeMap<String, Module>);
 
-/// Where a path leads.
+/// The place that a path leads to.
 enum Target {
     Module(String),
     Item(String, String),

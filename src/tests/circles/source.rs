@@ -1,4 +1,4 @@
-//! What one file declares, imports, defines and names.
+//! The names that one file declares, imports, defines and uses.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The words and marks of Rust source, without comments, literals, lifetimes and test-only items.
 
-/// What the source says outside tests. `::` is one token; any other mark is one character.
+/// The words of the source outside tests. `::` is one token; any other mark is one character.
 pub(super) fn tokens(text: &str) -> Vec<&str> {
     let (mut found, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
@@ -101,8 +101,8 @@ fn without_tests<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
     kept
 }
 
-/// How many tokens the first item takes: to its `;`, to its closing brace, or, where it is a field,
-/// to its comma.
+/// The number of tokens that the first item takes: to its `;`, to its closing brace, or, where it is
+/// a field, to its comma.
 fn item(tokens: &[&str]) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::of_database;
 
 /// Held by everybody who clones, together, and by whoever makes the template, alone.
 const LOCK: i64 = 0x6c76_6d65_6400;
-/// How the names of templates begin; they go on with a digest of the migrations.
+/// The prefix of the names of templates; they go on with a digest of the migrations.
 const PREFIX: &str = "lvmed_template_";
 
 /// Makes a database with the schema of today and no rows. `administration` is where to connect for that.

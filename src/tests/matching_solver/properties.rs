@@ -1,4 +1,4 @@
-//! What holds for every problem, and for the odd ones.
+//! The properties that hold for every problem, and for the odd ones.
 
 use lvmed::matching::Mode;
 use lvmed::matching::{ALONE, Assignment, Problem, Rows, Solution, Solver, Workspace, exact};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::instances::{Instance, order};
 
-/// What sums of affinities in 64 bits are rounded by.
+/// The rounding of sums of affinities in 64 bits.
 const ROUNDING: f64 = 1e-9;
 
 fn solve(problem: &Problem<'_>) -> Solution {

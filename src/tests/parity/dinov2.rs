@@ -15,7 +15,7 @@ use super::networks::{Subject, parameters};
 const DOUBLE: f64 = 1e-9;
 const SINGLE: f64 = 1e-4;
 
-/// What `scripts/fixtures/dinov2.py` wrote down.
+/// The values that `scripts/fixtures/dinov2.py` wrote down.
 #[derive(Deserialize)]
 struct Fixture {
     layout: Shape,

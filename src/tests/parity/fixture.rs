@@ -1,4 +1,4 @@
-//! What PyTorch computed, and how far a tensor is from it.
+//! The values that PyTorch computed, and how far a tensor is from them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What cannot be learnt from, and what breaks while learning.
+//! The images that cannot be learnt from, and the failures while learning.
 
 use lvmed::domain::Split;
 use lvmed::domain::forecast::Calibration;

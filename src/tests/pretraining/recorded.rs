@@ -1,4 +1,4 @@
-//! What every objective of pretraining computes, held to a recording.
+//! The results of every objective of pretraining, held to a recording.
 
 use lvmed::domain::Architecture;
 

@@ -124,7 +124,7 @@ pub(super) struct Memory {
 struct Kept {
     checkpoints: Vec<Bytes>,
     curves: BTreeMap<String, BTreeMap<u64, f64>>,
-    /// How often each curve was told a point.
+    /// The number of times that each curve was told a point.
     told: BTreeMap<String, usize>,
     log: Vec<String>,
     pictures: Vec<serde_json::Value>,
@@ -176,7 +176,7 @@ impl Memory {
         self.kept(|kept| kept.curves.get(name).cloned().unwrap_or_default())
     }
 
-    /// How often a curve was told a point, again and again for one step if it was.
+    /// The number of times that a curve was told a point, again and again for one step if it was.
     pub(super) fn told(&self, name: &str) -> usize {
         self.kept(|kept| kept.told.get(name).copied().unwrap_or_default())
     }

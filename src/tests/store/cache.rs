@@ -1,4 +1,4 @@
-//! What runs leave to go on from: features computed once, and the newest checkpoint.
+//! The things that runs leave to go on from: features computed once, and the newest checkpoint.
 
 use bytes::Bytes;
 use lvmed::domain::Sha256;

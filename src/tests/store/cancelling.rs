@@ -9,13 +9,13 @@ use sqlx::{Postgres, Transaction};
 
 use super::{LONG, Lab};
 
-/// What hands a run back, as another worker's connection does it.
+/// The statement that hands a run back, as another worker's connection does it.
 const HAND_BACK: &str = "update runs set status = 'queued', lease_owner = null, lease_until = null,
      attempt = attempt - 1 where id = $1";
-/// What takes a run, as another worker's connection does it.
+/// The statement that takes a run, as another worker's connection does it.
 const TAKE: &str = "update runs set status = 'running', attempt = 1, lease_owner = id,
      lease_until = now() + interval '1 hour' where id = $1";
-/// What asks a running run to stop, as another connection does it.
+/// The statement that asks a running run to stop, as another connection does it.
 const ASK: &str = "update runs set cancel_requested_at = now() where id = $1";
 
 impl Lab {

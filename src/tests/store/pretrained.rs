@@ -1,4 +1,4 @@
-//! What pretraining leaves: a backbone with its origin, and the newest pair of graphs.
+//! The results that pretraining leaves: a backbone with its origin, and the newest pair of graphs.
 
 use lvmed::domain::backbone::{BackboneStage, Origin};
 use lvmed::domain::evaluation::Estimate;

@@ -1,4 +1,4 @@
-//! What the server itself relies on: keys, its secret, the schema.
+//! The state that the server itself relies on: keys, its secret, the schema.
 
 use lvmed::domain::{KeyId, Role};
 use lvmed::store::secret::{self, SecretError};

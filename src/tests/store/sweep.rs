@@ -37,7 +37,7 @@ async fn put(store: &Store, content: impl Into<Bytes>) -> Sha256 {
     store.blobs.put_bytes(content.into()).await.expect("stored").sha256
 }
 
-/// Where a blob lies in the folder of a test.
+/// The place where a blob lies in the folder of a test.
 fn place(scratch: &Scratch, content: &[u8]) -> PathBuf {
     let name = Sha256::of(content).to_string();
     scratch.folder.path().join("blobs/blobs").join(&name[..2]).join(name)

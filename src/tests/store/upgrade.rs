@@ -15,8 +15,8 @@ use crate::database::Scratch;
 
 /// The last migration before tasks and outcomes.
 const BEFORE: i64 = 8;
-/// What a server wrote into that schema, by `pg_dump --data-only --column-inserts --no-owner
-/// --exclude-table=_sqlx_migrations`.
+/// The rows that a server wrote into that schema, by
+/// `pg_dump --data-only --column-inserts --no-owner --exclude-table=_sqlx_migrations`.
 const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/fixtures/schema-0008.sql");
 
 /// Runs and backbones refer to each other, so that no order of the tables is right.
@@ -72,7 +72,7 @@ impl OldRun {
     }
 }
 
-/// What the columns of before tell.
+/// The values that the columns of before tell.
 struct Before {
     rows: BTreeMap<String, i64>,
     runs: Vec<OldRun>,

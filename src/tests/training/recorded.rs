@@ -1,4 +1,4 @@
-//! What every method of fine-tuning computes, held to a recording.
+//! The results of every method of fine-tuning, held to a recording.
 
 use lvmed::domain::augmentation::{Augment, Preset};
 use lvmed::domain::run::Method;

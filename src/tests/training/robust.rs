@@ -1,4 +1,4 @@
-//! What goes wrong in training, and what it leaves.
+//! The failures in training, and what they leave.
 
 use lvmed::domain::forecast::Calibration;
 use lvmed::domain::run::Method;

@@ -1,4 +1,4 @@
-//! What is reached without the backbone: by a discriminant of small grey pictures, and by the same
+//! The results without the backbone: by a discriminant of small grey pictures, and by the same
 //! architecture with random weights.
 //!
 //! A number means little without its floor. On sets whose classes differ in brightness or framing alone,

@@ -11,7 +11,7 @@ use crate::domain::{Sha256, Split};
 use crate::training::probe::head::{Classifier, HeadFacts};
 use crate::training::run::plain::plain;
 
-/// Where a probe that chooses by cross-validation has its images from.
+/// The splits that a probe which chooses by cross-validation has its images from.
 const TRAINING_AND_VALIDATION: &str = " of the training and validation splits";
 
 /// Writes the card as Markdown, with the front matter that model hubs read.
@@ -98,7 +98,7 @@ fn training(text: &mut String, job: &Job, recipe: &Recipe) -> std::fmt::Result {
     writeln!(text)
 }
 
-/// How a head was fitted, part by part.
+/// The sentences on how a head was fitted, part by part.
 fn fitted(text: &mut String, head: &HeadFacts) -> std::fmt::Result {
     let is_mean = head.parts.len() > 1;
     if is_mean {

@@ -1,5 +1,5 @@
-//! What a frozen network says of images, computed once: what is cached is not computed again, by any
-//! run.
+//! The answers of a frozen network to images, computed once: what is cached is not computed again, by
+//! any run.
 
 use std::path::Path;
 
@@ -56,7 +56,8 @@ pub(super) fn features(
         .collect())
 }
 
-/// What a finished network file makes of each example, in their order; nothing is cached.
+/// The features and probabilities by a finished network file for each example, in their order;
+/// nothing is cached.
 pub(super) fn of_network(
     job: &Job,
     file: &Path,
@@ -85,7 +86,7 @@ pub(super) fn of_network(
     Ok(found)
 }
 
-/// What a network makes of one image.
+/// The answer of a network to one image.
 pub(super) struct OfImage {
     pub(super) embedding: Vec<f32>,
     /// Of each class; none of a network without a head.

@@ -21,11 +21,11 @@ use crate::training::run::host::Host;
 use crate::training::run::packed::Packed;
 use crate::training::run::reporter::{At, Reporter, Stage};
 
-/// How much higher than expected a log loss begins that says of the test patients that they differ, in
-/// nats.
+/// The rise of a log loss over the expected one, in nats, from which on it says of the test patients
+/// that they differ.
 const WORSE: f64 = 0.25;
 
-/// What a finished run publishes.
+/// The results that a finished run publishes.
 #[derive(Debug)]
 pub struct Outcome {
     /// The downloadable files.

@@ -12,9 +12,9 @@ use crate::training::run::ground::Ground;
 /// Everything that a fine-tuning run starts from.
 #[derive(Debug)]
 pub struct Job {
-    /// What every job has.
+    /// The ground that every job has.
     pub ground: Ground,
-    /// What is asked.
+    /// The recipe that is asked for.
     pub spec: Finetune,
     /// The images of the version, in an order that only their content decides.
     pub examples: Vec<Example>,
@@ -42,8 +42,8 @@ impl Job {
         self.examples.iter().any(|example| example.split == Split::Validation)
     }
 
-    /// What training draws from: a probe that chooses by cross-validation has no use for validation
-    /// images but to learn from them.
+    /// The examples that training draws from: a probe that chooses by cross-validation has no use for
+    /// validation images but to learn from them.
     pub fn pool(&self) -> Vec<&Example> {
         let learns = |example: &&Example| self.spec.learns_from(example.split);
         self.examples.iter().filter(learns).collect()

@@ -1,4 +1,5 @@
-//! How a model was trained, beside what was asked: what a reader of its card has to know.
+//! The training of a model as it was done, beside what was asked: what a reader of its card has to
+//! know.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use crate::domain::run::Method;
 use crate::training::cycle::Ended;
 use crate::training::probe::head::HeadFacts;
 
-/// How a model was trained, beside what was asked.
+/// The training of a model as it was done, beside what was asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Recipe {
@@ -15,14 +16,14 @@ pub(super) enum Recipe {
     Probe {
         /// Images it learnt from.
         training_images: usize,
-        /// How its head was fitted.
+        /// The facts on how its head was fitted.
         head: HeadFacts,
     },
     /// A network trained by gradients.
     Network(Network),
 }
 
-/// What batch normalisation went by.
+/// The statistics that batch normalisation went by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Normalised {
@@ -34,11 +35,11 @@ pub(super) enum Normalised {
     Absent,
 }
 
-/// How a network was trained by gradients.
+/// The facts of a training by gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Network {
     pub(super) method: Method,
-    /// How the head was fitted that training started from; none where it was random.
+    /// The facts on the fit of the head that training started from; none where it was random.
     #[serde(default)]
     pub(super) head: Option<HeadFacts>,
     pub(super) training_images: usize,
@@ -50,14 +51,14 @@ pub(super) struct Network {
     pub(super) epochs: u32,
     pub(super) steps: u64,
     pub(super) ended: Ended,
-    /// What batch normalisation went by.
+    /// The statistics that batch normalisation went by.
     pub(super) normalised: Normalised,
     /// Images computed at a time.
     pub(super) micro_batch: u32,
 }
 
 impl Network {
-    /// What batch normalisation went by, as a clause that may be empty.
+    /// The statistics that batch normalisation went by, as a clause that may be empty.
     pub(super) fn with_statistics(&self) -> &'static str {
         match self.normalised {
             Normalised::Frozen => ", with frozen normalisation statistics",
@@ -66,7 +67,7 @@ impl Network {
         }
     }
 
-    /// Why the epochs ended, in words.
+    /// The reason why the epochs ended, in words.
     pub(super) fn why_ended(&self) -> &'static str {
         match self.ended {
             Ended::AllEpochs => "all epochs were run",
@@ -77,7 +78,7 @@ impl Network {
 }
 
 impl Recipe {
-    /// How the published head was fitted, where no training changed it.
+    /// The facts on the fit of the published head, where no training changed it.
     pub(super) fn head_as_published(&self) -> Option<&HeadFacts> {
         match self {
             Self::Probe { head, .. } => Some(head),
@@ -85,7 +86,7 @@ impl Recipe {
         }
     }
 
-    /// What a reader of the result must know of how it was made.
+    /// The notices that a reader of the result must have of how it was made.
     pub(super) fn notices(&self) -> Vec<String> {
         let (head, network) = match self {
             Self::Probe { head, .. } => (Some(head), None),

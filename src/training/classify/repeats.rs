@@ -24,7 +24,7 @@ pub(super) struct Repeat {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Done {
     pub(super) repeats: Vec<Repeat>,
-    /// Which of them is the best, from 0.
+    /// The number of the best of them, from 0.
     pub(super) best: usize,
     /// Backbone and head of the best; what training left as it was may be absent.
     #[serde(skip)]
@@ -50,7 +50,7 @@ impl Done {
         self.repeats.get(self.best)
     }
 
-    /// What the repeats say together, of a run with several.
+    /// The summary of the repeats together, of a run with several.
     pub(super) fn summary(
         &self,
         judged: impl Fn(&Repeat) -> Result<Scorer, CannotJudge>,

@@ -1,4 +1,4 @@
-//! What the frozen part of a network makes of each image, computed once and kept on disk.
+//! The output of the frozen part of a network for each image, computed once and kept on disk.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::training::run::error::TrainingError;
 /// process.
 pub(in crate::training) struct Activations {
     file: File,
-    /// Where the activations of an image begin, once they are written.
+    /// The places where the activations of an image begin, once they are written.
     places: HashMap<Key, u64>,
     /// Their shape for one image, once the first is known.
     shape: Vec<usize>,

@@ -2,8 +2,8 @@
 
 use crate::domain::augmentation::Border;
 
-/// Where each pixel of the new picture comes from: `x' = a x + b y + c` and likewise `y'`, in pixels
-/// from the middle of the picture, `x` to the right and `y` down.
+/// The place that each pixel of the new picture comes from: `x' = a x + b y + c` and likewise `y'`,
+/// in pixels from the middle of the picture, `x` to the right and `y` down.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     /// Coefficients of `x'`.

@@ -1,4 +1,4 @@
-//! What is done to one picture in one epoch: drawn first, as plain numbers, then carried out.
+//! The changes of one picture in one epoch: drawn first, as plain numbers, then carried out.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -10,9 +10,9 @@ use crate::domain::augmentation::{Augmentation, Border, Change};
 /// Everything that happens to one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
-    /// Where its pixels come from.
+    /// The map to the places that its pixels come from.
     pub affine: Affine,
-    /// What is seen beyond its border.
+    /// The filling beyond its border.
     pub border: Border,
     /// Standard deviation of the blur in pixels; 0 is none.
     pub sigma: f64,
@@ -24,9 +24,9 @@ pub struct Drawn {
     pub brightness: f32,
     /// Standard deviation of the noise; 0 is none.
     pub noise: f32,
-    /// What is painted over.
+    /// The square that is painted over.
     pub cutout: Option<Square>,
-    /// Where the noise is drawn from.
+    /// The generator that the noise is drawn from.
     random: StdRng,
 }
 

@@ -24,7 +24,7 @@ pub struct Room {
     pub keep_free: u64,
 }
 
-/// What a cache holds now.
+/// The contents of a cache now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Use {
     /// Bytes in memory.
@@ -80,7 +80,7 @@ impl Cache {
         Self { room, folder: folder.to_owned(), state: Mutex::default() }
     }
 
-    /// What it holds now.
+    /// Its contents now.
     pub fn used(&self) -> Use {
         self.lock().used
     }

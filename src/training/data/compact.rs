@@ -39,7 +39,7 @@ pub struct Part {
     pub width: usize,
 }
 
-/// What it takes to read a picture back from its bytes.
+/// The facts that it takes to read a picture back from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     width: u32,

@@ -14,7 +14,7 @@ pub struct Example {
     pub blob: Sha256,
     /// Frame within the original.
     pub frame: u32,
-    /// What a model is to answer for it.
+    /// The answer that a model is to give for it.
     pub target: Target,
     /// Key of its patient.
     pub patient: String,

@@ -1,4 +1,4 @@
-//! What a run learns from, batch by batch: pictures, their order, augmentation and mixup in one.
+//! The batches that a run learns from: pictures, their order, augmentation and mixup in one.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Batch {
     pub targets: Tensor,
 }
 
-/// What a run learns from, batch by batch.
+/// The batches that a run learns from.
 pub struct Feed<'a> {
     pictures: Arc<Pictures<'a>>,
     examples: &'a [&'a Example],

@@ -11,7 +11,7 @@ use crate::domain::Target;
 /// One training image, as the draw sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// What a model is to answer for it.
+    /// The answer that a model is to give for it.
     pub target: Target,
     /// Key of its patient.
     pub patient: &'a str,

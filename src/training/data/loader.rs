@@ -17,7 +17,7 @@ use super::order::Plan;
 use crate::imaging::ImagingError;
 use crate::training::run::error::TrainingError;
 
-/// How long a wait for a batch lasts before the run is asked whether it must stop.
+/// The length of a wait for a batch before the run is asked whether it must stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Memory that batches made ahead may take, beyond the one that there always is.
 const AHEAD_BYTES: usize = 256 << 20;
@@ -26,7 +26,7 @@ const MOST_AHEAD: usize = 4;
 /// Threads that decode and augment keep even a fast network busy with fewer than this.
 const MOST_THREADS: usize = 8;
 
-/// How a loader works ahead. What comes out does not depend on it.
+/// The settings by which a loader works ahead. What comes out does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefetch {
     /// Threads that decode and augment.
@@ -174,7 +174,7 @@ impl<F: Making> Drop for Loader<'_, F> {
 }
 
 impl<F: Making> Shared<F> {
-    /// What a thread does until there is nothing left.
+    /// The work of a thread until there is nothing left.
     fn work(&self) {
         while let Some(task) = self.task() {
             let Task { image, place, at, .. } = task;

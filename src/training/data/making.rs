@@ -1,4 +1,4 @@
-//! What a loader asks of whoever makes batches, and where in a run a batch is.
+//! The trait that a loader asks of whoever makes batches, and the place of a batch in a run.
 
 use super::order::Plan;
 use crate::domain::ImageId;
@@ -14,18 +14,18 @@ pub struct Place {
     pub batch: u64,
 }
 
-/// What a loader makes batches of: an image at a time, on any thread, then put together.
+/// A maker of the batches of a loader: an image at a time, on any thread, then put together.
 pub trait Making: Send + Sync {
-    /// What is made of one image.
+    /// The thing that is made of one image.
     type Part: Send;
     /// A batch.
     type Batch: Send;
 
-    /// Which images make which batch.
+    /// The plan of which images make which batch.
     fn plan(&self) -> &Plan;
 
-    /// What is made of example `image` as number `at` of the batch at `place`; a function of the
-    /// three and nothing else.
+    /// The part that is made of example `image` as number `at` of the batch at `place`; a function of
+    /// the three and nothing else.
     fn part(&self, image: usize, place: Place, at: usize) -> Result<Self::Part, TrainingError>;
 
     /// A batch of parts that are ready, in the order of its images.

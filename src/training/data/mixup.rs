@@ -6,7 +6,7 @@ use rand_distr::{Beta, Distribution};
 use super::order::generator;
 use crate::domain::imbalance::Mixup;
 
-/// Which images of a batch are mixed, and how much of each: section 2 of the paper,
+/// The pairs of images of a batch that are mixed, and how much of each: section 2 of the paper,
 /// `x̃ = λ xᵢ + (1 − λ) xⱼ`, `ỹ = λ yᵢ + (1 − λ) yⱼ` with `λ ~ Beta(α, α)` for each pair.
 ///
 /// Serves any vectors of an image: a prepared picture, or the cached activations of a frozen part.

@@ -1,4 +1,4 @@
-//! Which images make which batch: every draw a function of the seed and the epoch, so that it can be
+//! The order of images in batches: every draw a function of the seed and the epoch, so that it can be
 //! resumed anywhere.
 
 use rand::SeedableRng;
@@ -14,7 +14,7 @@ pub fn generator(purpose: &str, seed: u64, epoch: u32, place: u64) -> StdRng {
     StdRng::from_seed(digest.into())
 }
 
-/// Which images make which batch, epoch by epoch.
+/// The plan of which images make which batch, epoch by epoch.
 #[derive(Debug, Clone)]
 pub struct Plan {
     order: Order,
@@ -23,7 +23,7 @@ pub struct Plan {
     epochs: u32,
 }
 
-/// How the order of an epoch comes about.
+/// The origin of the order of an epoch.
 #[derive(Debug, Clone)]
 enum Order {
     /// As they are given.
@@ -38,12 +38,12 @@ enum Order {
     Oversampled { classes: Vec<Vec<usize>>, largest: usize },
 }
 
-/// How the batches of training are drawn.
+/// The rule by which the batches of training are drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawing {
     /// Images in a batch.
     pub batch_size: usize,
-    /// What is done about classes of unequal size.
+    /// The remedy for classes of unequal size.
     pub imbalance: Imbalance,
     /// Seed of the run.
     pub seed: u64,

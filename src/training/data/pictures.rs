@@ -12,7 +12,7 @@ use crate::imaging::decode_frame;
 use crate::training::run::error::TrainingError;
 use crate::training::run::host::Host;
 
-/// Where pictures come from and what they are prepared for.
+/// The source of pictures, and what they are prepared for.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// Gives the stored originals.
@@ -77,7 +77,7 @@ impl<'a> Pictures<'a> {
         Ok(compact)
     }
 
-    /// How much of them is kept.
+    /// The amount of them that is kept.
     pub fn used(&self) -> Use {
         self.cache.used()
     }

@@ -21,8 +21,8 @@ pub(in crate::training) const RESAMPLES: u32 = 1000;
 pub struct Patients {
     /// The patient of each image, below `count`.
     of_image: Vec<usize>,
-    /// What is drawn within: the patients of a class, by the class that most of a patient's images have
-    /// (the first of equals), or all together.
+    /// The groups that are drawn within: the patients of a class, by the class that most of a
+    /// patient's images have (the first of equals), or all together.
     strata: Vec<Vec<usize>>,
     /// Patients of the class that has the fewest.
     fewest: usize,
@@ -59,7 +59,7 @@ impl Patients {
         }
     }
 
-    /// How many there are.
+    /// The number of patients.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -69,7 +69,7 @@ impl Patients {
         self.fewest
     }
 
-    /// How often each image counts when each patient counts so often.
+    /// The number of times that each image counts when each patient counts so often.
     fn weights(&self, of_patient: &[u32]) -> Vec<u32> {
         self.of_image.iter().map(|patient| of_patient[*patient]).collect()
     }

@@ -106,8 +106,8 @@ fn calibration(judged: &[Judged<'_>], value: f64, resamples: u32, seed: u64) -> 
     Calibration { value, by_chance: high.map(|_| mean), by_chance_95: high }
 }
 
-/// What a reader must not overlook: a model that tells nothing apart may still have an accuracy
-/// that looks well, when one class is common.
+/// The notice that a reader must not overlook: a model that tells nothing apart may still have an
+/// accuracy that looks well, when one class is common.
 fn no_better_than_chance(
     labels: &[String],
     judged: &[Judged<'_>],

@@ -9,12 +9,12 @@ use super::normal::{below, quantile};
 use super::student;
 use crate::domain::evaluation::Estimate;
 
-/// What a two-sided 95 % interval leaves out on each side.
+/// The share that a two-sided 95 % interval leaves out on each side.
 pub const TAIL: f64 = 0.025;
 /// Degrees of freedom at least: a class of fewer patients is told in words.
 const LEAST_FREEDOM: usize = 4;
 
-/// How a metric was resampled.
+/// The way in which a metric was resampled.
 #[derive(Debug, Clone)]
 pub struct Sampled<'a> {
     /// Its values over the draws.

@@ -1,4 +1,4 @@
-//! What predicted probabilities are worth: discrimination, agreement and calibration.
+//! The worth of predicted probabilities: discrimination, agreement and calibration.
 //!
 //! Every metric takes a whole number of times that each image counts, so that a bootstrap resample
 //! costs one pass over images that were sorted once. The definitions are scikit-learn's where it
@@ -21,7 +21,7 @@ pub struct Judged<'a> {
     pub patient: &'a str,
 }
 
-/// Why predictions cannot be judged.
+/// The reason why predictions cannot be judged.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum CannotJudge {
     /// There is nothing to judge.

@@ -1,4 +1,4 @@
-//! What a model is worth: metrics of its answers, with intervals that hold for few patients.
+//! The worth of a model: metrics of its answers, with intervals that hold for few patients.
 
 pub mod bootstrap;
 pub mod evaluate;

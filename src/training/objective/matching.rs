@@ -28,7 +28,7 @@ pub struct GraphMatching {
     newest: Option<Newest>,
 }
 
-/// What the newest batch was matched to.
+/// The matching of the newest batch.
 #[derive(Debug)]
 struct Newest {
     outcome: Outcome,
@@ -40,7 +40,7 @@ struct Side {
     graphs: Graphs,
     /// Features of nodes after message passing, `[G, N, F]`.
     nodes: Tensor,
-    /// What the edges span, `[G, E, F]`; none where edges do not count.
+    /// The spans of the edges, `[G, E, F]`; none where edges do not count.
     spans: Option<Tensor>,
     /// `[B, C, R, S]`; none where local affinities do not count.
     map: Option<Tensor>,
@@ -242,13 +242,13 @@ impl Objective for GraphMatching {
     }
 }
 
-/// Which views are matched: the two large ones, and each of those with each small crop.
+/// The pairs of views that are matched: the two large ones, and each of those with each small crop.
 fn pairs(views: usize) -> Vec<(usize, usize)> {
     let with_small = (2..views).flat_map(|small| [(0, small), (1, small)]);
     if views < 2 { Vec::new() } else { std::iter::once((0, 1)).chain(with_small).collect() }
 }
 
-/// Where the cells of every image's map lie.
+/// The places where the cells of every image's map lie.
 fn places(view: &View, map: &Tensor) -> candle_core::Result<Vec<Vec<[f32; 2]>>> {
     let (images, _, rows, columns) = map.dims4()?;
     if view.crops.len() != images {

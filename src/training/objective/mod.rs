@@ -1,4 +1,4 @@
-//! What pretraining learns from the views of a batch, as one trait with a method for each paper.
+//! The objectives of pretraining on the views of a batch, as one trait with a method for each paper.
 
 mod barlow;
 mod choices;

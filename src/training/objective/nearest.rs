@@ -1,4 +1,4 @@
-//! Which cell of another feature map is closest to each cell of one.
+//! The cell of another feature map that is closest to each cell of one.
 
 /// Squared distances between positions, a row for each of `from`.
 pub(super) fn distances(from: &[[f32; 2]], to: &[[f32; 2]]) -> Vec<f64> {

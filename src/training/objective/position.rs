@@ -1,4 +1,4 @@
-//! Where the cells of a view's feature map lie in the picture that it was cut from.
+//! The place of the cells of a view's feature map in the picture that it was cut from.
 
 use super::views::Crop;
 

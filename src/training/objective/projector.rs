@@ -13,7 +13,7 @@ use crate::nn::{Params, Tensors};
 /// Deviation of the random weights of a head with GELU (DINO, appendix C: as in transformers).
 const GELU_STD: f64 = 0.02;
 
-/// What stands between two linear layers.
+/// The layers between two linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Between {
     /// ReLU; the layers have biases.

@@ -6,7 +6,8 @@ use super::views::{MatchedPair, Shown};
 use crate::nn::{Params, Tensors};
 use crate::training::run::error::TrainingError;
 
-/// When a loss is computed: every random draw of an objective depends on this and on nothing else.
+/// The moment at which a loss is computed: every random draw of an objective depends on this and on
+/// nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Seed of the run.
@@ -64,7 +65,7 @@ pub trait Objective: Send {
         Vec::new()
     }
 
-    /// What it remembers beside parameters (a queue, a centre), for checkpoints.
+    /// The tensors that it remembers beside parameters (a queue, a centre), for checkpoints.
     fn state(&self) -> Result<Tensors, TrainingError> {
         Ok(Tensors::new())
     }
@@ -75,7 +76,7 @@ pub trait Objective: Send {
         Ok(())
     }
 
-    /// How the pairs of the newest batch were matched, where the method matches graphs.
+    /// The matched pairs of the newest batch, where the method matches graphs.
     fn matched(&self) -> Option<MatchedPair> {
         None
     }

@@ -50,7 +50,7 @@ pub(super) fn invariance(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     (x - y)?.sqr()?.mean_all()
 }
 
-/// How the channels of a batch vary.
+/// The variation of the channels of a batch.
 #[derive(Debug)]
 pub(super) struct Spread {
     /// `v(x)`: the mean of `max(0, 1 − √(Var(x) + ε))` over channels and places (Eq. 1 and 2).

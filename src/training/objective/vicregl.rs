@@ -140,13 +140,13 @@ fn pairs(views: usize) -> Vec<(usize, usize, f64)> {
     [(0, 1, 2.0 * share)].into_iter().chain(small).collect()
 }
 
-/// What the projector makes of the cells of a view.
+/// The output of the projector for the cells of a view.
 struct Cells {
     /// `[B · count, C]`, image after image.
     rows: Tensor,
     /// Cells of an image.
     count: usize,
-    /// Where the cells of each image lie.
+    /// The places where the cells of each image lie.
     places: Vec<Vec<[f32; 2]>>,
 }
 

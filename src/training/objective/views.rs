@@ -5,7 +5,7 @@ use candle_core::{Tensor, bail};
 use crate::nn::{Features, Params};
 use crate::training::run::error::TrainingError;
 
-/// Where a crop lies in the picture it was cut from, in pixels of that picture.
+/// The place of a crop in the picture it was cut from, in pixels of that picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crop {
     /// First row.
@@ -25,14 +25,14 @@ pub struct Crop {
 pub struct View {
     /// Embedding `[B, D]` and feature map `[B, C, R, S]`.
     pub features: Features,
-    /// Where each of the B crops was cut.
+    /// The place from which each of the B crops was cut.
     pub crops: Vec<Crop>,
 }
 
 /// The views of a batch: two large ones first, then the small crops.
 #[derive(Debug)]
 pub struct Shown<'a> {
-    /// What the network in training makes of the views.
+    /// The output of the network in training for the views.
     pub views: &'a [View],
     /// Embeddings `[B, D]` of the two large views by the teacher, where the objective has one.
     pub teacher: Option<&'a [Tensor; 2]>,
@@ -47,7 +47,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// How many images the batch has; two or more, for an objective that compares them.
+    /// The number of images that the batch has; two or more, for an objective that compares them.
     pub(super) fn several(&self, objective: &'static str) -> Result<usize, TrainingError> {
         let images = self.large()?.0.features.embedding.dim(0)?;
         if images < 2 {
@@ -71,7 +71,7 @@ impl<'a> Shown<'a> {
 /// One matched pair of graphs of a batch, for people to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatchedPair {
-    /// Which images of the batch are the nodes, in order.
+    /// The images of the batch that are the nodes, in order.
     pub images: Vec<usize>,
     /// Partner of each node of the first view among those of the second; node i belongs to node i.
     pub partners: Vec<Option<usize>>,

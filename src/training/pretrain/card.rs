@@ -12,7 +12,7 @@ use crate::domain::pretrain::{AtShots, Comparison, Objective, Verdict};
 use crate::training::cycle::Ended;
 use crate::training::run::plain::plain;
 
-/// What the card tells beside what was asked.
+/// The facts that the card tells beside what was asked.
 pub(super) struct Facts<'a> {
     pub(super) made: &'a Made,
     pub(super) notices: &'a [String],
@@ -151,7 +151,7 @@ fn measured(text: &mut String, job: &Job, made: &Made) -> std::fmt::Result {
     found.notices.iter().try_for_each(|notice| writeln!(text, "{}\n", plain(notice)))
 }
 
-/// What a probe learns from.
+/// The images that a probe learns from.
 fn of_shots(shots: Option<u32>, repeats: u32) -> String {
     match shots {
         Some(shots) => format!("{shots} image(s) of each class"),

@@ -1,4 +1,5 @@
-//! Where a view is cut out of its picture: a random area and shape, as torchvision draws them.
+//! The place where a view is cut out of its picture: a random area and shape, as torchvision draws
+//! them.
 
 use rand::Rng;
 use rand::rngs::StdRng;

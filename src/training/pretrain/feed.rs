@@ -22,7 +22,7 @@ pub(super) struct Batch {
     pub(super) large: Tensor,
     /// The small crops, `[n B, 3, side, side]` in the same order, where there are any.
     pub(super) small: Option<Tensor>,
-    /// Where each view was cut, view by view, image by image.
+    /// The place where each view was cut, view by view, image by image.
     pub(super) crops: Vec<Vec<Crop>>,
 }
 

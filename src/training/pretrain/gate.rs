@@ -28,7 +28,7 @@ use crate::training::probe::head::Sample;
 use crate::training::run::error::TrainingError;
 use crate::training::run::host::Host;
 
-/// How far the mean AUROC may fall before a backbone counts as worse, whatever the interval says.
+/// The fall of the mean AUROC beyond which a backbone counts as worse, whatever the interval says.
 const TOLERANCE: f64 = 0.01;
 
 /// Features by image.
@@ -266,8 +266,8 @@ impl<'a> Gate<'a> {
         })
     }
 
-    /// What a reader of the comparison must know: what was said of the images when they were frozen holds
-    /// for it as well.
+    /// The notices that a reader of the comparison must have: what was said of the images when they
+    /// were frozen holds for it as well.
     fn notices(&self, before: Estimate, after: Estimate) -> Vec<String> {
         let told = at_chance(before, after).map(str::to_owned);
         told.into_iter().chain(self.judge.version.notices.iter().cloned()).collect()
@@ -298,7 +298,7 @@ fn is_worse(differences: Vec<f64>, numbers: usize) -> bool {
     upper(differences, tail).is_some_and(|high| high < 0.0)
 }
 
-/// What to say where neither side is shown to rank better than guessing.
+/// The sentence to say where neither side is shown to rank better than guessing.
 fn at_chance(before: Estimate, after: Estimate) -> Option<&'static str> {
     (before.low <= 0.5 && after.low <= 0.5).then_some(
         "Neither before nor after is the AUROC shown to be above 0.5, which guessing reaches: this check \

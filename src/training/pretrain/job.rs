@@ -17,16 +17,17 @@ use crate::training::run::packed::Packed;
 /// Everything that a pretraining run starts from.
 #[derive(Debug)]
 pub struct Job {
-    /// What every job has. What a step costs is that of the network when all of it is trained.
+    /// The ground that every job has. What a step costs is that of the network when all of it is
+    /// trained.
     pub ground: Ground,
-    /// What is asked.
+    /// The recipe that is asked for.
     pub spec: Pretrain,
     /// The images of the version, in an order that only their content decides. Labels are not looked
     /// at.
     pub pictures: Vec<Example>,
     /// The weights before the first step.
     pub start: Start,
-    /// How pictures enter the network.
+    /// The way in which pictures enter the network.
     pub preprocessing: Preprocessing,
     /// The network.
     pub architecture: Architecture,
@@ -59,7 +60,7 @@ pub struct Judge {
     pub examples: Vec<Example>,
 }
 
-/// What a finished run gives.
+/// The result of a finished run.
 #[derive(Debug)]
 pub struct Pretrained {
     /// The files: `model.safetensors` with the names of the released checkpoints, `model.onnx`
@@ -71,9 +72,9 @@ pub struct Pretrained {
     pub comparison: Option<Comparison>,
     /// Whether the gate let it through; otherwise it is a candidate.
     pub published: bool,
-    /// How closely candle and ONNX Runtime agree on it.
+    /// The closeness with which candle and ONNX Runtime agree on it.
     pub parity: Parity,
-    /// What people should know about it.
+    /// The notices that people should have about it.
     pub notices: Vec<String>,
 }
 
@@ -138,7 +139,7 @@ impl Job {
         needed(self.side(), views.min_area).max(small).min(most).ceil() as u32
     }
 
-    /// Whether `images` are enough for a batch.
+    /// Refuses to go on where `images` are not enough for a batch.
     pub(super) fn has_enough(&self, images: usize) -> Result<(), TrainingError> {
         let batch_size = self.spec.learning.batch_size;
         if images < 2 || images < batch_size as usize {
@@ -147,7 +148,7 @@ impl Job {
         Ok(())
     }
 
-    /// Whether a batch fits into the memory, as far as its cost is known.
+    /// Refuses to go on where a batch does not fit into the memory, as far as its cost is known.
     pub(super) fn has_room(&self) -> Result<(), TrainingError> {
         if let Some(step) = &self.ground.calibration {
             let network = (self.architecture, self.preprocessing.size);

@@ -1,11 +1,11 @@
-//! What a pretraining run has come to, before it is published.
+//! The result of a pretraining run before it is published.
 
 use super::job::LeftOut;
 use super::state::Position;
 use crate::domain::pretrain::Comparison;
 use crate::nn::Tensors;
 
-/// What a run has come to.
+/// The result of a run.
 pub(super) struct Made {
     /// The tensors of the backbone.
     pub(super) tensors: Tensors,

@@ -83,7 +83,7 @@ fn learnt_nothing(position: &Position) -> Option<String> {
     })
 }
 
-/// What people should know about the backbone, most important first.
+/// The notices that people should have about the backbone, most important first.
 fn notices(job: &Job, made: &Made) -> Vec<String> {
     let mut notices = Vec::new();
     match &made.comparison {

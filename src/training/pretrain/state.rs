@@ -12,7 +12,7 @@ use crate::training::cycle::{Ended, Point};
 use crate::training::run::checkpoint::{Reader, Writer};
 use crate::training::run::error::TrainingError;
 
-/// Where the loop is, as a checkpoint has it.
+/// The place of the loop, as a checkpoint has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Epoch, from 0.
@@ -21,7 +21,7 @@ pub(super) struct Position {
     pub(super) batch: u64,
     /// Optimiser steps taken.
     pub(super) step: u64,
-    /// Why the loop has ended, once it has.
+    /// The reason why the loop has ended, once it has.
     pub(super) ended: Option<Ended>,
     /// Seconds that training took up to here, over all attempts.
     pub(super) seconds: f64,
@@ -33,7 +33,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where the cycle goes on.
+    /// The point at which the cycle goes on.
     pub(super) fn point(&self) -> Point {
         let Self { epoch, batch, step, ended, seconds, .. } = *self;
         Point { epoch, batch, step, ended, seconds }
@@ -43,7 +43,8 @@ impl Position {
 /// The state of a run between two steps.
 pub(super) struct State {
     pub(super) position: Position,
-    /// What the gate found before the first step, where there is one and this version can read it.
+    /// The finding of the gate before the first step, where there is one and this version can read
+    /// it.
     pub(super) before: Option<Probed>,
     /// Backbone and objective, running statistics included.
     pub(super) params: Tensors,
@@ -51,7 +52,7 @@ pub(super) struct State {
     pub(super) moments: Tensors,
     /// The teacher, where there is one.
     pub(super) teacher: Tensors,
-    /// What the objective remembers beside parameters.
+    /// The tensors that the objective remembers beside parameters.
     pub(super) objective: Tensors,
 }
 
@@ -96,8 +97,8 @@ impl State {
     }
 }
 
-/// What the gate found before. Former versions had the probabilities as text, found by rules that are no
-/// longer: that is as good as none.
+/// The finding of the gate before. Former versions had the probabilities as text, found by rules that
+/// are no longer: that is as good as none.
 fn before(file: &mut Reader) -> Result<Option<Probed>, TrainingError> {
     let rule: Value = file.text(BEFORE)?;
     let rule = rule.as_u64().and_then(|rule| u32::try_from(rule).ok());

@@ -55,9 +55,9 @@ pub(super) struct Pretraining<'a> {
     latest: BTreeMap<String, f64>,
     /// The first point of each curve.
     first: BTreeMap<String, f64>,
-    /// What the gate found before the first step.
+    /// The finding of the gate before the first step.
     pub(super) before: Option<Probed>,
-    /// When a matched pair was last shown.
+    /// The time at which a matched pair was last shown.
     shown: Option<Instant>,
     /// Whether a step has begun and not ended.
     is_within_step: bool,
@@ -101,7 +101,7 @@ impl<'a> Pretraining<'a> {
         })
     }
 
-    /// How far it may go, as the part of the run that `stage` is.
+    /// The terms on how far it may go, as the part of the run that `stage` is.
     pub(super) fn terms(&self, stage: Stage) -> Terms {
         let learning = self.learning();
         Terms {
@@ -138,8 +138,8 @@ impl<'a> Pretraining<'a> {
         backbone(self.result().1)
     }
 
-    /// What is judged and published: the network in training, or its teacher where that is the better
-    /// one by the method.
+    /// The network that is judged and published: the one in training, or its teacher where that is
+    /// the better one by the method.
     fn result(&self) -> (&Encoder, &Params) {
         match &self.teacher {
             Some(teacher) if self.objective.publishes_teacher() => {
@@ -162,7 +162,7 @@ impl<'a> Pretraining<'a> {
         })
     }
 
-    /// Where it is, with the points of its curves.
+    /// The place where it is, with the points of its curves.
     pub(super) fn position(&self, now: Point) -> Position {
         Position {
             epoch: now.epoch,

@@ -14,7 +14,7 @@ use crate::training::objective::Crop;
 const SIGMA: (f64, f64) = (0.1, 2.0);
 const SIGMA_AT: f64 = 224.0;
 
-/// Which of the views it is.
+/// The size of view that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
     /// One of the two that are compared.
@@ -62,7 +62,7 @@ impl Drawn {
         }
     }
 
-    /// Where it was cut. Without `flip_positions` nothing is said of its mirroring.
+    /// The place where it was cut. Without `flip_positions` nothing is said of its mirroring.
     pub(super) fn crop(&self, views: &Views) -> Crop {
         geometry(self.part, self.flipped && views.flip_positions)
     }

@@ -87,7 +87,7 @@ fn means(rows: &Rows, labels: &[usize], classes: usize) -> (Rows, Vec<f64>) {
     (means, counts)
 }
 
-/// What the shrinkage is made of, each divided by the dimensions `D`.
+/// The spread that the shrinkage is made of, each part divided by the dimensions `D`.
 struct Spread {
     /// `μ = tr(S) / D`, the mean variance.
     mean: f64,

@@ -16,9 +16,9 @@ pub struct Folds {
     /// For each image the fold that holds it out, below `count`, or none when it is always trained
     /// on.
     pub held_out: Vec<Option<usize>>,
-    /// How many folds there are; zero when no patient can be held out.
+    /// The number of folds; zero when no patient can be held out.
     pub count: usize,
-    /// What a reader of the cross-validation should know.
+    /// The notices that a reader of the cross-validation should have.
     pub notices: Vec<String>,
 }
 
@@ -135,8 +135,8 @@ fn spread(patients: &mut BTreeMap<&str, Patient>, classes: usize, count: usize, 
     }
 }
 
-/// Where patients of several classes drew all patients of a class into one fold, takes the first of
-/// them out of it, to be trained on always.
+/// Pins a patient of each class that would vanish: where patients of several classes drew all
+/// patients of a class into one fold, takes the first of them out of it, to be trained on always.
 fn pin_where_a_class_would_vanish(patients: &mut BTreeMap<&str, Patient>, classes: usize) {
     for class in 0..classes {
         let mut of_class = patients.values_mut().filter(|patient| patient.counts[class] > 0);

@@ -47,19 +47,19 @@ impl Head {
 pub struct Probe {
     /// The classifier.
     pub head: Head,
-    /// How it was fitted.
+    /// The facts on how it was fitted.
     pub facts: HeadFacts,
     /// Every penalty `λ` tried, strongest first, with the mean log loss (nats) of held-out images; at
     /// the best temperature of each but by the former rule.
     pub candidates: Vec<(f64, f64)>,
 }
 
-/// How a head was fitted: what its card says.
+/// The facts on how a head was fitted: what its card says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadFacts {
     /// The rule; none for the one of recipes that name none.
     pub rule: Option<HeadRule>,
-    /// What it is the mean of, in logits; a regression counts as much as two discriminants.
+    /// The parts that it is the mean of, in logits; a regression counts as much as two discriminants.
     pub parts: Vec<Part>,
     /// The temperature `T` by which the mean of the parts was divided; 1 for a single part, whose own
     /// says all.
@@ -72,7 +72,7 @@ pub struct HeadFacts {
     /// Macro AUROC of the held-out images; none where it was not computed or is not defined.
     #[serde(default)]
     pub auroc: Option<f64>,
-    /// What a reader should know about the choice.
+    /// The notices that a reader should have about the choice.
     pub notices: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ impl Part {
     }
 }
 
-/// What a part is.
+/// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Classifier {
@@ -106,7 +106,7 @@ pub enum Classifier {
     Lda,
 }
 
-/// Why no probe was fitted.
+/// The reason why no probe was fitted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProbeError {
     /// Fewer than two classes.

@@ -17,7 +17,7 @@ const CURVATURE: f64 = 0.9;
 /// Trial steps of one line search; what thirty halvings do not reach is lost in rounding.
 const TRIALS: usize = 30;
 
-/// When to stop.
+/// The rule on when to stop.
 #[derive(Debug, Clone, Copy)]
 pub struct Stop {
     /// The largest absolute entry of the gradient at which the point counts as the minimum.
@@ -26,7 +26,7 @@ pub struct Stop {
     pub iterations: usize,
 }
 
-/// Where the search ended.
+/// The place where the search ended.
 #[derive(Debug, Clone)]
 pub struct Minimum {
     /// The point.

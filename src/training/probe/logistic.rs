@@ -14,7 +14,7 @@ pub struct Problem<'a> {
     pub rows: &'a Rows,
     /// Class of each row, below `classes`. Every class occurs, or its bias has no minimum.
     pub labels: &'a [usize],
-    /// How many classes there are: `K`.
+    /// The number of classes: `K`.
     pub classes: usize,
     /// Penalty on the weights: `λ`.
     pub lambda: f64,

@@ -28,7 +28,7 @@ impl Rows {
         self.count += 1;
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn count(&self) -> usize {
         self.count
     }

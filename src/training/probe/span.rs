@@ -8,7 +8,7 @@
 use super::logistic::Solution;
 use super::matrix::{Rows, add_scaled, dot};
 
-/// What is left of a row, relative to the row, below which it counts as spanned by the others.
+/// The rest of a row, relative to the row, below which it counts as spanned by the others.
 const NEGLIGIBLE: f64 = 1e-10;
 /// Rows that are freed of the directions so far at a time.
 const BLOCK: usize = 32;

@@ -1,4 +1,4 @@
-//! What a head is fitted to, and the same as each fold of a cross-validation sees it.
+//! The images that a head is fitted to, and the same as each fold of a cross-validation sees it.
 
 use rayon::prelude::*;
 

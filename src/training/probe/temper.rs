@@ -5,7 +5,7 @@ use super::logistic::softmax;
 /// Images of every class, evenly unsure, that are counted in beside the real ones: a handful that happens
 /// to be all right would otherwise ask for endless certainty, as Platt (1999, section 2.2) saw.
 const UNSURE: f64 = 2.0;
-/// How far the mean probability of the likeliest class lies above guessing at least, as a share of the
+/// The least height of the mean probability of the likeliest class above guessing, as a share of the
 /// way to certainty: where so few images were held out that their ranking came out by bad luck, the
 /// logits are worth more than a head that says nothing.
 const LEAST: f64 = 0.1;
@@ -14,7 +14,7 @@ const RANGE: (f64, f64) = (1e-4, 1e4);
 /// Halvings of an interval of its logarithm: to 1e-13 of it.
 const HALVINGS: u32 = 47;
 
-/// How logits are scaled, and their mean log loss then.
+/// The scaling of logits, and their mean log loss then.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tempered {
     /// `a = 1/T`, by which logits are multiplied; above 0.
@@ -47,7 +47,8 @@ pub fn temper(logits: &[Vec<f64>], labels: &[usize]) -> Tempered {
     Tempered { factor, loss: loss(logits, labels, smoothing, factor) }
 }
 
-/// Where `is_past` begins to hold between `low` and `high`, by halving the logarithm.
+/// The factor at which `is_past` begins to hold between `low` and `high`, found by halving the
+/// logarithm.
 fn rise(low: f64, high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low.ln(), high.ln());
     for _ in 0..HALVINGS {
@@ -86,7 +87,7 @@ fn loss(logits: &[Vec<f64>], labels: &[usize], smoothing: f64, factor: f64) -> f
     logits.iter().zip(labels).map(of).sum::<f64>() / labels.len().max(1) as f64
 }
 
-/// What [`loss`] grows by with the factor, times the number of images.
+/// The growth of [`loss`] with the factor, times the number of images.
 fn slope(logits: &[Vec<f64>], labels: &[usize], smoothing: f64, factor: f64) -> f64 {
     let of = |(row, label): (&Vec<f64>, &usize)| {
         let mut probabilities: Vec<f64> = row.iter().map(|logit| factor * logit).collect();

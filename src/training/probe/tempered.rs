@@ -16,7 +16,7 @@ use crate::training::judge::metrics::{Judged, Scorer};
 /// Steps of a discriminant in the progress.
 const DISCRIMINANT: usize = 1;
 
-/// How often the regression counts in the mean, where either discriminant counts once: discriminants are
+/// The weight of the regression in the mean, where either discriminant counts once: discriminants are
 /// steadier with few images, a regression learns more of many.
 const REGRESSION: u32 = 2;
 
@@ -75,7 +75,7 @@ pub(super) fn fit(
     Ok(Probe { head: task.head(&solution), facts, candidates })
 }
 
-/// Where nothing can be held out nothing can be chosen: the regression with the middle penalty.
+/// The regression with the middle penalty: where nothing can be held out nothing can be chosen.
 fn unchecked(
     task: &Task<'_>,
     rule: HeadRule,
@@ -196,7 +196,7 @@ fn together(members: &[Member], labels: &[usize]) -> (Solution, f64, HeldOut) {
     (mean.scaled(tempered.factor), 1.0 / tempered.factor, held_out)
 }
 
-/// What a head says of images while they are held out.
+/// The answers of a head for images while they are held out.
 struct HeldOut {
     loss: f64,
     auroc: Option<f64>,

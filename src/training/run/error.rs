@@ -1,4 +1,4 @@
-//! Why a run did not finish, told apart by whether another attempt could.
+//! The reasons why a run did not finish, told apart by whether another attempt could.
 
 use super::host::{HostError, Stop};
 use crate::domain::forecast::TooLarge;
@@ -12,7 +12,7 @@ use crate::training::data::few_shot::TooFewImages;
 use crate::training::judge::metrics::CannotJudge;
 use crate::training::probe::head::ProbeError;
 
-/// Why a run did not finish.
+/// The reason why a run did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
     /// It was asked to stop.
@@ -35,7 +35,7 @@ pub enum TrainingError {
     Image {
         /// The image's id.
         image: crate::domain::ImageId,
-        /// What is wrong with it.
+        /// The error that makes it unreadable.
         error: ImagingError,
     },
     /// Inference failed.

@@ -1,4 +1,4 @@
-//! What a job of every kind starts from, beside what is asked of it.
+//! The ground that a job of every kind starts from, beside what is asked of it.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::inference::Runtime;
 pub struct Ground {
     /// The run.
     pub run: RunId,
-    /// What it takes to repeat it.
+    /// The facts that it takes to repeat it.
     pub provenance: Provenance,
     /// Name of what is made: a model, or a backbone.
     pub name: Name,
@@ -33,6 +33,6 @@ pub struct Ground {
     pub limits: Limits,
     /// Memory that training may use, in bytes.
     pub memory_bytes: u64,
-    /// What a step costs, where it was measured.
+    /// The cost of a step, where it was measured.
     pub calibration: Option<Calibration>,
 }

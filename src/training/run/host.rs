@@ -1,4 +1,4 @@
-//! What training needs of the world: pictures, a cache, a place for checkpoints, someone listening.
+//! The needs of training on the world: pictures, a cache, a place for checkpoints, someone listening.
 //!
 //! The worker implements it over the store; training itself knows no database.
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::domain::Sha256;
 use crate::domain::run::Progress;
 
-/// Why a run stops before its end.
+/// The reason why a run stops before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Somebody asked for it.
@@ -74,7 +74,8 @@ pub trait Host: Sync {
     /// Adds a line to the run's log; never with patient data.
     fn log(&self, message: &str) -> Result<(), HostError>;
 
-    /// Whether the run must stop; asked between any two steps, so it must be cheap.
+    /// The reason why the run must stop, if it must; asked between any two steps, so it must be
+    /// cheap.
     fn stop(&self) -> Option<Stop>;
 
     /// The time by which a limit of minutes, checkpoints and estimates go.

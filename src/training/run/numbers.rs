@@ -1,4 +1,4 @@
-//! Where numbers end: the first place of a network that is infinite or not a number.
+//! The first place of a network where a number is infinite or none.
 
 use candle_core::{DType, Tensor};
 

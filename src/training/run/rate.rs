@@ -5,7 +5,7 @@ use crate::domain::pretrain::{Learning, Pace};
 use crate::domain::training::{Optimiser, Schedule as Asked, Training};
 use crate::nn::optim::{Groups, Kind, Plateau, Schedule, Settings};
 
-/// What a fall of the learning rate leaves of it.
+/// The part of the learning rate that a fall leaves.
 const FALL: f64 = 0.1;
 
 /// The settings of the optimiser.
@@ -23,7 +23,7 @@ pub(in crate::training) fn settings(optimiser: Optimiser, weight_decay: f64) -> 
     Settings { kind, weight_decay, ..Settings::default() }
 }
 
-/// How fast each parameter learns.
+/// The groups of parameters, by how fast each learns.
 pub(in crate::training) fn groups(training: &Training, architecture: Architecture) -> Groups {
     if training.layer_decay < 1.0 {
         Groups::layerwise(architecture, training.layer_decay)
@@ -32,7 +32,7 @@ pub(in crate::training) fn groups(training: &Training, architecture: Architectur
     }
 }
 
-/// How the learning rate goes over `steps` steps.
+/// The course of the learning rate over `steps` steps.
 pub(in crate::training) fn schedule(training: &Training, steps: u64) -> Schedule {
     match training.schedule {
         Asked::Cosine => Schedule::Cosine { warmup: training.warmup },
@@ -42,8 +42,8 @@ pub(in crate::training) fn schedule(training: &Training, steps: u64) -> Schedule
     }
 }
 
-/// How the learning rate goes over `steps` steps: halved after equal parts of them, as often as is
-/// asked, or along a cosine.
+/// The course of the learning rate over `steps` steps: halved after equal parts of them, as often as
+/// is asked, or along a cosine.
 pub(in crate::training) fn pace(learning: &Learning, steps: u64) -> Schedule {
     match learning.schedule {
         Pace::Halving => {

@@ -25,7 +25,7 @@ impl Stage {
     }
 }
 
-/// Where a stage is.
+/// The place where a stage is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::training) struct At {
     pub(in crate::training) done: u64,
@@ -40,7 +40,7 @@ pub(in crate::training) struct At {
     pub(in crate::training) allowance: Option<Allowance>,
 }
 
-/// What a limit of minutes leaves.
+/// The time that a limit of minutes leaves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::training) struct Allowance {
     /// The share of the stage's time that is used up, from 0 to 1.
@@ -58,7 +58,7 @@ pub(in crate::training) struct Reporter<'a> {
 struct State {
     stage: &'static str,
     last: Option<Instant>,
-    /// When this attempt began to move, and the share that was done by then.
+    /// The time at which this attempt began to move, and the share that was done by then.
     start: Option<(Instant, f64)>,
     images: u64,
     since: Instant,

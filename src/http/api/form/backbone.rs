@@ -86,7 +86,7 @@ async fn text(most: &Most, name: &str, mut field: Field<'_>) -> Result<String, P
         .map_err(|_| Problem::wrong(format!("/{name}"), "the field is not UTF-8 text"))
 }
 
-/// What was given so far, and what was wrong with it.
+/// The fields that were given so far, and what was wrong with them.
 #[derive(Debug)]
 struct Fields {
     name: Option<Name>,

@@ -17,7 +17,7 @@ use crate::http::wire::extract::{JsonBody, json_body};
 use crate::http::wire::problem::Problem;
 use crate::service::violation::Violation;
 
-/// What the kind of pictures decides of views.
+/// The settings of views that the kind of pictures decides.
 const DECIDED: [&str; 5] = ["flip", "jitter", "jitter_strength", "grey", "blur"];
 
 /// The longest value that a refusal repeats, in characters.

@@ -22,7 +22,8 @@ pub fn attachment(name: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("attachment"))
 }
 
-/// What may stand between quotes without an escape that some browser reads differently.
+/// True for characters that may stand between quotes without an escape that some browser reads
+/// differently.
 fn is_plain(c: char) -> bool {
     (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%' | '/')
 }

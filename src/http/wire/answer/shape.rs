@@ -1,4 +1,4 @@
-//! What handlers answer: lists, pages, and things that were just made.
+//! The shapes of what handlers answer: lists, pages, and things that were just made.
 
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -46,9 +46,9 @@ impl<T> Page<T> {
 /// Something that the request made (201), or that was there already (200).
 #[derive(Debug, Clone)]
 pub struct Created<T> {
-    /// Where it is.
+    /// The address where it is.
     pub location: String,
-    /// What it is.
+    /// The thing itself.
     pub body: T,
     /// Whether it is new.
     pub new: bool,
@@ -71,9 +71,9 @@ impl<T: Serialize> IntoResponse for Created<T> {
 /// Work that was taken on and will be done later (202).
 #[derive(Debug, Clone)]
 pub struct Accepted<T> {
-    /// Where it can be watched.
+    /// The address where it can be watched.
     pub location: String,
-    /// What it is.
+    /// The thing itself.
     pub body: T,
 }
 

@@ -85,7 +85,8 @@ fn broken_off(error: axum::Error) -> Problem {
     cut_off(&error).unwrap_or_else(|| broken(error))
 }
 
-/// Why the server itself cut a body off, if it did: too slow, or its key was revoked meanwhile.
+/// The reason why the server itself cut a body off, if it did: too slow, or its key was revoked
+/// meanwhile.
 pub fn cut_off(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
     let slow = listen::slow(error).map(|slow| Problem::new(Code::Timeout, slow.to_string()));
     slow.or_else(|| {

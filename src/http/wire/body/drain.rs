@@ -17,7 +17,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-/// What a refused client may still send before it is cut off.
+/// The number of bytes that a refused client may still send before it is cut off.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_TIME: Duration = Duration::from_secs(2);
 

@@ -1,4 +1,4 @@
-//! What one connection is doing: waiting for its client, since when, or working on a request.
+//! The activity of one connection: waiting for its client, since when, or working on a request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use hyper::body::{Frame, SizeHint};
 /// Stands for a connection that works.
 const WORKING: u64 = u64::MAX;
 
-/// What one connection is doing, shared by its socket, its requests and the table of places.
+/// The activity of one connection, shared by its socket, its requests and the table of places.
 #[derive(Debug)]
 pub(super) struct Activity {
     accepted: Instant,

@@ -19,7 +19,7 @@ const WORTHWHILE_BYTES: usize = 16 << 10;
 /// Parts taken before others get their turn.
 const PARTS_AT_A_TIME: usize = 64;
 
-/// How slowly a body may come.
+/// The slowest pace at which a body may come.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Time waited before the pace counts.
@@ -79,7 +79,7 @@ pub enum Slow {
     },
 }
 
-/// Whether a body broke off because it was too slow.
+/// The error of a body that broke off because it was too slow, if it did.
 pub fn slow<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Slow> {
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref())

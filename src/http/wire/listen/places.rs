@@ -15,7 +15,7 @@ const CLOSED: &str = "lvmed_connections_closed_total";
 /// Counts connections that found every place taken by one that works.
 const TURNED_AWAY: &str = "lvmed_connections_turned_away_total";
 
-/// Which connections of a listener are held in reserve.
+/// The choice which connections of a listener are held in reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Everything is served, the last places being in reserve.
@@ -152,7 +152,7 @@ impl Place {
         self.is_reserved
     }
 
-    /// What the connection tells of what it does.
+    /// The activity that the connection tells of.
     pub(super) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
     }
@@ -169,7 +169,8 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: of IPv6, where a host has as many as it likes, the network.
+/// The part of an address that counts as one: of IPv6, where a host has as many as it likes, the
+/// network.
 fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -19,7 +19,7 @@ use super::pace::{Pace, Paced};
 /// A part of a body; none at its end.
 type Part = Option<Result<Bytes, axum::Error>>;
 
-/// Where a part changes hands.
+/// The hatch where a part changes hands.
 #[derive(Debug, Default)]
 struct Hatch {
     is_wanted: bool,

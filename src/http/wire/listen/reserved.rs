@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::wire::problem::{Code, Problem};
 
-/// What is answered on a connection in reserve.
+/// The paths that are answered on a connection in reserve.
 pub const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Marks a request that came in on a connection in reserve.

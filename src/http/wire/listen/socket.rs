@@ -16,14 +16,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::activity::Activity;
 use crate::config::Connections;
 
-/// What the socket is read for.
+/// The thing that the socket is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// The rest of a head, until then.
     Head(Instant),
     /// The next request, until then.
     Nothing(Instant),
-    /// What belongs to a request under way.
+    /// The bytes that belong to a request under way.
     Request,
 }
 

@@ -22,14 +22,15 @@ pub(in crate::imaging::dicom) enum PixelData<'a> {
     },
     /// Compressed, or at least wrapped.
     Encapsulated {
-        /// Where frames start among the fragments: little-endian 32-bit numbers, or nothing.
+        /// The places where frames start among the fragments: little-endian 32-bit numbers, or
+        /// nothing.
         offsets: &'a [u8],
         /// The fragments.
         fragments: Vec<&'a [u8]>,
     },
 }
 
-/// How pixels are coded.
+/// The coding of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// Plain samples.

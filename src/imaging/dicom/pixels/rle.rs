@@ -5,7 +5,7 @@ use crate::imaging::error::ImagingError;
 /// The header: a count and 15 offsets.
 const HEADER_BYTES: usize = 64;
 
-/// What a frame must decode to.
+/// The shape that a frame must decode to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) pixels: usize,

@@ -30,7 +30,7 @@ pub(in crate::imaging::dicom) struct StoredPixels {
     element: Vec<u8>,
     transfer_syntax: String,
     bits_allocated: u32,
-    /// What three samples mean.
+    /// The meaning of three samples.
     photometric: String,
     /// The stored values that occur, where tables are looked up by them.
     used: Option<Used>,

@@ -108,8 +108,8 @@ impl Table {
     }
 }
 
-/// What a table's descriptor says: how many entries, the value that the first one is for, and the
-/// bits of an entry (PS3.3 C.11.1.1.1).
+/// The descriptor of a table: how many entries, the value that the first one is for, and the bits of
+/// an entry (PS3.3 C.11.1.1.1).
 struct Descriptor {
     count: usize,
     first: f64,

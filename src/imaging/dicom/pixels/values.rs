@@ -27,7 +27,7 @@ pub(in crate::imaging::dicom) struct Values<'a> {
     pub(super) bits: u32,
     /// Bits of them that the coding gives.
     depth: u32,
-    /// What three samples mean.
+    /// The meaning of three samples.
     pub(super) model: String,
     /// Each component by itself.
     planar: bool,
@@ -216,7 +216,7 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
-/// Where the stored bits of a sample lie (PS3.5 8.1.1).
+/// The place where the stored bits of a sample lie (PS3.5 8.1.1).
 #[derive(Debug, Clone, Copy)]
 struct Place {
     kept: u32,
@@ -247,7 +247,7 @@ impl Place {
     }
 }
 
-/// What a run-length encoded frame must decode to.
+/// The shape that a run-length encoded frame must decode to.
 pub(super) fn run_length_shape(header: &Header) -> Result<rle::Shape, ImagingError> {
     if header.bits_allocated < 8 {
         return Err(ImagingError::Unsupported("run-length encoded bits".to_owned()));

@@ -17,7 +17,7 @@ use crate::nn::tape::params::{Params, Tensors};
 const STD: f64 = 0.02;
 /// Deviation of random tokens, next to nothing.
 const TOKEN_STD: f64 = 1e-6;
-/// What comes before the first block.
+/// The tensors that come before the first block.
 const STEM: [&str; 4] = ["cls_token", "register_tokens", "pos_embed", "patch_embed."];
 
 impl Architecture {

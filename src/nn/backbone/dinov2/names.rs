@@ -6,9 +6,10 @@ use candle_core::{Result, Tensor};
 
 use crate::nn::tape::params::Tensors;
 
-/// What classification checkpoints of Hugging Face put in front of names.
+/// The prefixes that classification checkpoints of Hugging Face put in front of names.
 const PREFIXES: [&str; 2] = ["dinov2.", "dinov2_with_registers."];
-/// What only training has: the token of masked patches and the heads of the objectives; and a classifier.
+/// The names that only training has: the token of masked patches and the heads of the objectives; and
+/// a classifier.
 const TRAINING: [&str; 4] = ["mask_token", "dino_head.", "ibot_head.", "classifier."];
 /// Parts of the names of Hugging Face's `Dinov2Model` and what the authors call them.
 const PARTS: [(&str, &str); 12] = [

@@ -16,7 +16,7 @@ use crate::nn::layer::linear::products::{
 use crate::nn::layer::{gelu, layer_norm};
 use crate::nn::tape::sink::Sink;
 
-/// What the way back needs of the way there; the rest is computed again.
+/// The values of the forward pass that the backward pass needs; the rest is computed again.
 pub(super) struct Saved<T> {
     input: Vec<T>,
     statistics1: Vec<(T, T)>,

@@ -25,7 +25,7 @@ pub(super) struct Vit {
     patches: Layer,
     blocks: Vec<Block>,
     neck: Neck,
-    /// Where the layers on the CPU put the gradients of their parameters.
+    /// The sink where the layers on the CPU put the gradients of their parameters.
     sink: Sink,
     /// Joins those layers to candle's graph, which does not know their parameters.
     anchor: Var,

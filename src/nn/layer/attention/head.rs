@@ -92,8 +92,9 @@ impl<'a, T: Real> Head<'a, T> {
         &self.inputs.qkv[number * length..][..length]
     }
 
-    /// Where, in the reversed tables, the entries for a query at `row` (or `column`) begin: key `j`
-    /// lies at `i − j + side − 1` of a table, so at `side − 1 − i + j` of the reversed one.
+    /// The places, in the reversed tables, where the entries for a query at `row` (or `column`)
+    /// begin: key `j` lies at `i − j + side − 1` of a table, so at `side − 1 − i + j` of the reversed
+    /// one.
     fn starts(&self, row: usize, column: usize) -> (usize, usize) {
         let Windows { height, width, .. } = *self.windows;
         (height - 1 - row, 2 * height - 1 + width - 1 - column)

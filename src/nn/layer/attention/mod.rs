@@ -23,7 +23,7 @@ use crate::nn::kernel::columns;
 use crate::nn::kernel::real::Real;
 use head::{Head, Scratch};
 
-/// What the way back needs of the way there.
+/// The values of the forward pass that the backward pass needs.
 pub(in crate::nn) struct Kept<T> {
     /// Values weighed and added up, heads side by side: `[tokens, D]`.
     pub(in crate::nn) out: Vec<T>,

@@ -1,4 +1,4 @@
-//! How the tokens of a map fall into windows; windows at the border are filled up.
+//! The windows that the tokens of a map fall into; windows at the border are filled up.
 
 /// Tokens of a batch of maps in windows, and their channels in heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

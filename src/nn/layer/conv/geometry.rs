@@ -8,7 +8,7 @@ use candle_core::{Result, Shape, WithDType, bail};
 /// rest being for the weight and the output.
 const TILE_BYTES: usize = 512 << 10;
 
-/// How a kernel goes over an image: rows first, then columns.
+/// The way of a kernel over an image: rows first, then columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvSettings {
     /// Pixels from one position to the next.
@@ -164,7 +164,7 @@ impl Geometry {
         (row < self.height).then_some(row)
     }
 
-    /// Where in its plane the first value of an unfolded line lies.
+    /// The place in its plane where the first value of an unfolded line lies.
     fn line_start(&self, input_row: usize, inside: &Range<usize>, offset: usize) -> usize {
         let shifted = inside.start * self.strides.1 + offset * self.dilations.1;
         input_row * self.width + shifted - self.paddings.1

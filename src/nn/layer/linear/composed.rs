@@ -27,7 +27,7 @@ pub(in crate::nn) fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Resul
 }
 
 impl LowRank {
-    /// What is added to the weight of the layer, zeros between its parts.
+    /// The values that are added to the weight of the layer, zeros between its parts.
     pub(in crate::nn) fn composed(&self) -> Result<Tensor> {
         let (rank, parts) = (self.up.tensor.dim(1)?, self.parts.len());
         let size = self.up.tensor.dim(0)? / parts;

@@ -41,15 +41,15 @@ impl Layer {
     }
 }
 
-/// What is added to parts of a layer's weight, in two factors of rank `r`: `down` `[P r, inputs]`
-/// and `up` `[P size, r]` for `P` parts of `size` outputs.
+/// The values that are added to parts of a layer's weight, in two factors of rank `r`: `down`
+/// `[P r, inputs]` and `up` `[P size, r]` for `P` parts of `size` outputs.
 #[derive(Debug, Clone)]
 pub(in crate::nn) struct LowRank {
     pub(in crate::nn) down: Parameter,
     pub(in crate::nn) up: Parameter,
     /// The parts, counted from the first output.
     pub(in crate::nn) parts: Vec<usize>,
-    /// What the product of the factors is multiplied with.
+    /// The factor that the product of the factors is multiplied with.
     pub(in crate::nn) scale: f64,
 }
 

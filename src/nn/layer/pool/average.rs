@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::nn::kernel::ops::{Borrowed, with_values};
 use crate::nn::kernel::views::{Axis, shifted};
 
-/// How a window goes over an image: rows first, then columns.
+/// The way of a window over an image: rows first, then columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Its size.
@@ -17,11 +17,11 @@ pub struct Window {
     pub stride: (usize, usize),
     /// Zeros beyond each border, at most half of the window.
     pub padding: (usize, usize),
-    /// What the sum is divided by at a border.
+    /// The divisor of the sum at a border.
     pub border: Border,
 }
 
-/// What the sum of a window that reaches beyond the image is divided by.
+/// The divisor of the sum of a window that reaches beyond the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Border {
     /// The size of the window: PyTorch's `count_include_pad=True`, its default.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::nn::backbone::architecture::Architecture;
 use crate::nn::backbone::family::Place;
 
-/// What sets a parameter apart from others.
+/// The factors that set a parameter apart from others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
     /// Multiplies the learning rate.

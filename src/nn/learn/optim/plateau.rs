@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// was.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
-    /// What each fall leaves of the rate.
+    /// The part of the rate that each fall leaves.
     factor: f64,
     /// Epochs without a better loss that are borne before a fall.
     patience: u32,
@@ -24,7 +24,7 @@ impl Plateau {
         Self { factor, patience, threshold: 1e-4, best: None, since_best: 0, scale: 1.0 }
     }
 
-    /// What is left of the peak rate.
+    /// The part of the peak rate that is left.
     pub fn scale(&self) -> f64 {
         self.scale
     }

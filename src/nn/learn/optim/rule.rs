@@ -1,4 +1,4 @@
-//! What one step does to one parameter: the numbers of the formula, worked out once.
+//! The effect of one step on one parameter: the numbers of the formula, worked out once.
 
 use candle_core::{CpuStorage, Result, Tensor, WithDType, bail};
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plateau::Plateau;
 
-/// How the learning rate changes over a run.
+/// The course of the learning rate over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
@@ -21,7 +21,7 @@ pub enum Schedule {
     Step {
         /// Steps between two falls; 0 is taken as 1.
         every: u64,
-        /// What each fall leaves of the rate.
+        /// The part of the rate that each fall leaves.
         factor: f64,
     },
     /// Lower each time that the validation loss stops falling; the only one with a state.

@@ -14,7 +14,7 @@ pub enum Kind {
 /// Settings of an optimiser; the defaults are PyTorch's of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Which optimiser.
+    /// The kind of the optimiser.
     pub kind: Kind,
     /// Decay of the first moment, for AdamW and Adam.
     pub beta1: f64,

@@ -97,7 +97,7 @@ impl<'a> Bench<'a> {
         Ok((frozen, shown(entered)?))
     }
 
-    /// What one picture becomes, several times: as kept activations are.
+    /// A batch of one picture, several times: as kept activations are.
     fn repeat(&self, images: usize) -> Result<(f64, Shown), TrainingError> {
         let (_, single) = self.enter(1)?;
         Ok((0.0, shown(Tensor::cat(&vec![&single.entered; images], 0)?)?))

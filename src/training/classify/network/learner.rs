@@ -21,7 +21,7 @@ const HEAD_STD: f64 = 0.01;
 /// Endings of tensors that follow the batches without being trained.
 const FOLLOWING: [&str; 2] = ["running_mean", "running_var"];
 
-/// What is trained of a network.
+/// The part of a network that is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Part {
     /// Every layer.
@@ -33,7 +33,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// What `method` trains.
+    /// The part that `method` trains.
     pub(super) fn of(method: Method, training: &Training) -> Self {
         match method {
             Method::Probe => Self::Tail(0),
@@ -100,7 +100,7 @@ impl Learner {
         }
     }
 
-    /// What enters the trained part for a batch of pictures `[N, 3, H, W]`: the pictures themselves
+    /// The input of the trained part for a batch of pictures `[N, 3, H, W]`: the pictures themselves
     /// where nothing before it is frozen. No gradient leads back from it.
     pub(super) fn enter(&self, pictures: &Tensor) -> Result<Tensor, TrainingError> {
         match self.part {
@@ -134,7 +134,7 @@ impl Learner {
         Ok(self.network.backward(loss, &self.params)?)
     }
 
-    /// How many numbers are trained.
+    /// The number of values that are trained.
     pub(super) fn trained_parameters(&self) -> u64 {
         self.params.trainable().map(|(_, variable)| variable.elem_count() as u64).sum()
     }

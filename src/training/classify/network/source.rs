@@ -1,5 +1,5 @@
-//! Where the batches of training come from: pictures as they are varied, or activations of the
-//! frozen part that are computed once.
+//! The source of the batches of training: pictures as they are varied, or activations of the frozen
+//! part that are computed once.
 
 use std::cell::RefCell;
 use std::sync::Arc;

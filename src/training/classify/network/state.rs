@@ -10,7 +10,7 @@ use crate::training::cycle::{Ended, Point};
 use crate::training::run::checkpoint::{Reader, Writer};
 use crate::training::run::error::TrainingError;
 
-/// Where the loop is, as a checkpoint has it.
+/// The place of the loop, as a checkpoint has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Epoch, from 0.
@@ -25,7 +25,7 @@ pub(super) struct Position {
     /// The same as checkpoints had it before a start was a candidate: the epoch from 0.
     #[serde(default, rename = "best", skip_serializing)]
     pub(super) former_best: Option<(f64, u32)>,
-    /// Why the loop has ended, once it has.
+    /// The reason why the loop has ended, once it has.
     pub(super) ended: Option<Ended>,
     /// Seconds that training took up to here, over all attempts.
     pub(super) seconds: f64,
@@ -36,7 +36,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where the cycle goes on.
+    /// The point at which the cycle goes on.
     pub(super) fn point(&self) -> Point {
         let Self { epoch, batch, step, ended, seconds, .. } = *self;
         Point { epoch, batch, step, ended, seconds }
@@ -52,7 +52,7 @@ impl Position {
 
 /// All that a run needs to go on as if nothing had happened.
 pub(super) struct State {
-    /// Where the present repeat is; its number is how many are done.
+    /// The place of the present repeat; its number is how many are done.
     pub(super) position: Position,
     /// Parameters that are trained and statistics that follow.
     pub(super) params: Tensors,
@@ -60,7 +60,7 @@ pub(super) struct State {
     pub(super) moments: Tensors,
     /// The moving average, where one is kept.
     pub(super) average: Tensors,
-    /// What is trained as it was after the best epoch, once there is one.
+    /// The trained tensors as they were after the best epoch, once there is one.
     pub(super) best: Tensors,
     /// The repeats that are done.
     pub(super) done: Done,

@@ -28,7 +28,7 @@ impl Shown {
     }
 }
 
-/// How the gradients of a batch are computed.
+/// The way in which the gradients of a batch are computed.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     /// The loss.
@@ -41,7 +41,7 @@ pub(super) struct Way {
     pub(super) clip_norm: f64,
 }
 
-/// Where numbers ended.
+/// The first place where a number is not finite.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct NotANumber {
     /// `loss`, or `gradient`.

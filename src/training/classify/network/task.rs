@@ -34,7 +34,7 @@ pub(super) struct Scene<'a> {
     pub(super) job: &'a Job,
     pub(super) host: &'a dyn Host,
     pub(super) images: &'a Images<'a>,
-    /// Which repeat it is, from 0.
+    /// The number of the repeat, from 0.
     pub(super) repeat: u32,
     /// Images computed at a time.
     pub(super) micro_batch: u32,
@@ -47,7 +47,7 @@ pub(super) struct Sets<'a> {
     pub(super) validation: &'a [&'a Example],
 }
 
-/// What a repeat gives.
+/// The result of a repeat.
 pub(super) struct Trained {
     /// Backbone and head of the best epoch.
     pub(super) tensors: Tensors,
@@ -73,7 +73,7 @@ pub(super) struct Classification<'a> {
     /// The best validation score so far (higher is better), and after how many epochs it was reached: 0
     /// for a fitted start.
     best_after: Option<(f64, u32)>,
-    /// What is trained as it was then.
+    /// The trained tensors as they were then.
     best: Tensors,
     /// The schedule of the learning rate with its state.
     schedule: Schedule,
@@ -130,7 +130,7 @@ impl<'a> Classification<'a> {
         })
     }
 
-    /// How far it may go, as the part of the run that `stage` is.
+    /// The terms on how far it may go, as the part of the run that `stage` is.
     pub(super) fn terms(&self, stage: Stage) -> Terms {
         let (settings, repeats) = (self.settings(), self.scene.job.spec.repeats);
         Terms {

@@ -14,7 +14,7 @@ use crate::nn::layer::conv_norm::ConvNorm;
 use crate::nn::tape::gradients::Gradients;
 use crate::nn::tape::pass::Mode;
 
-/// What a block keeps for its way back.
+/// The values that a block keeps for its backward pass.
 pub(super) struct Kept<T> {
     input: Arc<Buffer<T>>,
     main: Vec<Normalised<T>>,

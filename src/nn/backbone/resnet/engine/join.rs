@@ -1,4 +1,4 @@
-//! Where the two paths of a residual block meet: forward a rectified sum, backward its gradient.
+//! The join of the two paths of a residual block: forward a rectified sum, backward its gradient.
 
 use candle_core::WithDType;
 use rayon::prelude::*;

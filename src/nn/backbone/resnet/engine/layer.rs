@@ -81,12 +81,12 @@ impl<T: Pooled> Normalised<T> {
         Extent { images, height: self.conv.out_height(), width: self.conv.out_width() }
     }
 
-    /// How the layer after it reads the output.
+    /// The source through which the layer after it reads the output.
     pub(super) fn rectified_source(&self) -> Source<'_, T> {
         Source { values: &self.z, through: Some(&self.affine) }
     }
 
-    /// How what was so read is differentiated.
+    /// The rectified value that was so read, as it is differentiated.
     pub(super) fn rectified(&self) -> Rectified<'_, T> {
         Rectified { z: &self.z, affine: &self.affine, center: &self.center }
     }

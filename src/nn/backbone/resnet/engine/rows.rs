@@ -1,4 +1,4 @@
-//! What happens to rows of channels on their way into and out of a matrix product.
+//! The work on rows of channels on their way into and out of a matrix product.
 //!
 //! A row holds the channels of one position. Normalised values and gradients of convolutions are
 //! never stored: they are made from what is stored, row by row, where a product reads them.

@@ -28,7 +28,7 @@ use crate::nn::tape::sink::Sink;
 pub(in crate::nn) struct Setting {
     pub(in crate::nn) mode: Mode,
     pub(in crate::nn) pools: Pools,
-    /// Where gradients of parameters are left.
+    /// The sink where gradients of parameters are left.
     pub(in crate::nn) sink: Sink,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Sums {
     pub(super) second: Vec<f64>,
 }
 
-/// What is summed: two values of each place, which may be changed on the way.
+/// The values that are summed: two of each place, which may be changed on the way.
 trait Summand<T> {
     /// The values of some lanes at `at`, the channels being those from `channel` on.
     fn lanes(&mut self, at: usize, channel: usize) -> (Lanes<T>, Lanes<T>);
@@ -117,7 +117,8 @@ impl<T: WithDType> Pair<T> {
     }
 }
 
-/// How a value that was read rectified is to be differentiated: where it was stored and how read.
+/// The rectified reading of a value that is to be differentiated: where it was stored and how it was
+/// read.
 #[derive(Clone, Copy)]
 pub(super) struct Rectified<'a, T> {
     pub(super) z: &'a [T],

@@ -15,10 +15,10 @@ pub(in crate::nn::backbone::resnet::engine) struct Convolution {
     pub(in crate::nn::backbone::resnet::engine) padding: usize,
 }
 
-/// Where the gradient of the input goes.
+/// The place where the gradient of the input goes.
 pub(in crate::nn::backbone::resnet::engine) struct Receiver<'a, T> {
     pub(in crate::nn::backbone::resnet::engine) into: &'a mut [T],
-    /// What is done with it there: nothing, or the way back through the rectifier it was read by.
+    /// The treatment of it there: nothing, or the backward pass through the rectifier it was read by.
     pub(in crate::nn::backbone::resnet::engine) rectified: Option<Rectified<'a, T>>,
 }
 

@@ -17,7 +17,7 @@ use super::sums::{Moments, Sums};
 
 pub(super) use convolution::{Convolution, Receiver, Wanted};
 
-/// How a convolution is computed.
+/// The way in which a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Pointwise,

@@ -24,7 +24,7 @@ fn assert_close(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
-/// What the sum over the window gives: the output, and the gradients of weight and input.
+/// The results of the sum over the window: the output, and the gradients of weight and input.
 struct Plain {
     out: Vec<f64>,
     d_weight: Vec<f64>,

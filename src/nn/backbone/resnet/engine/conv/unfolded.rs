@@ -32,7 +32,7 @@ impl Convolution {
         self.kernel * self.kernel * self.inputs
     }
 
-    /// What is worked on at a time: some lines of an image, or all lines of some images.
+    /// The blocks that are worked on at a time: some lines of an image, or all lines of some images.
     fn blocks(&self, images: Range<usize>) -> Vec<Block> {
         let rows = (BLOCK / self.window()).max(LEAST_ROWS);
         let height = self.out_height();

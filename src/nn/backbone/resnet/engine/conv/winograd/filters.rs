@@ -13,7 +13,7 @@ use crate::nn::kernel::real::vectorised;
 /// Inputs, or outputs, whose filters one task transforms.
 const FILTERS: usize = 8;
 
-/// Which side of the transformed filters comes first.
+/// The side of the transformed filters that comes first.
 #[derive(Clone, Copy)]
 pub(super) enum Order {
     InputsFirst,

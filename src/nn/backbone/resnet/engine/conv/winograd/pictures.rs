@@ -14,7 +14,7 @@ use crate::nn::backbone::resnet::engine::simd::{LANES, Lanes};
 use crate::nn::kernel::real::vectorised;
 
 impl Convolution {
-    /// What each row of tiles owns of every place, as tasks.
+    /// The values that each row of tiles owns of every place, as tasks.
     fn tile_rows<T: WithDType>(
         all: &mut [T],
         tiling: Tiling,

@@ -1,4 +1,4 @@
-//! Where tiles lie: in an image, in the places of a transform, and on which side of each other.
+//! The places of tiles: in an image, in the places of a transform, and on which side of each other.
 
 use candle_core::WithDType;
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ const TILES: usize = 128;
 /// Channels of tiles that a thread takes at a time, at the least.
 const TASK: usize = 2048;
 
-/// Where tiles lie in an image.
+/// The places of tiles in an image.
 #[derive(Clone, Copy)]
 pub(super) struct Tiling {
     /// Rows of tiles of an image.
