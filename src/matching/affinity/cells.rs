@@ -1,4 +1,4 @@
-//! The cells of feature maps as rows of length 1, and the way back for gradients.
+//! The cells of feature maps as rows of length 1, and the backward pass through them.
 
 use candle_core::WithDType;
 use rayon::prelude::*;

@@ -31,7 +31,7 @@ pub(in crate::nn) fn forward<T: Real>(x: &[T], out: &mut [T]) {
     });
 }
 
-/// Writes `x Φ(x)` over `out`, and over `grad` what it becomes on the way back:
+/// Writes `x Φ(x)` over `out`, and over `grad` what it becomes in the backward pass:
 /// `grad (Φ(x) + x φ(x))`.
 pub(in crate::nn) fn forward_and_backward<T: Real>(x: &[T], out: &mut [T], grad: &mut [T]) {
     out.par_chunks_mut(CHUNK).zip(grad.par_chunks_mut(CHUNK)).zip(x.par_chunks(CHUNK)).for_each(

@@ -23,7 +23,7 @@ pub struct Moment {
 /// A loss with what is worth watching.
 #[derive(Debug)]
 pub struct Scored {
-    /// The loss, a scalar with a way back to features and parameters.
+    /// The loss, a scalar; its backward pass reaches features and parameters.
     pub loss: Tensor,
     /// Further curves: name and value.
     pub series: Vec<(&'static str, f64)>,

@@ -13,7 +13,7 @@ use crate::nn::ops::relu;
 /// Added to the variance, `ε` of Eq. 2.
 const EPSILON: f64 = 1e-4;
 
-/// Invariance, variance and covariance, each a number with a way back.
+/// Invariance, variance and covariance, each a number that gradients flow back from.
 #[derive(Debug)]
 pub(super) struct Terms(pub(super) [Tensor; 3]);
 

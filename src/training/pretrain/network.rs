@@ -34,7 +34,7 @@ impl Student {
         Ok(Self { architecture: job.architecture, params, network, mode })
     }
 
-    /// Features of every view, with a way back.
+    /// Features of every view, kept for a backward pass.
     pub(super) fn views(&self, batch: &Batch) -> Result<Vec<View>, TrainingError> {
         let images = batch.images();
         let mut features = Vec::with_capacity(batch.crops.len());
@@ -81,7 +81,7 @@ impl Teacher {
         Ok(Self { params, network, mode: student.mode })
     }
 
-    /// Embeddings `[B, D]` of the two large views, without a way back.
+    /// Embeddings `[B, D]` of the two large views, without a backward pass.
     pub(super) fn embeddings(&self, batch: &Batch) -> Result<[Tensor; LARGE], TrainingError> {
         let both = match self.mode {
             Mode::Frozen => self.network.infer(&batch.large)?.embedding,

@@ -19,14 +19,14 @@ pub(super) struct Tower<T> {
     layout: Arc<Layout>,
     blocks: Vec<Block>,
     sink: Sink,
-    /// Whether there will be a way back.
+    /// Whether there will be a backward pass.
     is_kept: bool,
     saved: Mutex<Vec<Saved<T>>>,
 }
 
 impl<T: Real> Tower<T> {
     /// Tokens after the blocks. Where something is trained, they join the graph of `anchor`: candle
-    /// knows nothing of the parameters. Without one there is no way back.
+    /// knows nothing of the parameters. Without one there is no backward pass.
     pub(super) fn apply(
         layout: &Arc<Layout>,
         blocks: &[Block],

@@ -57,7 +57,7 @@ pub(in crate::nn) fn forward<T: Real>(windows: &Windows, inputs: Inputs<'_, T>) 
     Kept { out, sums }
 }
 
-/// The way back from `grad` `[tokens, D]`.
+/// The backward pass from `grad` `[tokens, D]`.
 pub(in crate::nn) fn backward<T: Real>(
     windows: &Windows,
     inputs: Inputs<'_, T>,

@@ -119,7 +119,7 @@ impl Learner {
         Ok(linear(&features.embedding, weight, bias)?)
     }
 
-    /// The same logits on running statistics, without a way back.
+    /// The same logits on running statistics, without a backward pass.
     pub(super) fn answers(&self, entered: &Tensor) -> Result<Tensor, TrainingError> {
         let features = match self.part {
             Part::Whole | Part::LowRank { .. } => self.network.infer(entered)?,

@@ -1,4 +1,4 @@
-//! A residual block: forward with what its way back needs, and backward.
+//! A residual block: forward with what its backward pass needs, and backward.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Sums over rows for each channel: moments of outputs, and what a normalisation's way back needs.
+//! Sums over rows for each channel: moments of outputs, and what the backward pass of a normalisation
+//! needs.
 //!
 //! Some rows at a time are summed in registers, a few lanes of channels after the other, and their
 //! sums added in 64 bits: quick, since no sum goes through memory for each row, and exact to more

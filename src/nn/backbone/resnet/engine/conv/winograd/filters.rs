@@ -21,7 +21,8 @@ pub(super) enum Order {
 }
 
 impl Convolution {
-    /// `U = G g Gᵀ`: `[PLACES, C, O]` for the way forward, `[PLACES, O, C]` for the way back.
+    /// `U = G g Gᵀ`: `[PLACES, C, O]` for the forward pass, `[PLACES, O, C]` for the backward
+    /// pass.
     pub(super) fn transform_filters<T: WithDType>(
         &self,
         weight: &[T],
