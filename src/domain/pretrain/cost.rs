@@ -13,7 +13,7 @@ pub type Network = (Architecture, u32);
 
 /// The numbers of images that a pretraining run handles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sights {
+pub struct Amounts {
     /// Images that are learnt from.
     pub shown: u64,
     /// Labelled images of the gate, through which each of its probes goes; 0 without one.
@@ -159,12 +159,12 @@ impl Pretrain {
         &self,
         network: Network,
         step: &Calibration,
-        sights: Sights,
+        amounts: Amounts,
         (available_bytes, threads): (u64, usize),
     ) -> Result<Forecast, BatchTooLarge> {
         let memory_bytes = self.fits(network, step, available_bytes)?;
         let learning = &self.learning;
-        let batches = sights.shown / u64::from(learning.batch_size.max(1));
+        let batches = amounts.shown / u64::from(learning.batch_size.max(1));
         let steps = batches.div_ceil(u64::from(learning.accumulate.max(1)));
         let pictures = self.pictures(learning.batch_size, network.1);
         let batch = pictures.learnt * step.image_seconds + pictures.taught * step.forward_seconds;
@@ -175,7 +175,7 @@ impl Pretrain {
         }
         let between = self.gate.as_ref().and_then(|gate| gate.every).unwrap_or(learning.epochs);
         let probes = f64::from(2 + learning.epochs.saturating_sub(1) / between.max(1));
-        let judged = sights.judged as f64 * area(network.1, self.side(network.1));
+        let judged = amounts.judged as f64 * area(network.1, self.side(network.1));
         Ok(Forecast {
             seconds: training + probes * judged * step.forward_seconds,
             memory_bytes,
@@ -201,7 +201,7 @@ struct Pictures {
 
 #[cfg(test)]
 mod tests {
-    use super::{Calibration, Pretrain, Sights};
+    use super::{Amounts, Calibration, Pretrain};
     use crate::domain::Architecture;
 
     const STEP: Calibration = Calibration {
@@ -224,8 +224,8 @@ mod tests {
     }
 
     fn seconds(recipe: &Pretrain, judged: u64) -> f64 {
-        let sights = Sights { shown: 35, judged };
-        recipe.forecast(NETWORK, &STEP, sights, (u64::MAX, 2)).expect("it fits").seconds
+        let amounts = Amounts { shown: 35, judged };
+        recipe.forecast(NETWORK, &STEP, amounts, (u64::MAX, 2)).expect("it fits").seconds
     }
 
     #[test]

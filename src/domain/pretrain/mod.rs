@@ -11,7 +11,7 @@ mod views;
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{AtShots, Comparison, Verdict};
-pub use cost::{BatchTooLarge, Network, Sights};
+pub use cost::{Amounts, BatchTooLarge, Network};
 pub use gate::Gate;
 pub use matching::{
     Convolution, DegreeNorm, Hamming, Local, Matching, MatchingPreset, Mode, Noise,

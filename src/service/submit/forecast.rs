@@ -72,7 +72,7 @@ impl Machine {
         let trial = Trial::of_pretraining(wanted, network, self.threads);
         let Cost::Measured(step) = self.estimator.ask(&trial).await? else { return Ok(None) };
         let available = self.available_bytes();
-        let found = wanted.forecast(network, &step, asked.sights, (available, self.threads));
+        let found = wanted.forecast(network, &step, asked.amounts, (available, self.threads));
         Ok(Some(found.map_err(SubmitError::from)))
     }
 }

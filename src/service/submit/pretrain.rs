@@ -3,7 +3,7 @@
 use super::error::SubmitError;
 use super::version::{enough_images, has_labels, living, pool};
 use crate::domain::dataset::Version;
-use crate::domain::pretrain::{Gate, Network, Pretrain, Sights};
+use crate::domain::pretrain::{Amounts, Gate, Network, Pretrain};
 use crate::domain::run::Provenance;
 use crate::domain::{Backbone, Split, VersionId};
 use crate::service::violation::Violation;
@@ -17,7 +17,7 @@ pub(super) struct Asked {
     /// The network that learns, and the side of its input.
     pub(super) network: Network,
     /// The images that it handles.
-    pub(super) sights: Sights,
+    pub(super) amounts: Amounts,
 }
 
 /// Looks up what a recipe names and checks that it can be followed.
@@ -70,7 +70,7 @@ pub(super) async fn check(store: &Store, wanted: &Pretrain) -> Result<Asked, Sub
         return Err(misfits.into());
     }
     let judged = judged.as_ref().zip(gate).map_or(0, |(judged, gate)| judged_images(judged, gate));
-    Ok(Asked { version, backbone, network, sights: Sights { shown, judged } })
+    Ok(Asked { version, backbone, network, amounts: Amounts { shown, judged } })
 }
 
 /// A gate compares by test images of at least two classes.

@@ -12,7 +12,7 @@ use crate::domain::Architecture;
 use crate::nn::{Encoder, Features, Gradients, Mode, Params, Tensors};
 use crate::training::objective::View;
 use crate::training::run::error::TrainingError;
-use crate::training::run::numbers::where_numbers_end;
+use crate::training::run::numbers::first_non_finite;
 
 /// Beginning of the names of the objective's parameters.
 pub(super) const OBJECTIVE: &str = "objective.";
@@ -56,10 +56,11 @@ impl Student {
         Ok(self.network.backward(loss, &self.params)?)
     }
 
-    /// Names where numbers end when a batch has been computed to something that is none.
-    pub(super) fn where_numbers_end(&self, batch: &Batch) -> Result<String, TrainingError> {
+    /// Names the first place whose numbers are not finite when a batch has been computed to something
+    /// that is not.
+    pub(super) fn first_non_finite(&self, batch: &Batch) -> Result<String, TrainingError> {
         let network = Some((self.architecture, &self.network));
-        let found = where_numbers_end(&self.params, network, &batch.large)?;
+        let found = first_non_finite(&self.params, network, &batch.large)?;
         Ok(found.unwrap_or_else(|| "the objective".to_owned()))
     }
 }

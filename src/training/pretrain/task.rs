@@ -193,7 +193,7 @@ impl<'a> Pretraining<'a> {
         let scored = self.objective.loss(&self.student.params, teacher, &shown, moment)?;
         let loss = scalar(&scored.loss)?;
         if !loss.is_finite() {
-            let layer = self.student.where_numbers_end(batch)?;
+            let layer = self.student.first_non_finite(batch)?;
             return Err(self.diverged("loss", layer, now));
         }
         let gradients = self.student.backward(&scored.loss)?;

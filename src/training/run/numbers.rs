@@ -1,4 +1,4 @@
-//! The first place of a network where a number is infinite or none.
+//! The first place of a network where a number is not finite.
 
 use candle_core::{DType, Tensor};
 
@@ -6,10 +6,10 @@ use super::error::TrainingError;
 use crate::domain::Architecture;
 use crate::nn::{Encoder, Mode, Params};
 
-/// Names where numbers end when `entered` has been computed to something that is none: the first
-/// trained parameter that is not finite, else the input, else the first stage whose output is not
-/// where the whole `network` is given; nothing when all of these are numbers.
-pub(in crate::training) fn where_numbers_end(
+/// Names the first place whose numbers are not finite when `entered` has been computed to something
+/// that is not: the first such trained parameter, else the input, else the first stage with such an
+/// output where the whole `network` is given; nothing when all of these are finite.
+pub(in crate::training) fn first_non_finite(
     params: &Params,
     network: Option<(Architecture, &Encoder)>,
     entered: &Tensor,

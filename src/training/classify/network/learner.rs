@@ -11,7 +11,7 @@ use crate::nn::ops::linear;
 use crate::nn::{Encoder, Gradients, Mode, Params, Tensors};
 use crate::training::data::generator;
 use crate::training::run::error::TrainingError;
-use crate::training::run::numbers::where_numbers_end;
+use crate::training::run::numbers::first_non_finite;
 
 /// Names of the classifier's tensors, torchvision's.
 pub(in crate::training::classify) const HEAD_WEIGHT: &str = "fc.weight";
@@ -171,11 +171,11 @@ impl Learner {
         }
     }
 
-    /// Names where numbers end when a batch has been computed to something that is none: a
-    /// parameter, the input, a stage, or else the head.
-    pub(super) fn where_numbers_end(&self, entered: &Tensor) -> Result<String, TrainingError> {
+    /// Names the first place whose numbers are not finite when a batch has been computed to something
+    /// that is not: a parameter, the input, a stage, or else the head.
+    pub(super) fn first_non_finite(&self, entered: &Tensor) -> Result<String, TrainingError> {
         let network = self.is_whole().then_some((self.architecture, &self.network));
-        let found = where_numbers_end(&self.params, network, entered)?;
+        let found = first_non_finite(&self.params, network, entered)?;
         Ok(found.unwrap_or_else(|| HEAD_WEIGHT.to_owned()))
     }
 }
@@ -320,7 +320,7 @@ mod tests {
         let learner = Learner::new(architecture, start, Part::Whole, (2, 1)).expect("a learner");
         let ones = Tensor::ones((1, 3, 32, 32), DType::F32, &Device::Cpu).expect("a picture");
 
-        let stage = learner.where_numbers_end(&ones).expect("found");
+        let stage = learner.first_non_finite(&ones).expect("found");
 
         assert!(stage.starts_with("layer2."), "{stage}");
     }

@@ -69,7 +69,7 @@ pub(super) fn gradients(
         let loss = way.loss.forward(&learner.logits(&part.entered, way.mode)?, &part.targets)?;
         let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if !value.is_finite() {
-            let layer = learner.where_numbers_end(&part.entered)?;
+            let layer = learner.first_non_finite(&part.entered)?;
             return Ok(Err(NotANumber { what: "loss", layer }));
         }
         let share = way.loss.weight_of(&part.targets)? / whole;
