@@ -110,7 +110,11 @@ impl Child {
         let mut listener = |mut found: Found| {
             let stored = match &mut found {
                 Found::Kept(kept) => std::mem::take(&mut kept.stored),
-                _ => Vec::new(),
+                Found::Files(_)
+                | Found::Begun { .. }
+                | Found::Rejected(_)
+                | Found::FurtherRows(_)
+                | Found::LeftOut(_) => Vec::new(),
             };
             match self.tell(&Tell::Found(found), &stored) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -27,15 +27,6 @@ impl Format {
             Self::Dicom => "dicom",
         }
     }
-
-    /// The media type of the stored original.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::Jpeg => "image/jpeg",
-            Self::Dicom => "application/dicom",
-        }
-    }
 }
 
 /// The text under which a picture is shown: the number and the format of its file, and which frame it

@@ -62,8 +62,10 @@ pub fn decode_frame(bytes: &[u8], frame: u32, limits: &Limits) -> Result<Picture
         Format::Dicom => with_object(bytes, limits, |object| {
             dicom::frame(&object, &dicom::header(&object, limits)?, frame)
         }),
-        _ if frame > 0 => Err(ImagingError::NoSuchFrame { frame, frames: 1 }),
-        format => raster::decode(bytes, format, limits),
+        Format::Png | Format::Jpeg if frame > 0 => {
+            Err(ImagingError::NoSuchFrame { frame, frames: 1 })
+        }
+        format @ (Format::Png | Format::Jpeg) => raster::decode(bytes, format, limits),
     }
 }
 
@@ -83,7 +85,9 @@ pub fn for_each_picture(
             }
             Ok(())
         }),
-        format => then(0, raster::decode(bytes, format, limits)?).map(drop),
+        format @ (Format::Png | Format::Jpeg) => {
+            then(0, raster::decode(bytes, format, limits)?).map(drop)
+        }
     }
 }
 
@@ -94,7 +98,7 @@ pub fn decode_all(bytes: &[u8], limits: &Limits) -> Result<Vec<Picture>, Imaging
             let header = dicom::header(&object, limits)?;
             (0..header.frames).map(|frame| dicom::frame(&object, &header, frame)).collect()
         }),
-        format => Ok(vec![raster::decode(bytes, format, limits)?]),
+        format @ (Format::Png | Format::Jpeg) => Ok(vec![raster::decode(bytes, format, limits)?]),
     }
 }
 

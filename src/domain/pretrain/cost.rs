@@ -147,7 +147,11 @@ impl Pretrain {
         }
         let least = match &self.objective {
             Objective::Matching(matching) => matching.nodes,
-            _ => 2,
+            Objective::Simclr(_)
+            | Objective::BarlowTwins(_)
+            | Objective::Vicregl(_)
+            | Objective::MocoV2(_)
+            | Objective::Dino(_) => 2,
         };
         let fits = (least..batch_size).rev().find(|images| bytes(*images) <= available_bytes);
         Err(BatchTooLarge { batch_size, needed_bytes, available_bytes, fits })

@@ -83,7 +83,11 @@ impl<'a> Values<'a> {
                 data.get(2..).unwrap_or_default(),
             ]
             .concat(),
-            _ => data,
+            Coding::Plain
+            | Coding::RunLength
+            | Coding::Jpeg
+            | Coding::Jpeg2000
+            | Coding::JpegXl => data,
         };
         let bits = if facts.precision <= 8 { 8 } else { 16 };
         let object = object_of_one_frame(data, header, bits, syntax)?;
