@@ -63,7 +63,7 @@ pub struct Estimator {
     lock: PathBuf,
     /// Cancelled when the process ends, and with it the measurement.
     ending: CancellationToken,
-    /// The measurements for somebody who did not wait, or that failed.
+    /// The measurements under way for somebody who did not wait, and those that failed.
     asked: Arc<Mutex<HashMap<Trial, State>>>,
 }
 

@@ -65,7 +65,7 @@ pub struct RejectedEntry {
     pub entry: u64,
     /// Its path as the caller named it; for the caller's eyes only.
     pub path: String,
-    /// The fault of it; quotes nothing of the file or of its name.
+    /// The reason why it was not taken; quotes nothing of the file or of its name.
     pub reason: String,
 }
 

@@ -14,7 +14,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// The fault at `pointer`; whatever a library puts behind its errors, no backtrace is told.
+    /// A violation at `pointer`; whatever a library puts behind its errors, no backtrace is told.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
         let end = without_trace(&detail).len();

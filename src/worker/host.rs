@@ -16,7 +16,7 @@ use crate::training::{CachedFeatures, Host, HostError, Stop};
 /// Pause before the database is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The order to a run to stop, if there is one: written by the worker's heart, read between any two
+/// A request that a run stop, if there is one: written by the worker's heart, read between any two
 /// steps.
 #[derive(Debug, Default)]
 pub(super) struct Control(AtomicU8);

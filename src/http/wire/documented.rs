@@ -36,7 +36,7 @@ refusals! {
     Guarded: Unauthorized, Forbidden, Internal, Unavailable;
     /// The thing named in the path is not there.
     Missing: NotFound;
-    /// The thing that is asked cannot be used.
+    /// The request cannot be used as it is.
     Invalid: Invalid;
     /// The state of the thing does not allow it.
     Conflict: Conflict;

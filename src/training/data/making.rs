@@ -16,7 +16,7 @@ pub struct Place {
 
 /// A maker of the batches of a loader: an image at a time, on any thread, then put together.
 pub trait Making: Send + Sync {
-    /// The thing that is made of one image.
+    /// The part of a batch that is made of one image.
     type Part: Send;
     /// A batch.
     type Batch: Send;

@@ -14,7 +14,7 @@ use crate::training::objective::Crop;
 const SIGMA: (f64, f64) = (0.1, 2.0);
 const SIGMA_AT: f64 = 224.0;
 
-/// The size of view that it is.
+/// The two sizes of views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
     /// One of the two that are compared.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::activity::Activity;
 use crate::config::Connections;
 
-/// The thing that the socket is read for.
+/// The purpose for which a socket is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// The rest of a head, until then.
