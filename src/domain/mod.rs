@@ -22,6 +22,7 @@ pub mod pretrain;
 pub mod receipt;
 pub mod role;
 pub mod run;
+pub mod seed;
 pub mod size;
 pub mod split;
 pub mod target;

@@ -1,5 +1,7 @@
 //! Models: what a finished run publishes.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -7,6 +9,7 @@ pub use super::artifact::Artifact;
 use super::evaluation::Evaluation;
 use super::ids::{BackboneId, ModelId, RunId};
 use super::task::Task;
+use super::word::UnknownWord;
 use super::{Preprocessing, name::Name};
 
 /// How far a model is trusted.
@@ -32,6 +35,17 @@ impl Stage {
             Self::Serving => "serving",
             Self::Archived => "archived",
         }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut known = [Self::Candidate, Self::Approved, Self::Serving, Self::Archived].into_iter();
+        known
+            .find(|stage| stage.as_str() == text)
+            .ok_or_else(|| UnknownWord::new("stage of a model", text))
     }
 }
 

@@ -101,17 +101,11 @@ struct Found(Model);
 
 impl FromRow<'_, PgRow> for Found {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let stage: String = row.try_get("stage")?;
         Ok(Self(Model {
             id: ModelId(row.try_get("id")?),
             name: name(row, "name")?,
             version: small(row, "version")?,
-            stage: match stage.as_str() {
-                "approved" => Stage::Approved,
-                "serving" => Stage::Serving,
-                "archived" => Stage::Archived,
-                _ => Stage::Candidate,
-            },
+            stage: parsed(row, "stage")?,
             run: RunId(row.try_get("run_id")?),
             backbone: BackboneId(row.try_get("backbone_id")?),
             task: parsed(row, "task")?,

@@ -298,3 +298,6 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

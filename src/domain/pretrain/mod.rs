@@ -22,7 +22,7 @@ pub use views::Views;
 
 use super::ids::{BackboneId, VersionId};
 use super::name::Name;
-use super::run::MAX_SEED;
+use super::seed::MAX_SEED;
 use super::training::{BadSetting, outside};
 use super::{Architecture, Backbone, Preprocessing};
 

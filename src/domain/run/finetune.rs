@@ -5,11 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{BackboneId, VersionId};
 use crate::domain::method::Method;
 use crate::domain::name::Name;
+use crate::domain::seed::MAX_SEED;
 use crate::domain::training::{BadSetting, Training, outside};
 use crate::domain::{HeadRule, Split};
-
-/// The largest seed: every JSON reader keeps integers up to it exact (RFC 8259, section 6).
-pub const MAX_SEED: u64 = (1 << 53) - 1;
 
 fn once() -> u32 {
     1

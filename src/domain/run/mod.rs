@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use event::{Event, EventBody};
-pub use finetune::{Finetune, MAX_SEED};
+pub use finetune::Finetune;
 pub use outcome::Outcome;
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{FEW_STEPS, LEAST_PATIENCE};

@@ -10,7 +10,7 @@ use super::form::backbone::{self as form, ImportForm};
 use super::uploads;
 use crate::domain::backbone::BackboneStage;
 use crate::domain::name::Name;
-use crate::domain::run::MAX_SEED;
+use crate::domain::seed::MAX_SEED;
 use crate::domain::{Architecture, Backbone, BackboneId, Preprocessing, Role};
 use crate::http::app::App;
 use crate::http::wire::answer::shape::{Created, Items, Json};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lvmed::domain::run::{Outcome, EventBody, Progress, Status};
+use lvmed::domain::run::{EventBody, Outcome, Progress, Status};
 use lvmed::domain::{KeyId, Role, RunId, Sha256, WorkerId};
 use lvmed::store::queue::{self, Beat, Claimed, Ending};
 use lvmed::store::runs::Once;

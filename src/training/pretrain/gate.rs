@@ -13,7 +13,7 @@ use super::job::{Job, Judge};
 use crate::domain::evaluation::Estimate;
 use crate::domain::patients::by_first_image;
 use crate::domain::pretrain::{AtShots, Comparison, Gate as Asked, Verdict};
-use crate::domain::run::MAX_SEED;
+use crate::domain::seed::MAX_SEED;
 use crate::domain::{HeadRule, Preprocessing, Split};
 use crate::nn::Encoder;
 use crate::training::data::example::{Example, Key};
