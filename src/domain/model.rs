@@ -42,7 +42,8 @@ impl FromStr for Stage {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut known = [Self::Candidate, Self::Approved, Self::Serving, Self::Archived].into_iter();
+        let mut known =
+            [Self::Candidate, Self::Approved, Self::Serving, Self::Archived].into_iter();
         known
             .find(|stage| stage.as_str() == text)
             .ok_or_else(|| UnknownWord::new("stage of a model", text))

@@ -8,7 +8,7 @@ use super::predictions;
 use super::queue::{Claimed, succeed};
 use super::row::{count, json, name, parsed, small};
 use crate::domain::evaluation::Evaluation;
-use crate::domain::model::{Artifact, Model, Stage};
+use crate::domain::model::{Artifact, Model};
 use crate::domain::name::Name;
 use crate::domain::run::Outcome;
 use crate::domain::{BackboneId, ImageId, ModelId, Preprocessing, RunId};
