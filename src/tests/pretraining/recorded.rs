@@ -7,7 +7,7 @@ use crate::recorded::hold;
 
 const OBJECTIVES: [&str; 7] = [
     r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16}"#,
-    r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16, "local_weight": 0}"#,
+    r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "channels": 16, "message_layers": 2}"#,
     r#"{"kind": "simclr", "hidden": 32, "output": 16}"#,
     r#"{"kind": "barlow_twins", "hidden": 32, "output": 16}"#,
     r#"{"kind": "vicregl", "hidden": 32, "output": 16, "gamma": 1}"#,
