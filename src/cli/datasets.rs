@@ -97,6 +97,12 @@ async fn import(wanted: &Import, name: &Name, pool: &PgPool) -> anyhow::Result<S
     };
     let taken = tokio::task::spawn_blocking(move || intake.take_in(upload)).await?;
     match taken {
+        Ok(report) if is_new && report.files == 0 => {
+            deletion::dataset(&store, dataset.id).await?;
+            let lines = told(&dataset, &report);
+            let (_, rest) = lines.split_once('\n').unwrap_or_default();
+            Err(anyhow!("nothing could be taken, so that no dataset was made\n{rest}"))
+        }
         Ok(report) if wanted.json => {
             let dataset = datasets::one(pool, dataset.id).await?;
             let whole = serde_json::json!({ "dataset": dataset, "upload": report });

@@ -30,7 +30,8 @@ pub(super) fn write(
         x = writer.block(&x, block, is_last)?;
     }
     let channels = what.architecture.embedding_size();
-    graph.output(FEATURE_MAP, &[channels, size.div_ceil(32), size.div_ceil(32)]);
+    let side = size.div_ceil(what.architecture.family().facts().map_stride);
+    graph.output(FEATURE_MAP, &[channels, side, side]);
     let pooled = graph.node("GlobalAveragePool", &[&x], "pooled", vec![]);
     let flat = vec![AttributeProto::int("axis", 1)];
     let embedding = graph.node("Flatten", &[&pooled], EMBEDDING, flat);

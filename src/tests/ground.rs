@@ -63,8 +63,14 @@ pub(crate) fn version() -> Version {
     }
 }
 
-pub(crate) fn preprocessing() -> Preprocessing {
-    Preprocessing { size: SIDE, channel_order: ChannelOrder::Rgb, mean: [0.5; 3], std: [0.25; 3] }
+pub(crate) fn preprocessing(architecture: Architecture) -> Preprocessing {
+    let size = side(architecture);
+    Preprocessing { size, channel_order: ChannelOrder::Rgb, mean: [0.5; 3], std: [0.25; 3] }
+}
+
+/// The side of the pictures, or the next smaller one that the architecture takes.
+pub(crate) fn side(architecture: Architecture) -> u32 {
+    SIDE - SIDE % architecture.family().facts().size_step
 }
 
 /// A backbone of this name and licence.
@@ -73,7 +79,7 @@ pub(crate) fn backbone(title: &str, license: &str, architecture: Architecture) -
         id: BackboneId::new(),
         name: name(title),
         architecture,
-        preprocessing: preprocessing(),
+        preprocessing: preprocessing(architecture),
         embedding_size: architecture.embedding_size() as u32,
         parameters: 0,
         weights_sha256: Sha256::of(b"weights"),

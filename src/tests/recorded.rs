@@ -1,7 +1,7 @@
 //! A recording of what training computes, for work on its code that must change no number.
 //!
 //! Numbers depend on the processor, so that none are committed: record before the work and compare after
-//! it on one machine. CONTRIBUTING says how.
+//! it on one machine, as CONTRIBUTING says.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -226,6 +226,31 @@ fn the_card_and_the_configuration_say_how_a_head_was_fitted() {
     assert!(card.contains("fold cross-validation"), "{card}");
 }
 
+/// Of DINOv2 everything is composed: every method trains it, and what is published answers as it did.
+#[test]
+fn every_method_trains_and_publishes_a_network_without_kernels_of_its_own() {
+    for method in [Method::Probe, Method::Last, Method::Lora, Method::Full] {
+        let mut world = World::on(Architecture::DINOV2_VITS14, 8);
+        let augment = Some(Augment::Preset(Preset::General));
+        world.method(method, Training { epochs: 2, rank: 2, augment, ..quick() });
+
+        let outcome = world.run().expect("it ends");
+
+        let accuracy = outcome.evaluation.accuracy.value;
+        assert!((0.0..=1.0).contains(&accuracy), "{method:?}: {accuracy}");
+        let tensors =
+            lvmed::nn::weights::load_bytes(&file(&outcome, "model.safetensors")).expect("weights");
+        let mut wanted = Architecture::DINOV2_VITS14.tensors();
+        wanted.insert("fc.bias".to_owned(), vec![2]);
+        wanted.insert("fc.weight".to_owned(), vec![2, 768]);
+        assert!(tensors.keys().eq(wanted.keys()), "{method:?}");
+        assert!(!file(&outcome, "model.onnx").is_empty());
+        if method != Method::Probe {
+            assert_eq!(world.host.curve("train_loss").len(), 4, "{method:?}");
+        }
+    }
+}
+
 #[test]
 fn low_rank_factors_learn_by_heart_are_merged_and_resume_to_the_same_bytes() {
     let mut world = World::on(Architecture::SAM_VIT_B, 4);

@@ -163,7 +163,12 @@ fn the_newest_matched_pair_is_shown_with_its_views() {
 
 #[test]
 fn every_kind_of_network_learns_and_is_published() {
-    for architecture in [Architecture::RESNET34, Architecture::RESNET50, Architecture::SAM_VIT_B] {
+    for architecture in [
+        Architecture::RESNET34,
+        Architecture::RESNET50,
+        Architecture::SAM_VIT_B,
+        Architecture::DINOV2_VITS14_REG,
+    ] {
         let mut world = World::with(architecture, 4);
         world.learning().epochs = 1;
         let text = r#"{"kind": "matching", "nodes": 4, "neighbours": 2, "noise": {"scale": 3}}"#;

@@ -43,7 +43,7 @@ impl World {
         let parent = Box::new(backbone("parent", "For research alone", architecture));
         let ground = ground("made", folder.path());
         let start = Start::Backbone { parent, weights: path };
-        let (spec, preprocessing) = (spec(), preprocessing());
+        let (spec, preprocessing) = (spec(), preprocessing(architecture));
         let job = Job { ground, spec, pictures, start, preprocessing, architecture, gate: None };
         Self { job, host, _folder: folder }
     }

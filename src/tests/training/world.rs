@@ -13,7 +13,7 @@ use lvmed::training::{
     self, CachedFeatures, Example, Host, HostError, Job, Outcome, Stop, TrainingError,
 };
 
-use crate::ground::{SIDE, backbone, ground};
+use crate::ground::{SIDE, backbone, ground, side};
 use crate::pictures::png;
 use crate::tensors::floats;
 
@@ -39,8 +39,13 @@ impl World {
         let (weights, onnx) = (folder.path().join("weights"), folder.path().join("onnx"));
         weights::write(&tensors, &BTreeMap::new(), &weights).expect("written");
         let metadata = BTreeMap::new();
-        let what =
-            Export { architecture, tensors: &tensors, size: SIDE, head: None, metadata: &metadata };
+        let what = Export {
+            architecture,
+            tensors: &tensors,
+            size: side(architecture),
+            head: None,
+            metadata: &metadata,
+        };
         std::fs::write(&onnx, export(&what).expect("a graph")).expect("written");
         let mut originals = HashMap::new();
         let sets = [(Split::Train, training), (Split::Validation, 4), (Split::Test, 6)];

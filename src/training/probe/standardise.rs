@@ -1,4 +1,4 @@
-//! Features on one scale, and the way back: a classifier of standardised features as one of raw.
+//! Features on one scale, and what undoes it: a classifier of standardised features as one of raw.
 
 use super::logistic::Solution;
 use super::matrix::Rows;

@@ -327,7 +327,7 @@ fn object_of_one_frame(
     object.with_meta(meta).map_err(|_| refused("it cannot be read"))
 }
 
-/// The JPEG XL decoder stretches samples of any precision over 8 or 16 bits; this is the way back.
+/// The JPEG XL decoder stretches samples of any precision over 8 or 16 bits; this undoes it.
 fn undo_scaling(data: &mut [u8], bits: u32, precision: u32) {
     if precision == bits || precision > 16 {
         return;

@@ -114,7 +114,7 @@ impl<T: Real> CustomOp2 for Tower<T> {
         let mut saved =
             std::mem::take(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner));
         if saved.len() != self.blocks.len() {
-            bail!("the way back through a transformer can be gone once for each way there");
+            bail!("a transformer has one backward pass for each forward pass");
         }
         let mut grad = to_vec::<T>(grad)?;
         for (at, block) in self.blocks.iter().enumerate().rev() {
