@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::queue::{Claimed, hold};
-use super::row::{parsed, parsed_option};
-use super::{Store, StoreError, named, sweep};
 use crate::domain::{RunId, Sha256};
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::files::{named, sweep};
+use crate::store::row::{parsed, parsed_option};
 
 /// The record that is kept of a run.
 #[derive(Debug, Clone, Copy)]

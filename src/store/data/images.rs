@@ -2,10 +2,14 @@
 
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::row::{count, parsed, parsed_option, small};
-use super::{Content, Store, StoreError, datasets, named, sweep};
+use super::datasets;
 use crate::domain::image::{Format, Image, Window};
 use crate::domain::{DatasetId, ImageId, Sha256};
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::files::blobs::Content;
+use crate::store::files::{named, sweep};
+use crate::store::row::{count, parsed, parsed_option, small};
 
 /// An image as its row gives it.
 pub(super) struct Found(pub(super) Image);
@@ -35,7 +39,7 @@ impl FromRow<'_, PgRow> for Found {
 }
 
 /// The format of a row's file.
-pub(super) fn format(row: &PgRow) -> sqlx::Result<Format> {
+pub(in crate::store) fn format(row: &PgRow) -> sqlx::Result<Format> {
     let format: &str = row.try_get("format")?;
     match format {
         "png" => Ok(Format::Png),

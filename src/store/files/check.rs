@@ -7,8 +7,10 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::blobs::State;
-use super::{Store, StoreError, named};
+use super::named;
 use crate::domain::Sha256;
+use crate::store::Store;
+use crate::store::error::StoreError;
 
 /// A stored file that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -3,12 +3,13 @@
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
+use super::datasets;
 use super::images::Found as FoundImage;
-use super::row::{is_gone, json, parsed, small};
-use super::{StoreError, datasets};
 use crate::domain::dataset::Version;
 use crate::domain::image::Image;
 use crate::domain::{DatasetId, Split, VersionId};
+use crate::store::error::StoreError;
+use crate::store::row::{is_gone, json, parsed, small};
 
 /// A version as its row gives it.
 struct Found(Version);

@@ -4,9 +4,10 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgPool, Row};
 
-use super::StoreError;
 use super::queue::{Claimed, hold};
 use crate::domain::RunId;
+use crate::store::error::StoreError;
+use crate::store::row::count;
 
 /// Keeps a pair in place of the one before; whether the run is still this attempt's.
 pub async fn put(
@@ -41,5 +42,5 @@ pub async fn get(pool: &PgPool, run: RunId) -> Result<Option<(u64, Value)>, Stor
         .await?;
     let Some(row) = row else { return Ok(None) };
     let body: Json<Value> = row.try_get("body")?;
-    Ok(Some((super::row::count(&row, "step")?, body.0)))
+    Ok(Some((count(&row, "step")?, body.0)))
 }

@@ -14,9 +14,9 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMul
 use sha2::{Digest, Sha256 as Hasher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::StoreError;
 use super::whole::{Mark, Whole};
 use crate::domain::Sha256;
+use crate::store::error::StoreError;
 
 pub use super::whole::State;
 

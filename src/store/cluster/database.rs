@@ -8,9 +8,9 @@ use sqlx::postgres::PgConnectOptions;
 
 use tokio_util::sync::CancellationToken;
 
-use super::StoreError;
 use super::postgres::{Cluster, ClusterError, running_url};
 use crate::config::Storage;
+use crate::store::error::StoreError;
 
 /// The longest that a server which is starting is waited for.
 const START: Duration = Duration::from_secs(5);

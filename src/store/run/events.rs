@@ -7,10 +7,10 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::broadcast;
 
-use super::StoreError;
-use super::row::{json, parsed, small};
 use crate::domain::RunId;
 use crate::domain::run::{Event, EventBody, Status};
+use crate::store::error::StoreError;
+use crate::store::row::{json, parsed, small};
 
 /// Changes that a slow listener may fall behind before it has to look for itself.
 const BACKLOG: usize = 1024;

@@ -8,9 +8,11 @@ use futures_util::StreamExt;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use super::named;
 use super::owner::{self, OwnerError};
-use super::{Store, StoreError, named};
 use crate::domain::Sha256;
+use crate::store::Store;
+use crate::store::error::StoreError;
 
 /// Blobs that are looked at in one transaction, while which nothing can be added.
 const BATCH: usize = 200;
@@ -58,7 +60,7 @@ pub async fn release(store: &Store, blobs: &[Sha256]) -> Result<u64, StoreError>
 
 /// Removes the files of something whose rows were deleted. The deletion stands even when that
 /// fails: the next sweep tries again.
-pub(super) async fn after_deletion(store: &Store, what: &'static str, blobs: &[Sha256]) {
+pub(in crate::store) async fn after_deletion(store: &Store, what: &'static str, blobs: &[Sha256]) {
     match release(store, blobs).await {
         Ok(removed) => tracing::info!(what, removed, "stored files were removed"),
         Err(error) => tracing::error!(what, %error, "stored files were left to the next sweep"),

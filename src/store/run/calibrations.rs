@@ -3,8 +3,8 @@
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use super::StoreError;
 use crate::domain::forecast::{Calibration, Trial};
+use crate::store::error::StoreError;
 
 /// The cost that was measured on a machine before.
 pub async fn get(

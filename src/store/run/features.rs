@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use sqlx::{PgPool, Row};
 
-use super::StoreError;
-use super::row::{parsed, small};
 use crate::domain::Sha256;
+use crate::store::error::StoreError;
+use crate::store::row::{parsed, small};
 
 /// The features that are asked for: those of one backbone under one preprocessing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

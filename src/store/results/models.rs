@@ -3,15 +3,15 @@
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
 use super::predictions;
-use super::queue::{Claimed, succeed};
-use super::row::{count, json, name, parsed, small};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::model::{Artifact, Model};
 use crate::domain::name::Name;
 use crate::domain::run::Outcome;
 use crate::domain::{BackboneId, ImageId, ModelId, Preprocessing, RunId};
+use crate::store::error::StoreError;
+use crate::store::row::{count, json, name, parsed, small};
+use crate::store::run::queue::{Claimed, succeed};
 
 /// The model that a finished run publishes; its artifacts' blobs are stored already.
 #[derive(Debug, Clone)]

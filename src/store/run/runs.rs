@@ -3,12 +3,12 @@
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
 use super::events::append;
 use super::queue::ATTEMPTS;
-use super::row::{is_gone, json, parsed, small};
 use crate::domain::run::{EventBody, Outcome, Provenance, Run, Spec, Status};
 use crate::domain::{BackboneId, KeyId, ModelId, RunId, Sha256, VersionId};
+use crate::store::error::StoreError;
+use crate::store::row::{count, is_gone, json, parsed, small};
 
 /// The columns that every query of runs selects.
 const COLUMNS: &str = "select r.*, r.status::text as status_word, m.id as model_id,
@@ -190,7 +190,7 @@ pub async fn queued(pool: &PgPool) -> Result<u64, StoreError> {
     let row = sqlx::query("select count(*) as queued from runs where status = 'queued'")
         .fetch_one(pool)
         .await?;
-    Ok(super::row::count(&row, "queued")?)
+    Ok(count(&row, "queued")?)
 }
 
 /// Asks a run to stop: a queued one is cancelled at once, a running one at its worker's next beat.

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use object_store::ObjectMeta;
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::StoreError;
 use crate::domain::Sha256;
+use crate::store::error::StoreError;
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;

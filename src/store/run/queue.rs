@@ -13,11 +13,11 @@ use std::time::Duration;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
 use super::events::{append, publish};
-use super::row::{json, parsed, small};
 use crate::domain::run::{EventBody, Outcome, Progress, Provenance, Replayed, Spec, Status};
 use crate::domain::{RunId, WorkerId};
+use crate::store::error::StoreError;
+use crate::store::row::{json, parsed, small};
 
 /// Attempts that a run has to get further than it ever was.
 pub(super) const ATTEMPTS: i32 = 3;
@@ -291,7 +291,7 @@ pub async fn notice(pool: &PgPool, run: &Claimed, message: &str) -> Result<bool,
 /// Marks the run as succeeded inside the transaction that publishes what it made, which the rows of
 /// that name: of the outcome the findings are kept. Fails, so that nothing is published, when somebody
 /// asked the run to stop in the meantime.
-pub(super) async fn succeed(
+pub(in crate::store) async fn succeed(
     connection: &mut PgConnection,
     run: &Claimed,
     outcome: &Outcome,

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
-use super::row::parsed;
-use super::{Content, Store, StoreError};
+use super::blobs::Content;
 use crate::domain::Sha256;
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::row::parsed;
 
 /// Names the lock.
 const LOCK: i64 = 0x6c76_6d65_645f_6f72;
@@ -76,7 +78,7 @@ const NAMINGS: [Naming; 7] = [
 ];
 
 /// Until the transaction ends, no blob is removed.
-pub(super) async fn hold(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub(in crate::store) async fn hold(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query("select pg_advisory_xact_lock_shared($1)").bind(LOCK).execute(connection).await?;
     Ok(())
 }

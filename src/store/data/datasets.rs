@@ -2,12 +2,12 @@
 
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
-use super::row::{count, is_taken, json, name, parsed};
 use crate::domain::dataset::{Dataset, RejectedFile};
 use crate::domain::name::Name;
 use crate::domain::receipt::{Capped, Refused};
 use crate::domain::{DatasetId, Task};
+use crate::store::error::StoreError;
+use crate::store::row::{count, is_taken, json, name, parsed};
 
 /// A dataset with its counts, as one row gives it.
 struct Found(Dataset);

@@ -3,10 +3,11 @@
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 
-use super::StoreError;
-use super::row::json;
 use crate::domain::image::Format;
 use crate::domain::{ImageId, RunId};
+use crate::store::data::images;
+use crate::store::error::StoreError;
+use crate::store::row::{count, json, small};
 
 /// What a run said of one test image.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
@@ -60,9 +61,9 @@ pub async fn list(pool: &PgPool, run: RunId) -> Result<Vec<TestPrediction>, Stor
     let prediction = |row: &sqlx::postgres::PgRow| {
         Ok(TestPrediction {
             image: ImageId(row.try_get("image_id")?),
-            number: super::row::count(row, "number")?,
-            format: super::images::format(row)?,
-            frame: super::row::small(row, "frame")?,
+            number: count(row, "number")?,
+            format: images::format(row)?,
+            frame: small(row, "frame")?,
             truth: row.try_get("label")?,
             probabilities: json(row, "probabilities")?,
         })

@@ -3,12 +3,12 @@
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use super::StoreError;
-use super::queue::{Claimed, succeed};
-use super::row::{count, json, name, parsed, small};
 use crate::domain::backbone::{BackboneStage, Origin};
 use crate::domain::run::Outcome;
 use crate::domain::{Backbone, BackboneId, Preprocessing, RunId, Sha256};
+use crate::store::error::StoreError;
+use crate::store::row::{count, json, name, parsed, small};
+use crate::store::run::queue::{Claimed, succeed};
 
 /// The columns that every query of backbones selects. How one compares with its start is an outcome
 /// of its run.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use futures_util::StreamExt;
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use crate::store::Store;
+use crate::store::error::StoreError;
 
 /// The reason why blobs are not swept.
 #[derive(Debug, thiserror::Error)]
