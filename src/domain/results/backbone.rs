@@ -9,10 +9,11 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use super::artifact::Artifact;
-use super::ids::{BackboneId, RunId};
-use super::pretrain::Comparison;
-use super::run::UnknownWord;
-use super::{Sha256, name::Name};
+use crate::domain::pretrain::Comparison;
+use crate::domain::words::digest::Sha256;
+use crate::domain::words::ids::{BackboneId, RunId};
+use crate::domain::words::name::Name;
+use crate::domain::words::word::UnknownWord;
 pub use crate::nn::backbone::architecture::Architecture;
 
 impl FromStr for Architecture {
@@ -100,7 +101,7 @@ pub enum BadPreprocessing {
 
 /// Pixels of which a side must be a multiple for an architecture; where none is known yet, what some known one
 /// asks for, which `side` is a multiple of if it is of any.
-pub(super) fn step_of(side: u32, architecture: Option<Architecture>) -> u32 {
+pub(in crate::domain) fn step_of(side: u32, architecture: Option<Architecture>) -> u32 {
     let step_of = |known: &Architecture| known.family().facts().size_step;
     match architecture {
         Some(architecture) => step_of(&architecture),

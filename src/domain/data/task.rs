@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::word::UnknownWord;
+use crate::domain::words::word::UnknownWord;
 
 /// The task of a dataset, of what is frozen of it and of the models that learn from that. Others follow
 /// as variants.

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::run::UnknownWord;
+use crate::domain::words::word::UnknownWord;
 
 /// Which part of a version an image belongs to. No patient is ever in two parts.
 #[derive(

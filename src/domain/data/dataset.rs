@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::ids::{DatasetId, VersionId};
 use super::receipt::{Received, Refused};
+use super::split::Split;
 use super::task::Task;
-use super::{Sha256, Split, name::Name};
+use crate::domain::words::digest::Sha256;
+use crate::domain::words::ids::{DatasetId, VersionId};
+use crate::domain::words::name::Name;
 
 /// A named, mutable collection of labelled images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

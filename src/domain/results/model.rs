@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use super::artifact::Artifact;
+use super::backbone::Preprocessing;
 use super::evaluation::Evaluation;
-use super::ids::{BackboneId, ModelId, RunId};
-use super::task::Task;
-use super::word::UnknownWord;
-use super::{Preprocessing, name::Name};
+use crate::domain::data::task::Task;
+use crate::domain::words::ids::{BackboneId, ModelId, RunId};
+use crate::domain::words::name::Name;
+use crate::domain::words::word::UnknownWord;
 
 /// How far a model is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -48,12 +48,12 @@ impl fmt::Display for Role {
 }
 
 impl FromStr for Role {
-    type Err = super::run::UnknownWord;
+    type Err = super::word::UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         [Self::Viewer, Self::Trainer, Self::Admin]
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or_else(|| super::run::UnknownWord::new("role", text))
+            .ok_or_else(|| super::word::UnknownWord::new("role", text))
     }
 }

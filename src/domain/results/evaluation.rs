@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::task::Task;
+use crate::domain::data::task::Task;
 
 /// A metric with its 95 % interval over resampled patients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

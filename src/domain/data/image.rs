@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::ids::{DatasetId, ImageId};
-use super::{Sha256, Split};
+use super::split::Split;
+use crate::domain::words::digest::Sha256;
+use crate::domain::words::ids::{DatasetId, ImageId};
 
 /// What kind of file a picture came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
