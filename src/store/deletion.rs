@@ -6,8 +6,10 @@
 
 use sqlx::{PgConnection, Row};
 
+use super::Store;
+use super::error::StoreError;
+use super::files::sweep;
 use super::row::{is_gone, json, parsed, parsed_option};
-use super::{Store, StoreError, sweep};
 use crate::domain::model::Artifact;
 use crate::domain::{BackboneId, DatasetId, ImageId, ModelId, Sha256};
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::error::StoreError;
 use super::row::{name, parsed};
 use crate::domain::name::Name;
 use crate::domain::{KeyId, Lifetime, Role};

@@ -1,39 +1,25 @@
 //! Postgres rows, content-addressed blobs, the lease queue and the built-in cluster.
 
-pub mod backbones;
-mod binaries;
-pub mod blobs;
-pub mod calibrations;
-pub mod check;
-pub mod checkpoints;
-pub mod database;
-pub mod datasets;
+mod cluster;
+mod data;
 pub mod deletion;
 pub mod error;
-pub mod events;
-pub mod features;
-pub mod images;
+mod files;
 pub mod keys;
-pub mod matched_pairs;
-pub mod models;
-mod named;
-pub mod owner;
-pub mod postgres;
-pub mod predictions;
-mod process;
-pub mod queue;
+mod results;
 pub mod row;
-pub mod runs;
+mod run;
 pub mod secret;
-pub mod sweep;
-mod unprivileged;
-pub mod versions;
-mod whole;
 
-pub use blobs::{Blob, Blobs, Content};
-pub use database::Database;
+pub use cluster::database::Database;
+pub use cluster::{database, postgres};
+pub use data::{datasets, images, versions};
 pub use error::StoreError;
-pub use named::settle;
+pub use files::blobs::{Blob, Blobs, Content};
+pub use files::named::settle;
+pub use files::{blobs, check, owner, sweep};
+pub use results::{backbones, models, predictions};
+pub use run::{calibrations, checkpoints, events, features, matched_pairs, queue, runs};
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;

@@ -10,7 +10,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sqlx::{PgPool, Row};
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::domain::Sha256;
 
 /// The secret could not be used.

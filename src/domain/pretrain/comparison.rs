@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::evaluation::Estimate;
+use crate::domain::results::evaluation::Estimate;
 
 /// Whether a pretrained backbone serves the labelled images as well as the one it started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::ids::VersionId;
 use crate::domain::training::{BadSetting, outside};
+use crate::domain::words::ids::VersionId;
 
 /// A labelled dataset version on which the backbone is judged by a frozen probe, before and after;
 /// a backbone that is worse stays a candidate.

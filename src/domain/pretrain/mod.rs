@@ -20,11 +20,11 @@ pub use objective::{Barlow, Dino, Moco, Objective, SimClr, Vicregl};
 pub use schedule::{Learning, Pace};
 pub use views::Views;
 
-use super::ids::{BackboneId, VersionId};
-use super::name::Name;
-use super::seed::MAX_SEED;
 use super::training::{BadSetting, outside};
 use super::{Architecture, Backbone, Preprocessing};
+use crate::domain::words::ids::{BackboneId, VersionId};
+use crate::domain::words::name::Name;
+use crate::domain::words::seed::MAX_SEED;
 
 /// The full recipe of a pretraining run; stored with it, so that the run can be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

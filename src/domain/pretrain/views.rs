@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::augmentation::Preset;
-use crate::domain::backbone::{Architecture, step_of};
+use crate::domain::results::backbone::{Architecture, step_of};
 use crate::domain::training::{BadSetting, outside};
 
 /// How views are made of an image: a random crop scaled to the input size, then the changes of

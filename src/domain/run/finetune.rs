@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{BackboneId, VersionId};
 use crate::domain::method::Method;
-use crate::domain::name::Name;
-use crate::domain::seed::MAX_SEED;
 use crate::domain::training::{BadSetting, Training, outside};
+use crate::domain::words::ids::{BackboneId, VersionId};
+use crate::domain::words::name::Name;
+use crate::domain::words::seed::MAX_SEED;
 use crate::domain::{HeadRule, Split};
 
 fn once() -> u32 {

@@ -19,10 +19,11 @@ pub use outcome::Outcome;
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{FEW_STEPS, LEAST_PATIENCE};
 
-use super::ids::RunId;
 pub use super::method::Method;
 use super::pretrain::Pretrain;
-pub use super::word::UnknownWord;
+use crate::domain::words::digest::Sha256;
+use crate::domain::words::ids::RunId;
+pub use crate::domain::words::word::UnknownWord;
 
 /// Where a run is in its life: `queued -> running -> succeeded | failed | cancelled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -142,9 +143,9 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Provenance {
     /// Digest of the dataset version.
-    pub dataset_digest: super::Sha256,
+    pub dataset_digest: Sha256,
     /// SHA-256 of the weights of the backbone it starts from; none from random weights.
-    pub backbone_sha256: Option<super::Sha256>,
+    pub backbone_sha256: Option<Sha256>,
     /// Version of the program.
     pub code_version: String,
     /// Compute threads of the worker; recorded when a worker takes the run.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::replay::Replayed;
-use crate::domain::evaluation::Evaluation;
-use crate::domain::ids::{BackboneId, ModelId};
 use crate::domain::pretrain::Comparison;
+use crate::domain::results::evaluation::Evaluation;
+use crate::domain::words::ids::{BackboneId, ModelId};
 
 /// What a run that has succeeded found and published, by its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

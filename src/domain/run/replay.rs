@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Finetune;
-use crate::domain::ids::RunId;
+use crate::domain::words::ids::RunId;
 
 /// Runs a finished run again as far as some steps, and compares the losses with the recorded ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -4,9 +4,9 @@ use serde::{Serialize, Serializer};
 
 use super::outcome::Outcome;
 use super::replay::Replayed;
-use crate::domain::evaluation::Evaluation;
-use crate::domain::ids::{BackboneId, ModelId};
 use crate::domain::pretrain::Comparison;
+use crate::domain::results::evaluation::Evaluation;
+use crate::domain::words::ids::{BackboneId, ModelId};
 
 /// The outcome of a run, whole and in parts.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]

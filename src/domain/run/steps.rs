@@ -1,8 +1,8 @@
 //! The number of steps that a recipe makes of so many images, and whether they are enough.
 
 use super::{Finetune, Method};
-use crate::domain::counted::counted;
 use crate::domain::training::Training;
+use crate::domain::words::counted::counted;
 
 /// Steps below which training hardly moves the weights of a network, at the rates that suit one.
 pub const FEW_STEPS: u64 = 50;
