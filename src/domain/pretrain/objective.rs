@@ -31,6 +31,18 @@ impl Default for Objective {
 }
 
 impl Objective {
+    /// One of every kind, with its default settings.
+    pub fn of_every_kind() -> [Self; 6] {
+        [
+            Self::Matching(Matching::default()),
+            Self::Simclr(SimClr::default()),
+            Self::BarlowTwins(Barlow::default()),
+            Self::Vicregl(Vicregl::default()),
+            Self::MocoV2(Moco::default()),
+            Self::Dino(Dino::default()),
+        ]
+    }
+
     /// The word used in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 mod event;
 mod finetune;
+mod kind;
 mod outcome;
 mod replay;
 mod shown;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 
 pub use event::{Event, EventBody};
 pub use finetune::Finetune;
+pub use kind::Kind;
 pub use outcome::Outcome;
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{FEW_STEPS, LEAST_PATIENCE};
@@ -98,11 +100,12 @@ pub enum Spec {
 impl Spec {
     /// The kind as a word.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Finetune(_) => "finetune",
-            Self::Pretrain(_) => "pretrain",
-            Self::Replay(_) => "replay",
-        }
+        let kind = match self {
+            Self::Finetune(_) => Kind::Finetune,
+            Self::Pretrain(_) => Kind::Pretrain,
+            Self::Replay(_) => Kind::Replay,
+        };
+        kind.as_str()
     }
 
     /// The fine-tuning recipe that is followed; none while pretraining.
