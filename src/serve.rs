@@ -82,7 +82,6 @@ async fn serve(foundation: &Foundation<'_>, arguments: &[OsString]) -> anyhow::R
     };
     let patience = Duration::from_secs(config.shutdown_seconds);
     let workers = (0..config.workers).map(|_| Supervised {
-        program: &foundation.program,
         arguments,
         database_url: &foundation.database_url,
         pool: running.pool(),

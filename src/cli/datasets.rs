@@ -17,7 +17,7 @@ use crate::domain::name::Name;
 use crate::domain::{Size, Task};
 use crate::imaging::{PatientHasher, UploadProgress};
 use crate::service::intake::{Intake, IntakeError, Upload};
-use crate::store::database::{Absent, insist_on_folder};
+use crate::store::database::{Absent, insist_on_folder, whole};
 use crate::store::{self, Blobs, Store, StoreError, datasets, deletion, secret};
 
 /// Files that could not be taken, and remarks, that are listed for people at most.
@@ -59,7 +59,15 @@ pub(super) async fn run(command: DatasetCommand) -> anyhow::Result<()> {
     let DatasetCommand::Import(wanted) = command;
     // Told before anything is started.
     let name = Name::parse(&wanted.name)?;
-    wanted.source.metadata().with_context(|| unreadable(&wanted.source))?;
+    let about = wanted.source.metadata().with_context(|| unreadable(&wanted.source))?;
+    ensure!(
+        about.is_file() || about.is_dir(),
+        "{} is neither a folder nor a file",
+        wanted.source.display()
+    );
+    if about.is_dir() {
+        apart(&wanted.source, &wanted.storage.data)?;
+    }
     insist_on_folder(&wanted.storage)?;
     let database = open(&wanted.storage, Absent::Refuse, Uses::Files).await?;
     let done = match store::connect(database.url(), wanted.storage.database_connections).await {
@@ -72,6 +80,19 @@ pub(super) async fn run(command: DatasetCommand) -> anyhow::Result<()> {
     };
     database.stop();
     print(&done?)
+}
+
+/// Refuses a folder that the stored data lie in, or that lies in them: other datasets would be imported.
+fn apart(source: &Path, data: &Path) -> anyhow::Result<()> {
+    let (source, data) = (source.canonicalize()?, whole(data));
+    let data = data.canonicalize().unwrap_or(data);
+    ensure!(
+        !data.starts_with(&source) && !source.starts_with(&data),
+        "{} and the data folder {} lie in each other; import a folder apart from it",
+        source.display(),
+        data.display()
+    );
+    Ok(())
 }
 
 /// Does it; what to print.
@@ -118,8 +139,9 @@ async fn import(wanted: &Import, name: &Name, pool: &PgPool) -> anyhow::Result<S
             | IntakeError::Decode(_)
             | IntakeError::Store(_)),
         ) => {
-            if is_new {
-                deletion::dataset(&store, dataset.id).await?;
+            // That it cannot be taken away again must not hide why it is empty.
+            if is_new && let Err(left) = deletion::dataset(&store, dataset.id).await {
+                return Err(anyhow!("{error}; the empty dataset {name} is left behind: {left}"));
             }
             Err(error.into())
         }
@@ -185,5 +207,6 @@ fn told(dataset: &Dataset, report: &UploadReport) -> String {
         }
     }
     lines.extend(report.notices.iter().take(SHOWN).map(|notice| format!("note: {notice}")));
-    lines.join("\n")
+    // Names may come from a stranger's archive: they must not steer the terminal.
+    lines.join("\n").replace(|c: char| c.is_control() && c != '\n', "?")
 }

@@ -7,12 +7,15 @@ use anyhow::{Context, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::database::tell;
 use crate::config::Limits;
+use crate::domain::Size;
 
 /// Packs a folder into a file without a name in `scratch`. What the files hold is not looked at.
 pub(super) fn packed(folder: &Path, limits: &Limits, scratch: &Path) -> anyhow::Result<File> {
     let files = files(folder, limits.archive_entries)?;
     ensure!(!files.is_empty(), "{} holds no files", folder.display());
+    there_is_room(&files, folder, limits, scratch)?;
     let mut archive = ZipWriter::new(tempfile::tempfile_in(scratch)?);
     for path in files {
         let mut file = File::open(&path).with_context(|| unreadable(&path))?;
@@ -20,11 +23,46 @@ pub(super) fn packed(folder: &Path, limits: &Limits, scratch: &Path) -> anyhow::
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(is_large);
-        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy();
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_str().with_context(|| {
+            format!("the name of {} is not UTF-8; rename the file", path.display())
+        })?;
         archive.start_file(name, options).with_context(|| unpacked(&path))?;
         std::io::copy(&mut file, &mut archive).with_context(|| unpacked(&path))?;
     }
     archive.finish().with_context(|| unpacked(folder))
+}
+
+/// Refuses what is more than an upload may be, or than the disk can take beside its reserve.
+fn there_is_room(
+    files: &[PathBuf],
+    folder: &Path,
+    limits: &Limits,
+    scratch: &Path,
+) -> anyhow::Result<()> {
+    let mut needed = 0_u64;
+    for path in files {
+        needed = needed.saturating_add(path.metadata().with_context(|| unreadable(path))?.len());
+    }
+    let max = limits.upload_bytes;
+    ensure!(
+        needed <= max,
+        "{} holds {}; the limit is {} (LVMED_LIMIT_UPLOAD_BYTES). Import its folders one by one",
+        folder.display(),
+        Size(needed),
+        Size(max)
+    );
+    let disk = rustix::fs::statvfs(scratch)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    // Packed once, and kept once.
+    let wanted = needed.saturating_mul(2).saturating_add(limits.free_bytes);
+    ensure!(
+        wanted <= free,
+        "the data folder's disk has {} free; {} are needed for this import and the reserve \
+         (LVMED_LIMIT_FREE_BYTES)",
+        Size(free),
+        Size(wanted)
+    );
+    Ok(())
 }
 
 /// All files of a folder and of the folders in it, in the order of their paths.
@@ -34,11 +72,14 @@ fn files(folder: &Path, max: u64) -> anyhow::Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&inner).with_context(|| unreadable(&inner))? {
             let entry = entry.with_context(|| unreadable(&inner))?;
             let path = entry.path();
-            // A link to a folder is not followed: it may lead back to where it lies.
-            if entry.file_type().with_context(|| unreadable(&path))?.is_dir() {
+            // Links are not followed, as in an archive: they may lead anywhere.
+            let kind = entry.file_type().with_context(|| unreadable(&path))?;
+            if kind.is_dir() {
                 folders.push(path);
-            } else if path.is_file() {
+            } else if kind.is_file() {
                 found.push(path);
+            } else {
+                tell(&format!("left out: {} is no regular file", path.display()));
             }
             ensure!(
                 found.len() as u64 <= max,
@@ -79,7 +120,7 @@ mod tests {
             std::fs::write(path, content).expect("written");
         }
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).expect("linked");
-        let limits = Limits::default();
+        let limits = Limits { free_bytes: 0, ..Limits::default() };
 
         let archive = packed(folder.path(), &limits, folder.path()).expect("it is packed");
 
@@ -95,6 +136,13 @@ mod tests {
         assert_eq!(content, "one");
         let refused = files(folder.path(), 1).expect_err("two files").to_string();
         assert!(refused.contains("LVMED_LIMIT_ARCHIVE_ENTRIES"), "{refused}");
+        for (limits, told) in [
+            (Limits { upload_bytes: 3, ..limits.clone() }, "LVMED_LIMIT_UPLOAD_BYTES"),
+            (Limits { free_bytes: u64::MAX, ..limits.clone() }, "LVMED_LIMIT_FREE_BYTES"),
+        ] {
+            let refused = packed(folder.path(), &limits, folder.path()).expect_err("too much");
+            assert!(refused.to_string().contains(told), "{refused}");
+        }
     }
 
     #[test]

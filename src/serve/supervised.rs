@@ -1,7 +1,6 @@
 //! A worker process beside the server: started, watched, replaced when it dies, and ended.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ const STEADY: Duration = Duration::from_mins(1);
 
 /// A worker process that is replaced when it dies.
 pub(super) struct Supervised<'a> {
-    /// The program: this one.
-    pub(super) program: &'a Path,
     /// The arguments that follow the name of its command.
     pub(super) arguments: &'a [OsString],
     pub(super) database_url: &'a str,
@@ -75,7 +72,8 @@ impl Supervised<'_> {
     fn start(&self, id: WorkerId) -> std::io::Result<(Child, UnixStream)> {
         let (own, other) = std::os::unix::net::UnixStream::pair()?;
         own.set_nonblocking(true)?;
-        let worker = Command::new(self.program)
+        // Asked anew: where another version was installed meanwhile, this fails instead of starting it.
+        let worker = Command::new(std::env::current_exe()?)
             .arg("worker")
             .args(self.arguments)
             .env("DATABASE_URL", self.database_url)

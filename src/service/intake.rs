@@ -107,12 +107,17 @@ impl Intake {
             }
         };
         let read = self.decoder.upload(&file, ask, &mut listener);
-        handle.block_on(datasets::end_upload(pool, begun))?;
+        let ended = handle.block_on(datasets::end_upload(pool, begun));
         if let Err(error) = read {
             return Err(keeping.broken_off(error));
         }
-        let rejected = datasets::reject(pool, dataset, &known_by, &keeping.rejected);
-        handle.block_on(rejected)?;
+        let rejected = || {
+            let rejected = datasets::reject(pool, dataset, &known_by, &keeping.rejected);
+            handle.block_on(rejected)
+        };
+        if let Err(error) = ended.and_then(|()| rejected()) {
+            return Err(keeping.kept_until(error.into()));
+        }
         tracing::info!(
             dataset.id = %dataset, files = keeping.files, images = keeping.images,
             duplicates = keeping.duplicates, rejected = keeping.rejected.total(),
@@ -286,8 +291,8 @@ impl<'a> Keeping<'a> {
     }
 
     /// The reason why the upload was not read to its end, and what was kept of it before.
-    fn broken_off(self, error: DecodeError) -> IntakeError {
-        let cause = match (error, self.failure) {
+    fn broken_off(mut self, error: DecodeError) -> IntakeError {
+        let cause = match (error, self.failure.take()) {
             // Of a dataset that is gone nothing is kept.
             (DecodeError::Stopped, Some(failure @ StoreError::Gone(_))) => return failure.into(),
             (DecodeError::Stopped, Some(failure)) => failure.into(),
@@ -295,6 +300,11 @@ impl<'a> Keeping<'a> {
             (DecodeError::Breach(breach), _) => IntakeError::Breach(breach),
             (error @ (DecodeError::Stopped | DecodeError::Io(_)), _) => IntakeError::Decode(error),
         };
+        self.kept_until(cause)
+    }
+
+    /// The cause, and how much was kept before it.
+    fn kept_until(&self, cause: IntakeError) -> IntakeError {
         match self.images {
             0 => cause,
             images => IntakeError::BrokenOff { cause: Box::new(cause), images },

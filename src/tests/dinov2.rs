@@ -131,7 +131,7 @@ fn checkpoints_are_known_by_the_names_of_the_authors_and_of_hugging_face() {
         for (given, told) in [
             (&masked, "mask_token"),
             (&backbone, "joined queries"),
-            (&classifier, "classifier.bias"),
+            (&classifier, "dropped what only training uses: dinov2.classifier.bias and 2 more"),
             (&chunked, "`backbone.`"),
         ] {
             let imported = files.read(given).expect("it fits");
@@ -154,6 +154,34 @@ fn a_checkpoint_of_another_grid_is_refused_with_both_shapes() {
     assert!(matches!(error, WeightsError::Mismatch { .. }), "{error}");
     let told = error.to_string();
     assert!(told.contains("[1, 257, 384]") && told.contains("[1, 1370, 384]"), "{told}");
+}
+
+#[test]
+fn odd_checkpoints_are_answered_in_words() {
+    let files = Files::new();
+    let small = |dims: &[usize]| filled(dims, 0.1);
+    let attention = |end: &str| format!("encoder.layer.0.attention.attention.{end}.weight");
+    let parts = |key: Tensor| -> Tensors {
+        [("query", small(&[4, 4])), ("key", key), ("value", small(&[4, 4]))]
+            .into_iter()
+            .map(|(end, tensor)| (attention(end), tensor))
+            .collect()
+    };
+    let half = small(&[4, 4]).to_dtype(DType::F16).expect("half");
+    let cut = Tensors::from([("reg_token".to_owned(), small(&[1, 4, 4]))]);
+    for given in [parts(small(&[])), parts(half), cut] {
+        let error = files.read(&given).expect_err("no architecture");
+        assert!(matches!(error, WeightsError::UnknownArchitecture { .. }), "{error}");
+    }
+    // A student and its teacher: the second of each name is told.
+    let mut both = small_weights();
+    both.insert("dinov2.cls_token".to_owned(), filled(&[1, 1, 384], 0.5));
+    let error = files.read(&both).expect_err("two networks").to_string();
+    assert!(error.contains("dinov2.cls_token"), "{error}");
+}
+
+fn small_weights() -> Tensors {
+    small(Architecture::DINOV2_VITS14)
 }
 
 #[test]

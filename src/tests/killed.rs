@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use crate::pictures::two_classes;
-use crate::server::Server;
+use crate::server::{Server, signal};
 
 /// Share of a run that the features are which training starts from: they are kept for good, before there
 /// is any checkpoint.
@@ -216,7 +216,10 @@ async fn a_checkpoint_damaged_on_disk_is_noticed_and_the_one_before_it_used() {
             // A file is on record some time after it is on disk: the one on record is damaged.
             let newest = newest_on_record(&server).await;
             server = Server::start_in({
+                // A worker that outlives its server would keep what it has in a newer checkpoint.
+                let workers = server.freeze_workers();
                 let folder = server.kill();
+                workers.iter().for_each(|worker| signal(*worker, "KILL"));
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let files = checkpoints(&kept);
                 let file = files.iter().find(|file| file.ends_with(&newest));

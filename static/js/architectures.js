@@ -2,8 +2,8 @@
 import { get } from "./api.js";
 import { useResource } from "./resource.js";
 
-/** All of them; none until they are known. */
+/** All of them; none until they are known, and the problem where they cannot be had. */
 export function useArchitectures() {
-  const resource = useResource((signal) => get("/architectures", {}, signal), []);
-  return resource.value?.items ?? [];
+  const { value, problem } = useResource((signal) => get("/architectures", {}, signal), []);
+  return { known: value?.items ?? [], problem };
 }

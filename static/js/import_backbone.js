@@ -12,7 +12,7 @@ export function ImportForm({ first, onDone }) {
   const form = useRef(null);
   const [sent, setSent] = useState(null);
   const [deep, setDeep] = useState(null);
-  const architectures = useArchitectures();
+  const { known } = useArchitectures();
 
   const submit = async (event) => {
     event.preventDefault();
@@ -58,7 +58,7 @@ export function ImportForm({ first, onDone }) {
         <${Field} label="Architecture" id="backbone-architecture">
           <select id="backbone-architecture" data-testid="backbone-architecture" name="architecture">
             <option value="">Find out from the file</option>
-            ${architectures.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture}>${title}</option>`)}
+            ${known.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture}>${title}</option>`)}
           </select><//>
         <${Field} label="Input size in pixels" id="backbone-size" hint="224 unless the source says otherwise; a multiple of 32, of DINOv2 of 14.">
           <input id="backbone-size" data-testid="backbone-size" name="size" type="number" min="32" max="2048" step="1" defaultValue="224" aria-describedby="backbone-size-hint" /><//>

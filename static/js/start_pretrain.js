@@ -4,7 +4,7 @@ import { useArchitectures } from "./architectures.js";
 import { CandidateNote } from "./comparison.js";
 import { Field } from "./components.js";
 import { Estimate } from "./estimate.js";
-import { fail } from "./notices.js";
+import { fail, ProblemText } from "./notices.js";
 import { OBJECTIVES } from "./pretrain_objectives.js";
 import { EMPTY_PRETRAIN, MainFields, MoreSettings, named, objectiveDefaults, pretrainRequest } from "./pretrain_settings.js";
 import { go } from "./router.js";
@@ -28,6 +28,7 @@ export function PretrainForm({ backbones, versions, chosen }) {
   });
   const [busy, setBusy] = useState(false);
   const networks = useArchitectures();
+  const { known } = networks;
   // Kept until the server has answered: pressing twice, or trying again after a lost answer, starts one run.
   const attempt = useRef(idempotencyKey());
   const change = (part) => {
@@ -67,9 +68,10 @@ export function PretrainForm({ backbones, versions, chosen }) {
       <${Field} label="Start from" id="pretrain-start" hint=${backbone ? "The backbone stays as it is; the run makes a new one from it." : "A network that knows nothing yet. It needs very many images and much time: start from a backbone if there is one."}>
         <select id="pretrain-start" data-testid="pretrain-start" required value=${values.start} onChange=${chooseStart} aria-describedby="pretrain-start-hint">
           ${backbones.length > 0 && html`<optgroup label="A backbone (recommended)">${backbones.map(({ id, name, architecture, stage }) => html`<option key=${id} value=${id} selected=${id === values.start}>${name} (${architecture})${stage === "candidate" ? ", candidate" : ""}</option>`)}</optgroup>`}
-          <optgroup label="A random network">${networks.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture} selected=${architecture === values.start}>${title}, random weights</option>`)}</optgroup>
+          <optgroup label="A random network">${known.map(({ architecture, title }) => html`<option key=${architecture} value=${architecture} selected=${architecture === values.start}>${title}, random weights</option>`)}</optgroup>
         </select><//>
     </div>
+    ${networks.problem && html`<${ProblemText} problem=${networks.problem} />`}
     <${CandidateNote} backbone=${backbone} />
     <div class="grid two">
       <${Field} label="What it learns (objective)" id="pretrain-objective" hint=${OBJECTIVES[values.objective].hint}>

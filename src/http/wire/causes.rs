@@ -5,6 +5,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 
 use super::problem::{Code, Problem};
 use crate::decode::DecodeError;
+use crate::domain::backbone::BadPreprocessing;
 use crate::domain::forecast::TooLarge;
 use crate::domain::name::BadName;
 use crate::domain::pretrain::BatchTooLarge;
@@ -185,6 +186,9 @@ impl From<ImportError> for Problem {
                 let errors = differences.map(|line| Violation::new("/file", line)).collect();
                 Self::listing(error.to_string(), errors)
             }
+            ImportError::Preprocessing(error @ BadPreprocessing::Size { .. }) => {
+                Self::wrong("/size", error.to_string())
+            }
             ImportError::Weights(
                 WeightsError::NotACheckpoint
                 | WeightsError::LegacyPickle
@@ -193,7 +197,7 @@ impl From<ImportError> for Problem {
                 | WeightsError::NonFinite(_),
             )
             | ImportError::Breach(_)
-            | ImportError::Preprocessing(_)
+            | ImportError::Preprocessing(BadPreprocessing::Moments)
             | ImportError::Text { .. }
             | ImportError::Parity(ParityError::Beyond { .. }) => {
                 Self::new(Code::Invalid, error.to_string())

@@ -217,7 +217,7 @@ fn collapse_depth(tensors: Tensors, notices: &mut Vec<String>) -> Result<Tensors
 fn detect(tensors: &Tensors) -> Result<Architecture, WeightsError> {
     let mut best: Option<(f64, Architecture)> = None;
     for architecture in Architecture::all().iter().copied() {
-        let overlap = overlap(architecture, tensors)?;
+        let overlap = overlap(architecture, tensors);
         if best.is_none_or(|(most, _)| overlap >= most) {
             best = Some((overlap, architecture));
         }
@@ -233,14 +233,15 @@ fn detect(tensors: &Tensors) -> Result<Architecture, WeightsError> {
 
 /// The tensors that an architecture and a checkpoint share, over all that either has: a larger network
 /// contains a smaller one's names.
-fn overlap(architecture: Architecture, tensors: &Tensors) -> Result<f64, WeightsError> {
-    let (found, _) = architecture.family().adopt(tensors.clone())?;
+fn overlap(architecture: Architecture, tensors: &Tensors) -> f64 {
+    // What a family cannot even rename is not its own.
+    let Ok((found, _)) = architecture.family().adopt(tensors.clone()) else { return 0.0 };
     let shapes = architecture.tensors();
     let shared = shapes.iter().filter(|(name, shape)| {
         found.get(*name).is_some_and(|tensor| tensor.dims() == shape.as_slice())
     });
     let shared = shared.count();
-    Ok(shared as f64 / (shapes.len() + found.len() - shared) as f64)
+    shared as f64 / (shapes.len() + found.len() - shared) as f64
 }
 
 fn compare(architecture: Architecture, tensors: &Tensors) -> Result<(), WeightsError> {

@@ -89,7 +89,6 @@ impl Importer {
         check_text("source_url", &request.source_url)?;
         check_text("license", &request.license)?;
         let made = self.make(file, &request).await?;
-        request.preprocessing.validate(Some(made.architecture))?;
         let blobs = &self.store.blobs;
         let name = request.name.as_str();
         let pool = &self.store.pool;
@@ -176,6 +175,7 @@ impl Importer {
         let read = tokio::task::spawn_blocking(work).await;
         let read = read.map_err(|error| ImportError::Failed(error.to_string()))?;
         let (source, architecture, notices) = read?;
+        request.preprocessing.validate(Some(architecture))?;
         let files = Transcription {
             tensors,
             architecture,

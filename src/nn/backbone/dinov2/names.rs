@@ -24,8 +24,10 @@ const PARTS: [(&str, &str); 12] = [
     (".layer_scale1.lambda1", ".ls1.gamma"),
     (".layer_scale2.lambda1", ".ls2.gamma"),
     ("layernorm.", "norm."),
-    ("reg_token", "register_tokens"),
+    (TIMM_REGISTERS, "register_tokens"),
 ];
+/// The registers in timm's files.
+const TIMM_REGISTERS: &str = "reg_token";
 /// Layers that are one in the authors' releases, in the order of their rows.
 const QKV: [&str; 3] = ["query", "key", "value"];
 
@@ -67,24 +69,42 @@ fn without_chunk(name: &str) -> String {
 /// A checkpoint's tensors by the authors' names, without those of training; and what was changed.
 pub(super) fn adopt(tensors: Tensors) -> Result<(Tensors, Vec<String>)> {
     let mut notices = Vec::new();
-    let is_whole = !tensors.keys().any(|name| name.ends_with("reg_token"));
-    let dropped: Vec<String> =
-        tensors.keys().filter(|name| is_of_training(name)).cloned().collect();
-    if !dropped.is_empty() {
-        notices.push(format!("dropped what only training uses: {}", dropped.join(", ")));
+    let (dropped, kept): (Tensors, Tensors) =
+        tensors.into_iter().partition(|(name, _)| is_of_training(name));
+    if let Some(first) = dropped.keys().next() {
+        let more = match dropped.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        notices.push(format!("dropped what only training uses: {first}{more}"));
     }
-    let kept = tensors.into_iter().filter(|(name, _)| !is_of_training(name));
-    let mut own: Tensors = kept.map(|(name, tensor)| (renamed(&name), tensor)).collect();
+    let is_cut = kept.contains_key(TIMM_REGISTERS);
+    let mut own = Tensors::new();
+    for (name, tensor) in kept {
+        // Of two tensors that would have one name the second keeps its own, and is told as unknown.
+        let renamed = renamed(&name);
+        let name = if own.contains_key(&renamed) { name } else { renamed };
+        own.insert(name, tensor);
+    }
     if join(&mut own)? {
         notices.push("joined queries, keys and values of Hugging Face's names".to_owned());
     }
-    if !is_whole && let Some(positions) = own.get("pos_embed").filter(|table| table.rank() == 3) {
+    let positions = own.get("pos_embed").filter(|table| is_cut && is_square(table));
+    if let Some(positions) = positions {
         // timm has added the class token's own position to it already.
         let (_, _, channels) = positions.dims3()?;
         let none = Tensor::zeros((1, 1, channels), positions.dtype(), positions.device())?;
         own.insert("pos_embed".to_owned(), Tensor::cat(&[&none, positions], 1)?);
     }
     Ok((own, notices))
+}
+
+/// Whether positions `[1, n², D]` are those of a map alone.
+fn is_square(positions: &Tensor) -> bool {
+    match positions.dims() {
+        [1, count, _] => *count > 0 && count.isqrt().pow(2) == *count,
+        _ => false,
+    }
 }
 
 /// Makes one layer of queries, keys and values where all three are there; whether any were.
@@ -101,7 +121,10 @@ fn join(tensors: &mut Tensors) -> Result<bool> {
     let mut is_any = false;
     for ((block, end), found) in parts {
         let [Some(q), Some(k), Some(v)] = found else { continue };
-        if q.rank() == 0 || q.dims()[1..] != k.dims()[1..] || q.dims()[1..] != v.dims()[1..] {
+        let rest = |tensor: &Tensor| tensor.dims().get(1..).map(<[usize]>::to_vec);
+        let types = [q.dtype(), k.dtype(), v.dtype()];
+        let fit = rest(&q).is_some() && rest(&q) == rest(&k) && rest(&q) == rest(&v);
+        if !fit || types.iter().any(|own| *own != types[0]) {
             continue;
         }
         for part in QKV {
