@@ -131,7 +131,7 @@ fn checkpoints_are_known_by_the_names_of_the_authors_and_of_hugging_face() {
         for (given, told) in [
             (&masked, "mask_token"),
             (&backbone, "joined queries"),
-            (&classifier, "dropped what only training uses: dinov2.classifier.bias and 2 more"),
+            (&classifier, "dropped what only training uses: classifier.bias and 2 more"),
             (&chunked, "`backbone.`"),
         ] {
             let imported = files.read(given).expect("it fits");
