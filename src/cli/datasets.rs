@@ -210,3 +210,25 @@ fn told(dataset: &Dataset, report: &UploadReport) -> String {
     // Names may come from a stranger's archive: they must not steer the terminal.
     lines.join("\n").replace(|c: char| c.is_control() && c != '\n', "?")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::apart;
+
+    #[test]
+    fn a_folder_and_the_data_folder_must_not_lie_in_each_other() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let of = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(&path).expect("made");
+            path
+        };
+        let (pictures, data, others) = (of("pictures"), of("pictures/data"), of("others"));
+
+        for (source, data) in [(&pictures, &data), (&data, &pictures), (&pictures, &pictures)] {
+            let refused = apart(source, data).expect_err("refused").to_string();
+            assert!(refused.contains("lie in each other"), "{refused}");
+        }
+        apart(&others, &data).expect("they are apart");
+    }
+}

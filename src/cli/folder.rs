@@ -108,7 +108,7 @@ mod tests {
 
     use zip::ZipArchive;
 
-    use super::{files, packed};
+    use super::{PathBuf, files, packed};
     use crate::config::Limits;
 
     #[test]
@@ -143,6 +143,25 @@ mod tests {
             let refused = packed(folder.path(), &limits, folder.path()).expect_err("too much");
             assert!(refused.to_string().contains(told), "{refused}");
         }
+    }
+
+    #[test]
+    fn links_are_left_out_and_names_beyond_utf8_are_told() {
+        use std::os::unix::ffi::OsStrExt;
+        let (folder, elsewhere) = (
+            tempfile::tempdir().expect("a temporary folder"),
+            tempfile::tempdir().expect("a temporary folder"),
+        );
+        let other = elsewhere.path().join("scan.dcm");
+        std::fs::write(&other, "another ward's").expect("written");
+        std::os::unix::fs::symlink(&other, folder.path().join("1.dcm")).expect("linked");
+
+        assert_eq!(files(folder.path(), 10).expect("it is read"), Vec::<PathBuf>::new());
+        let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"\xe4.png"));
+        std::fs::write(odd, "a picture").expect("written");
+        let limits = Limits { free_bytes: 0, ..Limits::default() };
+        let refused = packed(folder.path(), &limits, elsewhere.path()).expect_err("refused");
+        assert!(refused.to_string().contains("is not UTF-8"), "{refused}");
     }
 
     #[test]
